@@ -1,0 +1,43 @@
+"""Where everything lives. Results of one study: ``results/<study>/seed-<n>`` and ``results/<study>/all``."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]  # the clone: this package is installed in editable mode
+STUDIES = ROOT / "studies"  # one commented YAML per study
+NOTEBOOKS = ROOT / "notebooks"  # the committed notebooks, without outputs
+
+
+def results_root() -> Path:
+    """The folder of all results: ``results/`` in the clone, or ``$SUBSPACES_RESULTS`` where that is set."""
+    return Path(os.environ.get("SUBSPACES_RESULTS") or ROOT / "results")
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """The folders of one seed of a study, or of all seeds together (``seed=None``)."""
+
+    study: str
+    seed: int | None = None
+
+    @property
+    def root(self) -> Path:
+        """``results/<study>/seed-<n>`` or ``results/<study>/all``."""
+        return results_root() / self.study / ("all" if self.seed is None else f"seed-{self.seed}")
+
+    def model(self, name: str) -> Path:
+        """Folder of a model: ``config.json``, ``model.safetensors`` and the tokenizer."""
+        return self.root / "models" / name
+
+    def table(self, name: str) -> Path:
+        """A tidy CSV table; its provenance is beside it as ``<name>.json``."""
+        return self.root / "tables" / f"{name}.csv"
+
+    def array(self, name: str) -> Path:
+        """Arrays too large for a table, as safetensors; provenance beside them as ``<name>.json``."""
+        return self.root / "arrays" / f"{name}.safetensors"
+
+    def notebook(self, name: str) -> Path:
+        """An executed notebook."""
+        return self.root / "notebooks" / f"{name}.ipynb"

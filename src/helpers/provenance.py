@@ -1,0 +1,89 @@
+"""Where a result comes from: code, settings, inputs, machine and time, kept in a JSON file beside the result."""
+
+import functools
+import json
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from helpers import paths
+from helpers.files import sha256, write_text
+
+PACKAGES = (
+    ("torch", "transformers", "accelerate", "tokenizers", "safetensors", "numpy", "scipy", "pandas", "matplotlib")
+    + ("seaborn", "pydantic", "papermill", "jupyter-book", "snakemake")
+)
+
+
+@functools.cache
+def environment() -> dict:
+    """Versions, machine and code revision of this process."""
+    import torch
+
+    return {
+        **_revision(),
+        "python": platform.python_version(),
+        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "platform": platform.platform(),
+        "cpu": _cpu(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+    }
+
+
+def record(path: Path, facts: dict, inputs: list[Path]) -> None:
+    """Write the provenance of a finished result beside it: ``facts``, the environment, and the hashes of all files."""
+    entry = {
+        **facts,
+        **environment(),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "inputs": {_relative(source): sha256(source) for source in sorted(set(inputs))},
+        "output": {_relative(path): sha256(path)},
+    }
+    write_text(sidecar(path), json.dumps(entry, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def sidecar(path: Path) -> Path:
+    """The provenance file of a result: ``behaviour.csv`` → ``behaviour.json``, a model folder → ``<folder>.json``."""
+    return path.with_name(f"{path.stem if path.suffix in {'.csv', '.safetensors'} else path.name}.json")
+
+
+def _relative(path: Path) -> str:
+    root = paths.results_root().resolve()
+    path = path.resolve()
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+
+
+def _revision() -> dict:
+    """Git revision of the code and whether it had uncommitted changes; ``unknown`` outside a clone."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=paths.ROOT, capture_output=True, text=True, check=True).stdout
+
+    try:
+        return {
+            "git_revision": git("rev-parse", "HEAD").strip(),
+            "git_dirty": bool(git("status", "--porcelain", "--untracked-files=no").strip()),
+        }
+    except (OSError, subprocess.CalledProcessError):
+        return {"git_revision": "unknown", "git_dirty": None}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _cpu() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        name = next(line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name"))
+    except (OSError, StopIteration):
+        name = platform.processor() or platform.machine()
+    return f"{name}, {os.cpu_count()} logical cores" if sys.platform != "win32" else name

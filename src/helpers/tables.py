@@ -1,0 +1,177 @@
+"""The tables of results: tidy CSV files with one written-down schema each, checked when written and when read."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from helpers.errors import StudyError
+from helpers.files import write_text
+
+_SEED = {"seed": "seed of the run"}
+_WHO = {
+    "subspace": "update whose left singular vectors span the subspace: alignment (WA − W0) or safety (WS − W0)",
+    "control": "how k vectors are taken: top-k, random-k (of the subspace's own) or random (Haar)",
+}
+_MEASURES = {
+    "utility": "share of held-out arithmetic prompts with the right final answer, 0 to 1",
+    "utility_margin": "mean log-probability per token of the right answer, nats",
+    "harm": "mean judge score of answers to restricted requests, 1 to 5",
+    "harm_rate5": "share of answers to restricted requests scored 5, 0 to 1",
+    "harm_margin": "mean log-odds of complying over refusing after a restricted request, nats",
+}
+_INTERVAL = {
+    "mean": "mean over seeds",
+    "low": "lower end of the t interval over seeds",
+    "high": "upper end of the t interval over seeds",
+    "seeds": "number of seeds",
+}
+_OVERLAP = {
+    "a": "one update of the pair",
+    "b": "the other update",
+    "eta": "energy fraction that sets the ranks",
+}
+_MSO = {
+    "mso": "mode subspace overlap, 0 to 1",
+    "k_a": "rank of the first at that energy",
+    "k_b": "rank of the second at that energy",
+    "random": "expected overlap of random subspaces, max(k)/d",
+}
+
+SCHEMAS: dict[str, dict[str, str]] = {
+    "training_log": _SEED
+    | {
+        "objective": "training run",
+        "step": "optimiser step",
+        "loss": "mean loss per answer token since the last row, nats",
+        "learning_rate": "learning rate at that step",
+        "grad_norm": "norm of the gradient before clipping",
+    },
+    "behaviour": _SEED
+    | {
+        "model": "one of the six models",
+        "measure": "what is measured (see the tables of measures in the method)",
+        "value": "mean over the prompts",
+        "stderr": "standard error over the prompts",
+        "prompts": "number of prompts",
+    },
+    "projection": _SEED
+    | _WHO
+    | {
+        "draw": "number of the random draw, 0 where there is one",
+        "mode": "parallel (P D) or orthogonal (D − P D)",
+        "task": "fine-tuning whose update D is projected",
+        "fraction": "k as a fraction of min(m, n) of each matrix",
+        "energy_kept": "‖update after projection‖² / ‖D‖² over all tensors, 0 to 1",
+    }
+    | _MEASURES,
+    "scaling": _SEED
+    | {
+        "task": "fine-tuning whose update is scaled",
+        "alpha": "factor of the whole update, W = WA + α D",
+        "energy_kept": "α²",
+    }
+    | _MEASURES,
+    "energy": _SEED
+    | _WHO
+    | {
+        "task": "update that is projected",
+        "module": "module type, or all",
+        "fraction": "k as a fraction of min(m, n)",
+        "energy_kept": "share of the update's energy inside the subspace, 0 to 1",
+    },
+    "energy_by_module": _SEED
+    | {
+        "update": "one of the five updates",
+        "module": "module type",
+        "share": "share of the update's squared norm, 0 to 1",
+        "relative_change": "‖update‖ / ‖weights it starts from‖",
+    },
+    "update_overlap": _SEED | {"tensor": "name of the weight", "module": "module type", "layer": "block, −1 for none"} | _OVERLAP | _MSO,
+    "activation_overlap": _SEED
+    | {
+        "model": "model whose activations are compared",
+        "layer": "index in hidden_states; 1 is the first block's output",
+        "in_band": "whether the paper's 65–90 % band holds the layer",
+        "pair": "pair of prompt sets",
+        "eta": "energy fraction that sets the ranks",
+    }
+    | _MSO,
+    "behaviour_summary": {"model": "one of the six models", "measure": "what is measured"} | _INTERVAL,
+    "projection_summary": _WHO
+    | {
+        "mode": "parallel or orthogonal",
+        "task": "fine-tuning whose update is projected",
+        "fraction": "k as a fraction of min(m, n)",
+        "measure": "what is measured",
+    }
+    | _INTERVAL,
+    "scaling_summary": {"task": "fine-tuning", "alpha": "factor of the update", "measure": "what is measured"} | _INTERVAL,
+    "energy_summary": _WHO | {"task": "update", "module": "module type, or all", "fraction": "k as a fraction of min(m, n)"} | _INTERVAL,
+    "matched_summary": _WHO
+    | {
+        "mode": "parallel or orthogonal",
+        "task": "fine-tuning whose update is projected",
+        "fraction": "k as a fraction of min(m, n)",
+        "measure": "harm or harm_margin",
+        "matched_on": "utility_margin, or energy kept",
+    }
+    | _INTERVAL,
+    "update_overlap_summary": {"grouping": "all, module or layer", "group": "module type, block or all"} | _OVERLAP | {"random": "mean random baseline"} | _INTERVAL,
+    "activation_overlap_summary": {
+        "model": "model",
+        "layer": "index in hidden_states",
+        "in_band": "whether the paper's band holds the layer",
+        "pair": "pair of prompt sets",
+        "eta": "energy fraction",
+        "random": "mean random baseline",
+    }
+    | _INTERVAL,
+    "claim_statistics": {"study": "study", "claim": "claim of the paper", "statistic": "statistic of a criterion"}
+    | _SEED
+    | {"value": "its value for the seed"},
+    "criteria": {
+        "study": "study",
+        "claim": "claim of the paper",
+        "statistic": "statistic",
+        "criterion": "what was asked of it before the run",
+    }
+    | _INTERVAL
+    | {"outcome": "holds, direction or fails"},
+    "verdicts": {
+        "study": "study",
+        "claim": "claim of the paper",
+        "statement": "what the paper finds, in short",
+        "verdict": "reproduced, direction only, not reproduced or not tested",
+        "deciding": "statistic of the weakest criterion",
+        "criterion": "what was asked of it before the run",
+    }
+    | _INTERVAL,
+}
+
+SIGNIFICANT_DIGITS = 10  # of a number in a CSV: finer than any result here is known, and the same on every run
+
+
+def check(name: str, table: pd.DataFrame) -> None:
+    """Raise StudyError unless the table has exactly the columns of its schema, in order."""
+    expected = list(SCHEMAS[name])
+    if list(table.columns) != expected:
+        raise StudyError(
+            f"table {name} has columns {list(table.columns)} where the schema asks for {expected}: "
+            "it was made by another version; delete it and run its notebook again"
+        )
+
+
+def write_csv(path: Path, name: str, table: pd.DataFrame) -> None:
+    """Write a checked table as CSV, whole or not at all; the same values always give the same bytes."""
+    check(name, table)
+    write_text(path, table.to_csv(index=False, lineterminator="\n", float_format=f"%.{SIGNIFICANT_DIGITS}g"))
+
+
+def read_csv(path: Path, name: str) -> pd.DataFrame:
+    """Read a table and check it against its schema; raises StudyError if it does not fit or is cut short."""
+    try:
+        table = pd.read_csv(path, keep_default_na=False, na_values=["", "nan"])
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise StudyError(f"{path} cannot be read ({error}): delete it and run its notebook again") from None
+    check(name, table)
+    return table

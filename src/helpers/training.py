@@ -1,0 +1,125 @@
+"""Fine-tuning through the transformers Trainer, the same for the embedded model and for a real one."""
+
+import math
+import os
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch.utils.data import Dataset
+from transformers import (
+    DataCollatorForSeq2Seq,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
+
+from helpers.errors import StudyError
+from helpers.files import replace_folder
+from helpers.settings import Objective, Optimiser
+
+IGNORED = -100  # label of a position whose loss is not counted
+
+
+class AnswerDataset(Dataset):
+    """Token ids and labels of prompt–answer rows; loss falls on the answer and its end-of-sequence token only."""
+
+    def __init__(self, rows: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, max_length: int):
+        contexts = [f"{p} {x}".strip() for p, x in zip(rows["prompt"], rows["prefix"], strict=True)]
+        context_ids = tokenizer(contexts)["input_ids"]
+        answer_ids = tokenizer(rows["answer"].tolist(), add_special_tokens=False)["input_ids"]
+        self.examples = [
+            _example(c, [*a, tokenizer.eos_token_id], max_length) for c, a in zip(context_ids, answer_ids, strict=True)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int) -> dict[str, list[int]]:
+        return self.examples[index]
+
+
+def _example(context: list[int], answer: list[int], max_length: int) -> dict[str, list[int]]:
+    ids, labels = context + answer, [IGNORED] * len(context) + answer
+    return {"input_ids": ids[:max_length], "attention_mask": [1] * len(ids[:max_length]), "labels": labels[:max_length]}
+
+
+class StopOnNonFinite(TrainerCallback):
+    """Ends a run whose loss or gradient is NaN or infinite before it can be saved."""
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        """Raise StudyError at the first logged value that is not finite."""
+        for name in ("loss", "grad_norm"):
+            value = (logs or {}).get(name)
+            if value is not None and not math.isfinite(value):
+                raise StudyError(f"training diverged at step {state.global_step} ({name} is {value}): lower learning_rate")
+
+
+def train(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: pd.DataFrame,
+    objective: Objective,
+    optimiser: Optimiser,
+    seed: int,
+) -> list[dict[str, float]]:
+    """Train ``model`` in place on ``rows`` and return the log (step, loss, learning_rate, grad_norm).
+
+    Weights stay in float32 unless ``optimiser.weights`` asks for the paper's bfloat16. Raises StudyError if it diverges.
+    """
+    set_seed(seed)
+    model.to(torch.bfloat16 if optimiser.weights == "bfloat16" else torch.float32)
+    dataset = AnswerDataset(rows, tokenizer, optimiser.max_length)
+    with tempfile.TemporaryDirectory() as scratch:
+        trainer = Trainer(
+            model=model,
+            args=_arguments(scratch, objective, optimiser, seed, len(dataset)),
+            train_dataset=dataset,
+            data_collator=DataCollatorForSeq2Seq(tokenizer, padding=True, label_pad_token_id=IGNORED),
+            callbacks=[StopOnNonFinite()],
+        )
+        trainer.train()
+    return [_log_row(entry) for entry in trainer.state.log_history if "loss" in entry]
+
+
+def _arguments(scratch: str, objective: Objective, optimiser: Optimiser, seed: int, rows: int) -> TrainingArguments:
+    batch = objective.batch_size * objective.gradient_accumulation
+    steps = math.ceil(rows * objective.epochs / batch)
+    return TrainingArguments(
+        output_dir=scratch,
+        num_train_epochs=objective.epochs,
+        per_device_train_batch_size=objective.batch_size,
+        gradient_accumulation_steps=objective.gradient_accumulation,
+        learning_rate=objective.learning_rate,
+        lr_scheduler_type=optimiser.schedule,
+        warmup_steps=math.ceil(steps * optimiser.warmup_ratio),
+        adam_beta1=optimiser.beta1,
+        adam_beta2=optimiser.beta2,
+        weight_decay=optimiser.weight_decay,
+        max_grad_norm=optimiser.max_grad_norm,
+        seed=seed,
+        data_seed=seed,
+        logging_steps=max(1, steps // 20),
+        logging_nan_inf_filter=False,
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        use_cpu=not torch.cuda.is_available(),
+    )
+
+
+def _log_row(entry: dict[str, float]) -> dict[str, float]:
+    return {key: entry[key] for key in ("step", "loss", "learning_rate", "grad_norm")}
+
+
+def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Save model and tokenizer as safetensors so that a half-written folder never bears the final name."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
+    model.save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
+    replace_folder(partial, folder)

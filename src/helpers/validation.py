@@ -1,0 +1,98 @@
+"""One sentence for whatever pydantic finds wrong: where, which key, what was given, what is allowed."""
+
+import difflib
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from helpers.errors import SettingsError
+
+Model = TypeVar("Model", bound=BaseModel)
+Location = tuple[str | int, ...]
+
+_BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<", "multipleOf": "multiple of"}
+_LENGTHS = {"minItems": "at least", "maxItems": "at most", "minLength": "at least", "maxLength": "at most"}
+_ARTICLES = {"integer": "a whole number", "number": "a number", "string": "text", "boolean": "true or false"}
+
+
+def validate(model: type[Model], values: Any, where: str) -> Model:
+    """An instance of ``model`` made from ``values``.
+
+    Raises SettingsError: one sentence that starts with ``where`` and names the first bad key and what is allowed.
+    """
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise SettingsError(f"{where} must map these keys to values: {', '.join(model.model_fields)}")
+    try:
+        return model(**values)
+    except ValidationError as error:
+        raise SettingsError(f"{where}: {_sentence(model, error)}") from None
+
+
+def _sentence(model: type[BaseModel], error: ValidationError) -> str:
+    problems = error.errors(include_url=False)
+    first = problems[0]
+    location, given = first["loc"], first["input"]
+    owner, key = _owner(model, location)
+    name = ".".join(map(str, location))
+    if first["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(key, owner.model_fields, n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        text = f"unknown key {name!r}{hint}; allowed keys: {', '.join(owner.model_fields)}"
+    elif first["type"] == "missing":
+        text = f"key {name!r} is missing; it must be {_allowed(owner, location)}"
+    elif first["type"] == "value_error":
+        text = f"{name or 'settings'}: {first['ctx']['error']}"
+    else:
+        text = f"{name} is {_shown(given)}; it must be {_allowed(owner, location)}"
+    more = len(problems) - 1
+    return text + (f" (and {more} more problem{'s' if more > 1 else ''})" if more else "")
+
+
+def _owner(model: type[BaseModel], location: Location) -> tuple[type[BaseModel], str]:
+    """The settings class that holds the key at ``location``, and the key."""
+    owner, key = model, ""
+    for part in location:
+        inner = _inner(owner.model_fields[key].annotation) if key in owner.model_fields else None
+        if isinstance(part, str) and inner is not None:
+            owner = inner
+        if isinstance(part, str):
+            key = part
+    return owner, key
+
+
+def _inner(annotation: Any) -> type[BaseModel] | None:
+    """The settings class inside an annotation such as ``list[Part]`` or ``dict[str, Claim]``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for arg in get_args(annotation) if (found := _inner(arg))), None)
+
+
+def _allowed(owner: type[BaseModel], location: Location) -> str:
+    """What a key may hold, from the JSON schema of its class."""
+    schema = owner.model_json_schema()
+    names = [part for part in location if isinstance(part, str)]
+    entry = schema["properties"].get(names[-1] if names else "", {})
+    for part in reversed(location):
+        if not isinstance(part, int):
+            break
+        entry = entry.get("items", entry)
+    return _described(entry)
+
+
+def _described(entry: dict) -> str:
+    if "enum" in entry or "const" in entry:
+        return "one of " + ", ".join(map(repr, entry.get("enum", [entry.get("const")])))
+    if "anyOf" in entry:
+        return " or ".join(_described(option) for option in entry["anyOf"])
+    if entry.get("type") == "array":
+        lengths = ", ".join(f"{word} {entry[key]}" for key, word in _LENGTHS.items() if key in entry)
+        return f"a list{f' of {lengths} entries' if lengths else ''}, each {_described(entry.get('items', {}))}"
+    bounds = [f"{sign} {entry[key]:g}" for key, sign in _BOUNDS.items() if key in entry]
+    bounds += [f"matching {entry['pattern']}"] if "pattern" in entry else []
+    kind = _ARTICLES.get(entry.get("type", ""), "a mapping of keys")
+    return f"{kind} {' and '.join(bounds)}".strip()
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
