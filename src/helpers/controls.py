@@ -1,0 +1,55 @@
+"""Seeded draws of the control subspaces: what a random subspace would do in place of the alignment update's."""
+
+import hashlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from helpers.errors import StudyError
+from helpers.spectra import orthonormal
+
+KINDS = ("top-k", "random-k", "random")
+BLOCK = 2**23  # numbers per block when a long matrix is gone through in blocks
+
+
+def generator_for(seed: int, label: str, tensor: str, kind: str, draw: int = 0) -> torch.Generator:
+    """A generator of its own for one draw of one control for one tensor of one update (``label``).
+
+    Two updates, tensors, kinds or draws never share random numbers, and a draw does not depend on what ran before it.
+    """
+    digest = hashlib.sha256(f"{seed}|{label}|{tensor}|{kind}|{draw}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+def check_kind(kind: str) -> None:
+    """Raise StudyError unless ``kind`` is one of KINDS."""
+    if kind not in KINDS:
+        raise StudyError(f"control {kind!r} does not exist: choose one of {', '.join(KINDS)}")
+
+
+def blocks(length: int, width: int) -> Iterator[slice]:
+    """Slices that go through ``length`` rows of ``width`` numbers in blocks of about BLOCK numbers."""
+    step = max(1, BLOCK // max(1, width))
+    return (slice(start, min(start + step, length)) for start in range(0, length, step))
+
+
+def gaussian_blocks(rows: int, columns: int, generator: torch.Generator) -> Iterator[tuple[slice, Tensor]]:
+    """A standard Gaussian matrix (rows, columns) in float64, block of rows by block of rows, drawn in float32."""
+    for part in blocks(rows, columns):
+        yield part, torch.randn(part.stop - part.start, columns, generator=generator).double()
+
+
+def haar(rows: int, columns: int, generator: torch.Generator) -> Tensor:
+    """Orthonormal columns whose first k span a uniformly distributed k-subspace, for every k: (rows, columns), float64.
+
+    Q of the QR decomposition of a Gaussian matrix with a positive diagonal of R, which is the span of its top-k left
+    singular vectors in distribution. Nested over k. Needs columns ≤ rows.
+    """
+    gaussian = torch.cat([block for _, block in gaussian_blocks(rows, columns, generator)])
+    return orthonormal(gaussian)
+
+
+def random_order(rank: int, generator: torch.Generator) -> Tensor:
+    """The order in which a Random-K draw takes the modes of an update: a permutation of 0 … rank − 1."""
+    return torch.randperm(rank, generator=generator)

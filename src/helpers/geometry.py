@@ -1,0 +1,199 @@
+"""Weight geometry of a study: energy kept for every k and overlap at every energy fraction, tensor by tensor.
+
+Peak memory, for the largest tensor (m, n) with s = min(m, n) and u updates: about u²/2 + 5 matrices (s, s) of float64
+where m > n and 2u + 5 where m ≤ n, and 2u + 2 blocks of 64 MiB; it does not depend on the number of layers.
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from helpers.checkpoints import layer_of, matched, module_of
+from helpers.controls import check_kind
+from helpers.errors import StudyError
+from helpers.streaming import Updates, UpdateStream
+from helpers.subspaces import rank_for_fraction
+from helpers.tensor_geometry import Request, tensor_geometry
+
+ENGINE = 1  # raise when results for the same request change
+OVERLAP_COLUMNS = ["tensor", "module", "layer", "a", "b", "eta", "mso", "k_a", "k_b", "random"]
+
+
+@dataclass
+class Geometry:
+    """Results over all tensors; keys join their parts with ``|``."""
+
+    overlap: pd.DataFrame  # one row per 2-D tensor, pair of updates and energy fraction; zero updates have no rows
+    energy: dict[str, Tensor] = field(default_factory=dict)  # "subspace|control|task|tensor" -> (r,): ‖P_k D‖²
+    total: dict[str, float] = field(default_factory=dict)  # "task|tensor" -> ‖D‖²
+    rank: dict[str, int] = field(default_factory=dict)  # "update|tensor" -> numerical rank
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)  # tensor -> shape
+    left_out: dict[str, dict[str, int]] = field(default_factory=dict)  # tensor -> checkpoint -> rows left out
+
+
+def weight_geometry(
+    updates: Updates,
+    subspaces: list[str],
+    tasks: list[str],
+    controls: list[str],
+    energy_fractions: list[float],
+    random_k_draws: int,
+    seed: int,
+    device: str = "cpu",
+    cache: Path | None = None,
+    progress: Callable[[str], None] | None = None,
+    vocabulary: Literal["exact", "intersection"] = "exact",
+) -> Geometry:
+    """Energy of the ``tasks`` in the ``subspaces`` under each control, and MSO of all pairs of ``updates``.
+
+    ``updates`` maps a label to (tuned, start) checkpoints. With ``cache``, finished tensors are kept there, one file
+    each, and a second run with the same request and files continues after them. ``progress`` is called with a
+    sentence per tensor. Raises StudyError, and TensorMismatch for checkpoints that do not match or are not finite.
+    """
+    for label in (*subspaces, *tasks):
+        if label not in updates:
+            raise StudyError(f"update {label!r} is not given: choose among {', '.join(updates)}")
+    for control in controls:
+        check_kind(control)
+    request = Request([*updates], subspaces, tasks, controls, energy_fractions, random_k_draws, seed)
+    checkpoints = {_role(label, i): c for label, pair in updates.items() for i, c in enumerate(pair)}
+    common = matched(checkpoints, vocabulary)
+    stream = UpdateStream(updates, common, device)
+    folder = None if cache is None else Path(cache) / _digest(request, updates, vocabulary)
+    return _collect(request, common.shapes, common.left_out, _results(request, stream, folder, progress))
+
+
+def energy_table(geometry: Geometry, fractions: list[float]) -> pd.DataFrame:
+    """Energy kept E_k = ‖P_k D‖² / ‖D‖² (columns subspace, control, task, module, fraction, energy_kept).
+
+    Sums over the tensors of each module type, and over all tensors for module ``all``; k per tensor is
+    rank_for_fraction, at most the rank of the subspace's update, and 1 for 1-D tensors. 0 where the subspace's update
+    is zero; NaN where the task's update is.
+    """
+    tensors = list(geometry.shapes)
+    members = {"all": tensors} | {m: [t for t in tensors if module_of(t) == m] for m in map(module_of, tensors)}
+    rows = []
+    for key in dict.fromkeys(tuple(key.split("|", 3)[:3]) for key in geometry.energy):
+        for module, names in members.items():
+            total = sum(geometry.total[f"{key[2]}|{name}"] for name in names)
+            for fraction in fractions:
+                kept = sum(_kept(geometry, key, name, fraction) for name in names)
+                rows.append((*key, module, fraction, kept / total if total else float("nan")))
+    return pd.DataFrame(rows, columns=["subspace", "control", "task", "module", "fraction", "energy_kept"])
+
+
+def _kept(geometry: Geometry, key: tuple[str, str, str], name: str, fraction: float) -> float:
+    energy = geometry.energy.get("|".join((*key, name)))
+    if energy is None:
+        return 0.0
+    return float(energy[min(rank_for_fraction(geometry.shapes[name], fraction), len(energy)) - 1])
+
+
+def _role(label: str, position: int) -> str:
+    return label if position == 0 else f"{label}'s start"
+
+
+def _results(request: Request, stream: UpdateStream, folder: Path | None, progress: Callable | None):
+    """Results tensor by tensor: those in the cache first, then the others as they are computed."""
+    shapes = stream.matched.shapes
+    kept = {} if folder is None else {name: folder / f"{name}.safetensors" for name in shapes}
+    done = [name for name in shapes if name in kept and kept[name].is_file()]
+    for name in done:
+        yield name, load_file(kept[name])
+    pending = [name for name in shapes if name not in done]
+    clock = _Clock({name: _cost(shapes[name]) for name in pending}, progress)
+    for name, blocks in groupby(stream.over(pending), key=lambda item: item[0].name):
+        result = tensor_geometry(
+            request, name, shapes[name], (p for _, p in blocks), lambda k, n=name: (p for _, p in stream.over([n], k))
+        )
+        if folder is not None:
+            _write(result, kept[name])
+        clock.finished(name)
+        yield name, result
+
+
+class _Clock:
+    """Says after each tensor how much of the work is done and how long the rest will take at the rate so far."""
+
+    def __init__(self, costs: dict[str, float], progress: Callable[[str], None] | None):
+        self.costs, self.progress = costs, progress
+        self.total, self.done, self.start = sum(costs.values()), 0.0, time.monotonic()
+
+    def finished(self, name: str) -> None:
+        self.done += self.costs[name]
+        left = (time.monotonic() - self.start) * (self.total / self.done - 1)
+        if self.progress:
+            self.progress(f"{name} done: {self.done / self.total:.0%} of the work, about {_duration(left)} left")
+
+
+def _duration(seconds: float) -> str:
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _cost(shape: tuple[int, ...]) -> float:
+    """Work of one tensor up to a factor: products along the long side, eigendecompositions on the short side."""
+    if len(shape) == 1:
+        return float(shape[0])
+    short, long = min(shape), max(shape)
+    return short**2 * ((3.0 if shape[0] > shape[1] else 0.6) * long + 10.0 * short)
+
+
+def _write(result: dict[str, Tensor], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    save_file({key: value.contiguous() for key, value in result.items()}, partial)
+    with open(partial, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def _digest(request: Request, updates: Updates, vocabulary: str) -> str:
+    """Hash of the request and of the identity (place, size, time of change) of every file it reads."""
+    files = {
+        f"{label}/{i}": [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in checkpoint.files()]
+        for label, pair in updates.items()
+        for i, checkpoint in enumerate(pair)
+    }
+    text = json.dumps([ENGINE, vars(request), files, vocabulary], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _collect(request: Request, shapes: dict, left_out: dict, results) -> Geometry:
+    found = dict(results)
+    geometry = Geometry(pd.DataFrame(), shapes=dict(shapes), left_out=left_out)
+    rows = []
+    for name in shapes:
+        for key, value in found[name].items():
+            what, *labels = key.split("|")
+            joined = "|".join((*labels, name))
+            if what == "energy":
+                geometry.energy[joined] = value
+            elif what == "total":
+                geometry.total[joined] = float(value)
+            elif what == "rank":
+                geometry.rank[joined] = int(value)
+            else:
+                rows += _overlap_rows(name, shapes[name], labels, value, request.energy_fractions)
+    geometry.overlap = pd.DataFrame(rows, columns=OVERLAP_COLUMNS)
+    return geometry
+
+
+def _overlap_rows(name: str, shape: tuple[int, int], pair: list[str], values: Tensor, fractions: list[float]) -> list:
+    where = (name, module_of(name), layer_of(name), *pair)
+    return [
+        (*where, eta, mso, int(k_a), int(k_b), max(k_a, k_b) / shape[0])
+        for eta, (mso, k_a, k_b) in zip(fractions, values.T.tolist(), strict=True)
+    ]

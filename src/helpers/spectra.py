@@ -1,0 +1,69 @@
+"""Eigendecomposition on the short side of a matrix, and orthonormal columns, from products and Cholesky factors.
+
+A matrix X of s rows has the left singular vectors of its Gram matrix G = X Xᵀ, and G costs a fraction of the singular
+value decomposition. Squaring loses the small singular values: vectors are resolved down to about 1e-8 of the largest.
+Where the spectrum goes further, the vectors of the small values are therefore rotated out of X, where they stand
+alone, and decomposed again from their own Gram matrix, as often as the spectrum asks for it.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+RESOLVED = 1e-4  # singular values below this share of the largest are decomposed again
+PANEL = 256  # rows at a time when half a symmetric product is computed
+
+
+def add_gram(total: Tensor, rows: Tensor) -> None:
+    """Add X Xᵀ to the lower triangle of ``total``, block by block: half the work of the product.
+
+    Blocks on the diagonal are filled whole; what lies above them is left as it was.
+    """
+    for start in range(0, rows.shape[0], PANEL):
+        stop = start + PANEL
+        total[start:stop, :stop].addmm_(rows[start:stop], rows[:stop].T)  # (panel, stop)
+
+
+def gram(rows: Tensor) -> Tensor:
+    """Lower triangle of X Xᵀ: (s, l) -> (s, s)."""
+    total = rows.new_zeros(rows.shape[0], rows.shape[0])
+    add_gram(total, rows)
+    return total
+
+
+def spectrum(first_gram: Tensor, gram_within: Callable[[Tensor], Tensor], tolerance: float) -> tuple[Tensor, Tensor]:
+    """Left singular vectors (s, s) and singular values (s,), decreasing, of a matrix X of s rows.
+
+    ``first_gram`` is the lower triangle of X Xᵀ and ``gram_within(B)`` that of (BᵀX)(BᵀX)ᵀ for B (s, t); ``tolerance``
+    is the share of the largest singular value under which values are not resolved further.
+    """
+    values, basis = _eigh(first_gram)
+    start, last = 0, first_gram.shape[0]
+    floor = tolerance**2 * values[0]
+    while (lead := int((values >= RESOLVED**2 * values[start]).sum())) < last and values[start] > floor:
+        values[lead:], rotation = _eigh(gram_within(basis[:, lead:]))
+        basis[:, lead:] = basis[:, lead:] @ rotation  # (s, t)
+        start = lead
+    order = torch.argsort(values, descending=True, stable=True)
+    return basis[:, order], values[order].clamp(min=0).sqrt()
+
+
+def _eigh(lower: Tensor) -> tuple[Tensor, Tensor]:
+    values, vectors = torch.linalg.eigh(lower, UPLO="L")
+    return values.flip(0), vectors.flip(1)
+
+
+def orthonormal(columns: Tensor) -> Tensor:
+    """The columns of X (m, r), r ≤ m, orthonormalised in order: Q of X = QR with a positive diagonal of R.
+
+    From the Cholesky factor of XᵀX where X is well conditioned, else by Householder reflections, which complete
+    dependent or zero columns to an orthonormal set.
+    """
+    factor, failed = torch.linalg.cholesky_ex(gram(columns.T))
+    diagonal = factor.diagonal()
+    if not failed and diagonal.numel() and diagonal.min() > 0.1 * diagonal.max():
+        return torch.linalg.solve_triangular(factor, columns.T, upper=False).T
+    q, r = torch.linalg.qr(columns)
+    signs = torch.where(r.diagonal() < 0, -1.0, 1.0).to(q)
+    return q * signs

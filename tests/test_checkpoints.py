@@ -1,0 +1,124 @@
+"""Checkpoints are matched by name, and nothing that does not match goes unnoticed."""
+
+import pytest
+import torch
+
+from helpers.checkpoints import Checkpoint, layer_of, matched, module_of, update
+from helpers.errors import MissingInput, StudyError, TensorMismatch
+from synthetic import llama_shapes, moved, random_tensors, write
+
+
+@pytest.fixture
+def tensors():
+    return random_tensors(llama_shapes(), 0)
+
+
+def test_single_and_sharded_are_read_alike(tmp_path, tensors):
+    one, many = write(tmp_path / "one", tensors), write(tmp_path / "many", tensors, shards=3)
+    assert one.names == many.names
+    assert one.names[0] == "model.embed_tokens.weight" and one.names[-1] == "model.norm.weight"
+    for name, tensor in tensors.items():
+        assert torch.equal(one.tensor(name), tensor) and torch.equal(many.tensor(name), tensor)
+        assert one.shape(name) == tuple(tensor.shape)
+    assert len(many.files()) == 3
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_update_is_the_exact_difference(tmp_path, tensors, dtype):
+    stored = {name: t.to(dtype) for name, t in tensors.items()}
+    after = moved(stored, 1)
+    a, b = write(tmp_path / "a", stored), write(tmp_path / "b", after)
+    for name in a.names:
+        assert torch.equal(update(b, a, name), after[name].double() - stored[name].double())
+
+
+def test_modules_and_layers():
+    assert module_of("model.layers.3.self_attn.q_proj.weight") == "q_proj"
+    assert module_of("model.layers.3.self_attn.q_proj.bias") == "q_proj"
+    assert (module_of("lm_head.weight"), layer_of("lm_head.weight")) == ("lm_head", -1)
+    assert layer_of("model.layers.13.input_layernorm.weight") == 13
+
+
+def sentence(tmp_path, first, second, **options):
+    """The error of matching two sets of tensors."""
+    a, b = write(tmp_path / "a", first), write(tmp_path / "b", second)
+    with pytest.raises(TensorMismatch) as error:
+        matched({"first": a, "second": b}, **options)
+    text = str(error.value)
+    assert "\n" not in text and str(tmp_path / "a") in text and str(tmp_path / "b") in text
+    return text
+
+
+def test_missing_extra_and_renamed(tmp_path, tensors):
+    fewer = {name: t for name, t in tensors.items() if name != "model.norm.weight"}
+    assert "model.norm.weight of shape (12,)" in sentence(tmp_path / "1", tensors, fewer)
+    assert "model.norm.weight of shape (12,)" in sentence(tmp_path / "2", fewer, tensors)
+    renamed = {f"transformer.{name}" if name == "lm_head.weight" else name: t for name, t in tensors.items()}
+    assert "has transformer.lm_head.weight of that shape: rename it" in sentence(tmp_path / "3", tensors, renamed)
+
+
+def test_transposed_and_resized(tmp_path, tensors):
+    name = "model.layers.0.mlp.up_proj.weight"
+    text = sentence(tmp_path / "1", tensors, tensors | {name: tensors[name].T})
+    assert name in text and "(20, 12)" in text and "(12, 20)" in text and "transpose" in text
+    other = tensors | {name: tensors[name][:9]}
+    assert "(9, 12)" in sentence(tmp_path / "2", tensors, other, vocabulary="intersection")
+
+
+def test_resized_vocabulary_needs_the_intersection(tmp_path, tensors):
+    resized = tensors | {
+        n: torch.cat([tensors[n], tensors[n][:3]]) for n in ("lm_head.weight", "model.embed_tokens.weight")
+    }
+    assert 'vocabulary="intersection"' in sentence(tmp_path, tensors, resized)
+    a, b = Checkpoint(tmp_path / "a"), Checkpoint(tmp_path / "b")
+    common = matched({"a": a, "b": b}, vocabulary="intersection")
+    assert common.shapes["lm_head.weight"] == (37, 12)
+    assert common.left_out == {n: {"b": 3} for n in ("model.embed_tokens.weight", "lm_head.weight")}
+    assert update(b, a, "lm_head.weight", rows=37).eq(0).all()
+    with pytest.raises(TensorMismatch):
+        update(b, a, "lm_head.weight")
+
+
+def test_tied_head_counts_once(tmp_path, tensors):
+    tied = tensors | {"lm_head.weight": tensors["model.embed_tokens.weight"].clone()}
+    stored_twice = write(tmp_path / "twice", tied, config={"tie_word_embeddings": True})
+    stored_once = write(tmp_path / "once", {n: t for n, t in tied.items() if n != "lm_head.weight"})
+    assert "lm_head.weight" not in stored_twice
+    assert matched({"a": stored_twice, "b": stored_once}).names == stored_once.names
+    with pytest.raises(TensorMismatch, match="differ although config.json ties them"):
+        write(tmp_path / "wrong", tensors, config={"tie_word_embeddings": True})
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_not_finite_names_the_file(tmp_path, tensors, value):
+    broken = {name: t.clone() for name, t in tensors.items()}
+    broken["model.layers.1.mlp.down_proj.weight"][3, 4] = value
+    a, b = write(tmp_path / "a", tensors), write(tmp_path / "b", broken)
+    with pytest.raises(
+        TensorMismatch, match=r"down_proj.weight of shape \(12, 20\) in .*/b/model.safetensors holds NaN"
+    ):
+        update(b, a, "model.layers.1.mlp.down_proj.weight")
+
+
+def test_damaged_folders_are_refused(tmp_path, tensors):
+    with pytest.raises(MissingInput, match="does not exist"):
+        Checkpoint(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(MissingInput, match="neither model.safetensors nor"):
+        Checkpoint(tmp_path / "empty")
+    (tmp_path / "empty" / "pytorch_model.bin").write_bytes(b"pickle")
+    with pytest.raises(StudyError, match="pytorch_model.bin and no safetensors"):
+        Checkpoint(tmp_path / "empty")
+    file = write(tmp_path / "cut", tensors).file("lm_head.weight")
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(TensorMismatch, match="truncated"):
+        Checkpoint(tmp_path / "cut")
+    shards = write(tmp_path / "shards", tensors, shards=2).files()
+    shards[1].unlink()
+    with pytest.raises(TensorMismatch, match="does not exist"):
+        Checkpoint(tmp_path / "shards")
+
+
+def test_integer_tensors_are_refused(tmp_path, tensors):
+    with pytest.raises(StudyError, match="stored as I64"):
+        write(tmp_path, tensors | {"model.layers.0.step.weight": torch.ones(3, dtype=torch.int64)})
