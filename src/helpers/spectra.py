@@ -2,11 +2,11 @@
 
 A matrix X of s rows has the left singular vectors of its Gram matrix G = X Xᵀ, and G costs a fraction of the singular
 value decomposition. Squaring loses the small singular values: vectors are resolved down to about 1e-8 of the largest.
-Where the spectrum goes further, the vectors of the small values are therefore rotated out of X, where they stand
-alone, and decomposed again from their own Gram matrix, as often as the spectrum asks for it.
+Where the spectrum goes further, the vectors of the small values are therefore freed from what rounding mixed into
+them of the others, rotated out of X, and decomposed again from their own Gram matrix, as often as it takes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -32,21 +32,42 @@ def gram(rows: Tensor) -> Tensor:
     return total
 
 
-def spectrum(first_gram: Tensor, gram_within: Callable[[Tensor], Tensor], tolerance: float) -> tuple[Tensor, Tensor]:
-    """Left singular vectors (s, s) and singular values (s,), decreasing, of a matrix X of s rows.
+def within(basis: Tensor, blocks: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """X inside a basis B (s, t), X (s, l) given in blocks (s, b): lower triangle of (BᵀX)(BᵀX)ᵀ, and X(BᵀX)ᵀ (s, t)."""
+    inner, coupling = basis.new_zeros(basis.shape[1], basis.shape[1]), torch.zeros_like(basis)
+    for x in blocks:
+        y = basis.T @ x  # (t, b)
+        add_gram(inner, y)
+        coupling.addmm_(x, y.T)
+    return inner, coupling
 
-    ``first_gram`` is the lower triangle of X Xᵀ and ``gram_within(B)`` that of (BᵀX)(BᵀX)ᵀ for B (s, t); ``tolerance``
-    is the share of the largest singular value under which values are not resolved further.
+
+def spectrum(first_gram: Tensor, blocks: Callable[[], Iterable[Tensor]], tolerance: float) -> tuple[Tensor, Tensor]:
+    """Left singular vectors (s, s) and singular values (s,), decreasing, of a matrix X (s, l).
+
+    ``first_gram`` is the lower triangle of X Xᵀ and ``blocks()`` goes over X in blocks (s, b); ``tolerance`` is the
+    share of the largest singular value that counts as rounding: values that far down may be returned as 0.
     """
     values, basis = _eigh(first_gram)
-    start, last = 0, first_gram.shape[0]
-    floor = tolerance**2 * values[0]
+    start, last, floor = 0, len(values), tolerance**2 * values[0]
     while (lead := int((values >= RESOLVED**2 * values[start]).sum())) < last and values[start] > floor:
-        values[lead:], rotation = _eigh(gram_within(basis[:, lead:]))
+        inner, coupling = within(basis[:, lead:], blocks())
+        if inner.diagonal().sum() <= floor:
+            values[lead:] = 0
+            break
+        _decouple(basis, lead, basis[:, :lead].T @ coupling / values[:lead, None])
+        values[lead:], rotation = _eigh(within(basis[:, lead:], blocks())[0])
         basis[:, lead:] = basis[:, lead:] @ rotation  # (s, t)
         start = lead
     order = torch.argsort(values, descending=True, stable=True)
     return basis[:, order], values[order].clamp(min=0).sqrt()
+
+
+def _decouple(basis: Tensor, lead: int, angles: Tensor) -> None:
+    """Turn the first ``lead`` columns and the others by small ``angles`` (lead, t) against each other."""
+    first, rest = basis[:, :lead].clone(), basis[:, lead:].clone()
+    basis[:, :lead] += rest @ angles.T
+    basis[:, lead:] -= first @ angles
 
 
 def _eigh(lower: Tensor) -> tuple[Tensor, Tensor]:

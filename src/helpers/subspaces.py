@@ -65,7 +65,7 @@ def decompose(update: Tensor) -> Modes:
     scale = float(matrix.abs().max()) or 1.0  # squares neither overflow nor vanish
     short = (matrix if m <= n else matrix.T) / scale  # (s, l)
     tolerance = rank_tolerance(m, n)
-    basis, values = spectrum(gram(short), lambda b: gram(b.T @ short), tolerance)
+    basis, values = spectrum(gram(short), lambda: [short], tolerance)
     rank = numerical_rank(values, tolerance)
     if m > n:
         columns = short.T @ (basis / values.where(values > tolerance * values[0], torch.inf))  # (m, n)

@@ -116,15 +116,9 @@ def _accumulate(request: Request, pieces: Iterable[Pieces], pairs: list[tuple[st
     return grams, crosses
 
 
-def _spectrum(gram: Tensor, shape: tuple[int, int], again: Callable[[], Iterator[Tensor]]) -> Spectrum:
-    def gram_within(part: Tensor) -> Tensor:
-        total = part.new_zeros(part.shape[1], part.shape[1])
-        for x in again():
-            add_gram(total, part.T @ x)
-        return total
-
+def _spectrum(gram: Tensor, shape: tuple[int, int], blocks: Callable[[], Iterator[Tensor]]) -> Spectrum:
     tolerance = rank_tolerance(*shape)
-    basis, values = spectrum(gram, gram_within, tolerance)
+    basis, values = spectrum(gram, blocks, tolerance)
     return Spectrum(basis, values, numerical_rank(values, tolerance))
 
 
