@@ -1,0 +1,77 @@
+"""The report: ``python -m helpers.report organism`` builds ``_build/html`` from the results of one or more studies.
+
+Pages and executed notebooks are staged in ``_build/stage`` and built there by Jupyter Book, warnings being errors. The
+report in place is replaced by a finished one only, and left alone when nothing it shows has changed.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+from helpers import paths
+from helpers.build import parse_seeds
+from helpers.errors import StudyError
+from helpers.files import replace_folder, sha256
+from helpers.pages import write_generated
+from helpers.settings import load_study
+from helpers.staging import Selection, stage
+
+BUILDERS = ("jupyter-book", "sphinx", "sphinx-book-theme", "myst-nb", "sphinx-mathjax-offline")
+MARK = ".made-from"  # file in the report: the hash of all that it was made from
+
+
+def build(selections: list[Selection], folder: Path) -> Path:
+    """Build the report in ``folder/html`` and return its first page; ``folder/report.log`` has what Jupyter Book says.
+
+    Raises StudyError if a result is missing, a notebook failed, or Jupyter Book finds anything to warn of.
+    """
+    staged, final = folder / "stage", folder / "html"
+    write_generated(stage(selections, staged), staged)
+    made_from = " ".join([sha256(staged), *(f"{name}={version(name)}" for name in BUILDERS)])
+    mark = final / MARK
+    if not (mark.exists() and mark.read_text(encoding="utf-8") == made_from):
+        _run_jupyter_book(staged, folder / "report.log")
+        built = staged / "_build" / "html"
+        (built / MARK).write_text(made_from, encoding="utf-8")
+        replace_folder(built, final)
+        shutil.rmtree(staged / "_build")
+    return final / "index.html"
+
+
+def _run_jupyter_book(staged: Path, log: Path) -> None:
+    """Build the staged book; its messages go to ``log``. Raises StudyError if it fails or warns."""
+    program = "import sys; from jupyter_book.cli.main import main; sys.exit(main())"
+    command = [sys.executable, "-c", program, "build", str(staged), "-W", "-n", "--keep-going"]
+    environment = os.environ | {"NO_COLOR": "1"}
+    with open(log, "w", encoding="utf-8") as file:
+        result = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env=environment, check=False)
+    if result.returncode:
+        raise StudyError(
+            f"the report could not be built, and the one in place is left as it is: see the warnings in {log}"
+        )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("studies", nargs="+", metavar="study", help="a study in studies/; the first is the main one")
+    parser.add_argument("--seeds", nargs="+", default=[], help="seeds to show, such as 0 1 2; default: the study's")
+    parser.add_argument("--folder", type=Path, default=paths.ROOT / "_build", help="where to build; default: _build")
+    given = parser.parse_args(arguments)
+    try:
+        studies = [load_study(name) for name in given.studies]
+        selections = [Selection(study, list(parse_seeds(" ".join(given.seeds), study))) for study in studies]
+        first = build(selections, given.folder)
+    except StudyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"report: {first}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""Results written in a second, of a study that never ran: enough to stage and build a report of every page."""
+
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from helpers import figures
+from helpers.claims import judge_criteria, verdicts
+from helpers.notebook import begin
+from helpers.settings import Study
+from helpers.workflow import expected
+
+PAYLOADS = [  # what a model might write, to be shown as text and nothing else
+    "<script>window.attacked = 'script'</script>",
+    "<img src=x onerror=\"window.attacked = 'image'\">",
+    "[click](javascript:window.attacked='link') ![x](http://attacker.example/x.png) $$\\href{javascript:x}{y}$$",
+    "</pre></div></body><iframe src='http://attacker.example'></iframe>",
+]
+CHAPTER = """# {name}
+
+(label-{name})=
+## Overview
+
+The energy of {{eq}}`eq-{name}`, as [the method](../book/method.md) defines it, is in
+[the table](../results/{study}/all/tables/verdicts.csv); see also [the verdict](12_verdict.ipynb) and
+[a single run](../notebooks/05_projection.ipynb).
+
+$$
+E = mc^2
+$$ (eq-{name})
+"""
+
+
+def write_results(study: Study, seeds: list[int]) -> None:
+    """Write every executed notebook and the verdict table of a study below ``results_root()``."""
+    statistics = [
+        {"study": study.name, "claim": claim, "statistic": c.statistic, "seed": seed, "value": 0.5 + seed / 100}
+        for claim, entry in study.claims.items()
+        for c in entry.criteria
+        for seed in seeds
+    ]
+    run = begin("12_verdict", study=study.name, seeds=seeds)
+    criteria = judge_criteria(study, pd.DataFrame(statistics))
+    run.write("verdicts", verdicts(study, criteria))
+    for path in expected(study.name, seeds):
+        write_notebook(path, study.name, figure(study, seeds))
+
+
+def figure(study: Study, seeds: list[int]) -> str:
+    """A figure as the notebooks show it."""
+    drawn, axes = figures.panels(1, 1)
+    axes[0][0].plot([0, 1], [0, 1], label="identity")
+    run = begin("12_verdict", study=study.name, seeds=seeds)
+    return figures.show(drawn, "fig-line", "A line; shown is y over x.", run, "verdicts").data
+
+
+def write_notebook(path: Path, study: str, figure: str, **metadata: object) -> None:
+    """Write an executed notebook with text, a formula, a figure, a table and hostile output."""
+    hostile = pd.DataFrame({"answer": PAYLOADS})
+    outputs = [
+        new_output("stream", name="stdout", text="\n".join(PAYLOADS)),
+        new_output("display_data", {"text/html": figure, "text/plain": "<figure>"}),
+        new_output("display_data", {"text/html": hostile.to_html(), "text/plain": str(hostile)}),
+        new_output("display_data", {"text/html": hostile.to_html(escape=False), "text/plain": str(hostile)}),
+        new_output("display_data", {"text/markdown": "\n\n".join(PAYLOADS), "text/plain": "x"}),
+        new_output("display_data", {"application/javascript": "window.attacked = 'javascript'"}),
+        new_output("display_data", {"text/latex": PAYLOADS[2]}),
+    ]
+    text = CHAPTER.format(name=path.stem, study=study)
+    code = new_code_cell("answers", outputs=outputs, execution_count=1)
+    facts = {"papermill": {"duration": 1.5, "exception": None, **metadata}}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(new_notebook(cells=[new_markdown_cell(text), code], metadata=facts), path)
