@@ -67,7 +67,7 @@ class _Cleaner(HTMLParser):
         """Copy an allowed tag; show any other, unless it is a style sheet."""
         if tag == "style":
             return
-        if tag not in TAGS:
+        if tag not in TAGS or (tag == "img" and not IMAGE.fullmatch(dict(attrs).get("src") or "")):
             self.parts.append(html.escape(self.get_starttag_text() or ""))
             return
         kept = "".join(f' {name}="{html.escape(value or "")}"' for name, value in attrs if _allowed(name, value or ""))

@@ -1,0 +1,275 @@
+"""The built report, page by page in a real browser: nothing broken, nothing fetched from elsewhere, nothing hidden.
+
+Two reports are looked at: one built here from synthetic results, and the one of a real study where there is one: its
+folder is named by $REPORT_HTML, else ``_build/html`` is taken.
+"""
+
+import io
+import os
+import threading
+from functools import partial
+from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import matplotlib.image
+import pytest
+from playwright.sync_api import Error as BrowserError
+
+import browser as browsers
+from helpers import report
+from helpers.errors import StudyError
+from helpers.paths import ROOT, RunPaths
+from helpers.settings import load_study
+from helpers.staging import Selection
+from synthetic_report import write_notebook, write_results
+
+pytestmark = pytest.mark.slow
+SELECTION = Selection(load_study("organism"), [0, 1])
+CONTRAST = (Path(__file__).parent / "contrast.js").read_text(encoding="utf-8")
+MATH_READY = """() => [...document.querySelectorAll('article .math')].every((e) => e.querySelector('mjx-container'))
+    && document.readyState === 'complete'"""
+FACTS = """() => ({
+    broken: [...document.images].filter((i) => !i.complete || !i.naturalWidth).map((i) => i.outerHTML.slice(0, 200)),
+    math: document.querySelectorAll('mjx-container').length,
+    mathErrors: document.querySelectorAll('mjx-merror, [data-mjx-error]').length,
+    figures: [...document.querySelectorAll('article figure')].map((f) => ({
+        image: !!f.querySelector('img')?.naturalWidth, alt: f.querySelector('img')?.alt.trim(),
+        caption: f.querySelector('figcaption')?.textContent.trim(),
+        tables: [...f.querySelectorAll('figcaption a[href$=".csv"]')].length})),
+    attacked: window.attacked ?? null,
+    scripts: [...document.querySelectorAll('article :is(script, iframe, object, embed)')].length,
+})"""
+
+
+@pytest.fixture(scope="session")
+def synthetic(tmp_path_factory):
+    """Folder of a report built from synthetic results."""
+    root = tmp_path_factory.mktemp("report")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SUBSPACES_RESULTS", str(root / "results"))
+        write_results(SELECTION.study, SELECTION.seeds)
+        report.build([SELECTION], root / "build")
+    return root / "build" / "html"
+
+
+@pytest.fixture(scope="session", params=["synthetic", "existing"])
+def html(request):
+    """Folder of the report under test."""
+    if request.param == "synthetic":
+        return request.getfixturevalue("synthetic")
+    folder = Path(os.environ.get("REPORT_HTML") or ROOT / "_build" / "html")
+    if not (folder / "index.html").exists():
+        pytest.skip(f"no report of a real study in {folder}: make one with `make book STUDY=smoke`")
+    return folder
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    """Serves files without a line per request."""
+
+    def log_message(self, *arguments):
+        """Say nothing."""
+
+
+@pytest.fixture(scope="session")
+def address(html):
+    """Address of the report on a loopback server."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(html))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """A headless browser; where none can be had the tests are skipped, under CI they fail."""
+    path = browsers.find()
+    if path is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(browsers.MISSING)
+    with browsers.launched(path) as browser:
+        yield browser
+
+
+def pages_of(html: Path) -> list[str]:
+    return sorted(path.relative_to(html).as_posix() for path in html.rglob("*.html") if "_static" not in path.parts)
+
+
+@pytest.fixture(scope="session")
+def visits(html, address, chromium):
+    """What the browser saw on each page: facts of the page, console errors, failed and outside requests."""
+    context = chromium.new_context(color_scheme="light", viewport={"width": 1280, "height": 900})
+    seen = {name: visit(context, address, name) for name in pages_of(html)}
+    context.close()
+    return seen
+
+
+def visit(context, address: str, name: str) -> dict:
+    page, errors, outside = context.new_page(), [], []
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("requestfailed", lambda request: errors.append(f"failed: {request.url[:200]}"))
+    page.on("response", lambda answer: answer.status < 400 or errors.append(f"{answer.status}: {answer.url}"))
+    page.on("request", lambda request: outside.append(request.url) if not inside(request.url, address) else None)
+    page.goto(f"{address}/{name}", wait_until="load")
+    try:
+        page.wait_for_function(MATH_READY, timeout=20_000)
+    except BrowserError:
+        errors.append("formulas are not rendered")
+    facts = page.evaluate(FACTS)
+    page.close()
+    return facts | {"errors": errors, "outside": outside}
+
+
+def inside(url: str, address: str) -> bool:
+    return url.startswith((address + "/", "data:", "blob:"))
+
+
+def each(visits: dict, fact: str) -> dict:
+    """Pages where a list of complaints is not empty."""
+    return {name: seen[fact] for name, seen in visits.items() if seen[fact]}
+
+
+def test_there_are_no_errors_on_any_page(visits):
+    assert each(visits, "errors") == {}
+
+
+def test_no_page_asks_another_host_for_anything(visits):
+    assert each(visits, "outside") == {}
+
+
+def test_every_image_is_shown(visits):
+    assert each(visits, "broken") == {}
+
+
+def test_formulas_are_rendered(visits):
+    assert visits["method.html"]["math"] > 20
+    assert each(visits, "mathErrors") == {}
+
+
+def test_every_figure_has_an_image_a_caption_and_its_table(visits):
+    figures = {name: seen["figures"] for name, seen in visits.items() if seen["figures"]}
+    chapters = [name for name in visits if name.startswith("notebooks/")]
+    assert {name for name in chapters if name not in figures} <= {"notebooks/12_verdict.html"}
+    poor = [(name, f) for name, found in figures.items() for f in found if not all(f.values())]
+    assert poor == []
+
+
+def test_text_of_models_does_nothing(visits):
+    assert each(visits, "attacked") == {}
+    assert each(visits, "scripts") == {}
+
+
+class Links(HTMLParser):
+    """The ids and the references of a page."""
+
+    def __init__(self, page: Path):
+        super().__init__()
+        self.ids, self.references, self.outside = set(), [], []
+        self.feed(page.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        """Collect what the tag defines and what it refers to."""
+        values = dict(attrs)
+        self.ids |= {values[key] for key in ("id", "name") if values.get(key)}
+        for key in ("href", "src", "data-src"):
+            reference = values.get(key)
+            if not reference or reference.startswith(("data:", "mailto:")):
+                continue
+            parts = urlsplit(reference)
+            if not (parts.scheme or parts.netloc):
+                self.references.append(reference)
+            elif tag != "a":
+                self.outside.append(reference)
+
+
+@pytest.fixture(scope="session")
+def links(html):
+    """Links of every page, from its source."""
+    return {name: Links(html / name) for name in pages_of(html)}
+
+
+def test_every_internal_link_has_its_page_and_its_anchor(html, links):
+    broken = []
+    for name, page in links.items():
+        for reference in page.references:
+            parts = urlsplit(reference)
+            target = (html / name).parent / unquote(parts.path) if parts.path else html / name
+            anchors = links.get(os.path.relpath(target.resolve(), html.resolve()))
+            if not target.is_file() or (anchors and parts.fragment and unquote(parts.fragment) not in anchors.ids):
+                broken.append(f"{name}: {reference}")
+    assert broken == []
+
+
+def test_no_page_loads_anything_from_elsewhere(links):
+    assert {name: page.outside for name, page in links.items() if page.outside} == {}
+
+
+def test_the_landing_page_shows_the_verdicts(chromium, address):
+    page = chromium.new_page()
+    page.goto(f"{address}/index.html")
+    rows = page.locator("table.verdicts tbody tr")
+    assert [rows.nth(i).locator("td").first.inner_text() for i in range(rows.count())] == ["C0", "C1", "C2", "C3", "C4"]
+    assert page.locator("table.verdicts .verdict").count() >= rows.count()
+    page.close()
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_text_is_legible(chromium, address, html, mode):
+    page = chromium.new_page(color_scheme=mode)
+    poor = {}
+    for name in [n for n in pages_of(html) if not n.startswith("runs/") and n not in ("search.html", "genindex.html")]:
+        page.goto(f"{address}/{name}")
+        assert page.locator("html").get_attribute("data-theme") == mode
+        poor |= {name: found} if (found := page.evaluate(CONTRAST)) else {}
+    page.close()
+    assert poor == {}
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_figures_keep_their_light_ground(chromium, address, mode):
+    page = chromium.new_page(color_scheme=mode)
+    page.goto(f"{address}/notebooks/07_behaviour_figures.html")
+    image = page.locator("article figure img").first
+    assert image.evaluate("e => getComputedStyle(e).filter") == "none"
+    pixels = matplotlib.image.imread(io.BytesIO(image.screenshot()))[..., :3]
+    page.close()
+    assert pixels.mean() > 0.75
+    assert pixels.min() < 0.45  # something is drawn on it
+
+
+def test_search_finds_a_page(chromium, address):
+    page = chromium.new_page()
+    page.goto(f"{address}/search.html?q=subspace")
+    page.locator("#search-results li a").first.wait_for(timeout=20_000)
+    page.close()
+
+
+def test_notebooks_can_be_downloaded(chromium, address):
+    page = chromium.new_page()
+    page.goto(f"{address}/notebooks/07_behaviour_figures.html")
+    target = page.locator("a.btn-download-source-button").get_attribute("href")
+    assert target.endswith(".ipynb")
+    assert page.request.get(f"{address}/notebooks/{target}").ok
+    page.close()
+
+
+def test_the_same_results_are_not_built_again(synthetic, monkeypatch):
+    monkeypatch.setenv("SUBSPACES_RESULTS", str(synthetic.parents[1] / "results"))
+    before = (synthetic / "index.html").stat().st_mtime_ns
+    report.build([SELECTION], synthetic.parent)
+    assert (synthetic / "index.html").stat().st_mtime_ns == before
+
+
+def test_a_report_that_cannot_be_built_leaves_the_old_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("SUBSPACES_RESULTS", str(tmp_path / "results"))
+    write_results(SELECTION.study, SELECTION.seeds)
+    path = RunPaths("organism").notebook("07_behaviour_figures")
+    write_notebook(path, "organism", "")
+    path.write_text(path.read_text().replace("../book/method.md", "../book/nowhere.md"))
+    (tmp_path / "html").mkdir()
+    (tmp_path / "html" / "index.html").write_text("old")
+    with pytest.raises(StudyError, match=r"report\.log"):
+        report.build([SELECTION], tmp_path)
+    assert (tmp_path / "html" / "index.html").read_text() == "old"
+    assert "nowhere" in (tmp_path / "report.log").read_text()

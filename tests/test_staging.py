@@ -1,0 +1,153 @@
+"""Staging of the report: what is refused, where links lead, what happens to labels and to text a model wrote."""
+
+import json
+from pathlib import PurePosixPath
+
+import nbformat
+import pytest
+import yaml
+
+from helpers import report
+from helpers.errors import MissingInput, StudyError
+from helpers.inert import clean_html, clean_output
+from helpers.paths import ROOT, RunPaths
+from helpers.settings import load_study
+from helpers.staging import Selection, relocate, stage
+from synthetic_report import PAYLOADS, write_notebook, write_results
+
+STUDY = load_study("organism")
+OTHER = load_study("smoke")
+PLACES = {"05_projection": PurePosixPath("runs/organism/seed-0/05_projection")}
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    """A folder of results with every notebook of two seeds."""
+    monkeypatch.setenv("SUBSPACES_RESULTS", str(tmp_path / "results"))
+    write_results(STUDY, [0, 1])
+    return tmp_path / "results"
+
+
+def staged_notebook(folder, place: str) -> nbformat.NotebookNode:
+    return nbformat.read(folder / f"{place}.ipynb", as_version=4)
+
+
+def test_pages_notebooks_and_tables_have_their_places(results, tmp_path):
+    stage([Selection(STUDY, [0, 1])], tmp_path / "stage")
+    contents = yaml.safe_load((tmp_path / "stage" / "_toc.yml").read_text())
+    files = [c["file"] for part in contents["parts"] for c in part["chapters"]]
+    sections = [s["file"] for part in contents["parts"] for c in part["chapters"] for s in c.get("sections", [])]
+    assert contents["root"] == "index" and (tmp_path / "stage" / "index.md").exists()
+    assert "notebooks/12_verdict" in files and "runs/organism/seed-1/02_finetune-useful" in sections
+    for file in [*files, *sections]:
+        exists = [(tmp_path / "stage" / f"{file}{suffix}").exists() for suffix in (".md", ".ipynb")]
+        assert any(exists) or file == "runs/organism/index", file
+    assert (tmp_path / "stage" / "extra" / "results" / "organism" / "all" / "tables" / "verdicts.csv").exists()
+    assert (tmp_path / "stage" / "extra" / "studies" / "organism.yml").exists()
+
+
+def test_what_is_gone_from_the_results_is_gone_from_the_stage(results, tmp_path):
+    (tmp_path / "stage").mkdir()
+    (tmp_path / "stage" / "old.md").write_text("# Old")
+    stage([Selection(STUDY, [0])], tmp_path / "stage")
+    assert not (tmp_path / "stage" / "old.md").exists()
+    assert not (tmp_path / "stage" / "runs" / "organism" / "seed-1").exists()
+
+
+def test_a_further_study_gets_a_part_of_its_own(results, tmp_path):
+    write_results(OTHER, [0])
+    stage([Selection(STUDY, [0]), Selection(OTHER, [0])], tmp_path / "stage")
+    parts = yaml.safe_load((tmp_path / "stage" / "_toc.yml").read_text())["parts"]
+    captions = [part["caption"] for part in parts]
+    assert captions.index(f"Results: {OTHER.title}") == captions.index("Results") + 1
+    assert staged_notebook(tmp_path / "stage", "studies/smoke/12_verdict").cells[0].source.startswith(
+        f"# 12_verdict ({OTHER.title})"
+    )
+    link = f'href="../../results/{OTHER.name}/all/tables/verdicts.csv"'
+    assert link in (tmp_path / "stage" / "studies" / "smoke" / "12_verdict.ipynb").read_text().replace("\\", "")
+
+
+def test_the_committed_contents_name_committed_files():
+    contents = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    files = [contents["root"], *(c["file"] for part in contents["parts"] for c in part["chapters"])]
+    assert [f for f in files if not any((ROOT / f"{f}{suffix}").exists() for suffix in (".md", ".ipynb"))] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "expected"),
+    [
+        ("[m](../book/method.md)", "notebooks/07", "[m](../method.md)"),
+        ("[m](../book/method.md#x)", "runs/organism/seed-0/05", "[m](../../../method.md#x)"),
+        ("[m](method.md)", "index", "[m](method.md)"),
+        ("[p](../notebooks/05_projection.ipynb)", "method", "[p](runs/organism/seed-0/05_projection.ipynb)"),
+        ("[p](05_projection.ipynb)", "notebooks/07", "[p](../runs/organism/seed-0/05_projection.ipynb)"),
+        ("[t](../results/s/all/t.csv)", "notebooks/07", '<a href="../results/s/all/t.csv">t</a>'),
+        ("[t](../results/s/all/t.csv)", "index", '<a href="results/s/all/t.csv">t</a>'),
+        ('<a href="../results/t.csv">', "runs/organism/seed-0/05", '<a href="../../../results/t.csv">'),
+        ("![f](../../book/x.png) and a/../results/b", "notebooks/07", "![f](../../book/x.png) and a/../results/b"),
+    ],
+)
+def test_links_lead_to_the_same_file_from_any_place(text, place, expected):
+    assert relocate(text, PurePosixPath(place), PLACES) == expected
+
+
+def test_a_label_stays_in_the_first_copy_only(results, tmp_path):
+    stage([Selection(STUDY, [0, 1])], tmp_path / "stage")
+    first = staged_notebook(tmp_path / "stage", "runs/organism/seed-0/05_projection").cells[0].source
+    second = staged_notebook(tmp_path / "stage", "runs/organism/seed-1/05_projection").cells[0].source
+    assert "(label-05_projection)=" in first and "$$ (eq-05_projection)" in first
+    assert "(label-05_projection)=" not in second and "(eq-05_projection)" not in second
+    assert "{eq}`eq-05_projection`" in second
+    assert second.startswith("# 05_projection (organism, seed 1)")
+
+
+def test_missing_results_name_the_command_that_makes_them(results, tmp_path):
+    RunPaths("organism", 1).notebook("05_projection").unlink()
+    with pytest.raises(MissingInput, match=r"05_projection.ipynb is missing: make it with `make book STUDY=organism"):
+        stage([Selection(STUDY, [0, 1])], tmp_path / "stage")
+
+
+def test_a_missing_result_is_one_sentence_on_the_command_line(results, tmp_path, capsys):
+    assert report.main(["organism", "--seeds", "7", "--folder", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "make book STUDY=organism SEEDS=7" in said
+
+
+def test_a_notebook_with_an_error_output_is_refused(results, tmp_path):
+    path = RunPaths("organism", 0).notebook("05_projection")
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[1].outputs.append(nbformat.v4.new_output("error", ename="ValueError", evalue="bad", traceback=[]))
+    nbformat.write(notebook, path)
+    with pytest.raises(StudyError, match=r"05_projection.ipynb failed when it ran \(ValueError: bad\)"):
+        stage([Selection(STUDY, [0])], tmp_path / "stage")
+
+
+def test_a_notebook_that_papermill_saw_fail_is_refused(results, tmp_path):
+    write_notebook(RunPaths("organism").notebook("12_verdict"), "organism", "", exception=True)
+    with pytest.raises(StudyError, match="12_verdict.ipynb failed when it ran"):
+        stage([Selection(STUDY, [0])], tmp_path / "stage")
+
+
+@pytest.mark.parametrize("payload", [*PAYLOADS, "<svg onload=alert(1)>", "<a href=' jAvascript:x'>", "<p onclick=x>"])
+def test_hostile_html_is_shown_as_text(payload):
+    cleaned = clean_html(payload)
+    assert not any(tag in cleaned for tag in ("<script", "<img", "<iframe", "<svg", "</body", "</div", "</pre"))
+    assert 'href=" j' not in cleaned and "<p onclick" not in cleaned
+
+
+def test_tables_and_figures_pass_unchanged():
+    table = '<table border="1" class="dataframe"><thead><tr><th>a &lt; b</th></tr></thead></table>'
+    figure = '<figure id="f"><img alt="x" src="data:image/png;base64,AA=="><figcaption>c &amp; d</figcaption></figure>'
+    assert clean_html(table) == table
+    assert clean_html(figure) == figure
+
+
+def test_outputs_that_run_code_are_not_shown():
+    output = {"output_type": "display_data", "data": {"application/javascript": "x()", "text/latex": "$x$"}}
+    assert list(clean_output(output)["data"]) == ["text/plain"]
+
+
+def test_staged_notebooks_hold_nothing_of_the_machine(results, tmp_path):
+    stage([Selection(STUDY, [0])], tmp_path / "stage")
+    notebook = json.loads((tmp_path / "stage" / "notebooks" / "12_verdict.ipynb").read_text())
+    assert set(notebook["metadata"]) == {"kernelspec", "language_info"}
