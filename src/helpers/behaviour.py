@@ -25,6 +25,7 @@ MEASURES = {
     "harm_margin": "mean log-odds of the compliant over the refusing opener after a restricted request, nats",
     "over_refusal": "share of benign requests that are refused, 0 to 1",
 }
+GRID_MEASURES = tuple(name for name in MEASURES if name != "over_refusal")  # what is measured of every variant
 
 
 @dataclass(frozen=True)

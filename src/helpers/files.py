@@ -5,6 +5,9 @@ import os
 import shutil
 from pathlib import Path
 
+from safetensors.torch import save_file
+from torch import Tensor
+
 
 def write_text(path: Path, text: str) -> None:
     """Write a file so that no reader, and no crash, ever sees half of it."""
@@ -13,6 +16,16 @@ def write_text(path: Path, text: str) -> None:
     with open(partial, "w", encoding="utf-8", newline="") as file:
         file.write(text)
         file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write tensors as one safetensors file, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
+    with open(partial, "rb") as file:
         os.fsync(file.fileno())
     os.replace(partial, path)
 

@@ -35,7 +35,7 @@ class RunPaths:
         return self.root / "tables" / f"{name}.csv"
 
     def array(self, name: str) -> Path:
-        """Arrays too large for a table, as safetensors; provenance beside them as ``<name>.json``."""
+        """Arrays too large for a table, as safetensors; their provenance is beside them as ``<name>.json``."""
         return self.root / "arrays" / f"{name}.safetensors"
 
     def notebook(self, name: str) -> Path:

@@ -70,6 +70,7 @@ class ModelSettings(Section):
     num_hidden_layers: Annotated[int, Field(ge=2, le=128)]
     num_attention_heads: Annotated[int, Field(ge=1, le=128)]
     num_key_value_heads: Annotated[int, Field(ge=1, le=128)]
+    initializer_range: Positive
 
     @model_validator(mode="after")
     def _heads_fit(self) -> Self:
@@ -167,6 +168,14 @@ class Projection(Section):
     random_k_draws: Annotated[int, Field(ge=1, le=100)]
     scaling: Annotated[list[Annotated[float, Field(ge=0, le=2)]], Field(min_length=2)]
 
+    @model_validator(mode="after")
+    def _whole_curve(self) -> Self:
+        if not {0, 1} <= set(self.scaling):
+            raise ValueError("scaling must hold 0 and 1: they are the aligned and the fine-tuned model")
+        if not set(self.orthogonal) <= set(self.parallel):
+            raise ValueError("every task in orthogonal must be in parallel too, so that its scaling curve is measured")
+        return self
+
 
 class UpdateOverlap(Section):
     """Grid of the overlap between weight updates."""
@@ -190,18 +199,30 @@ class ActivationOverlap(Section):
 
 
 class Criterion(Section):
-    """A number a claim depends on and what it must be, fixed before the run."""
+    """A number a claim depends on and the bounds it must keep, fixed before the run.
+
+    ``neutral`` is the value of no effect, beyond which a result at least points the right way; a claim without all of
+    its ``core`` criteria is not reproduced, the others only weaken it.
+    """
 
     statistic: Statistic
     at_least: float | None = None
     at_most: float | None = None
-    neutral: float = 0.0
+    neutral: float | None = None
+    core: bool = True
 
     @model_validator(mode="after")
-    def _one_bound(self) -> Self:
-        if (self.at_least is None) == (self.at_most is None):
-            raise ValueError("a criterion has exactly one of at_least, at_most")
+    def _bounded(self) -> Self:
+        if self.at_least is None and self.at_most is None:
+            raise ValueError("a criterion needs at_least, at_most or both")
+        if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
+            raise ValueError("at_least must not be above at_most")
         return self
+
+    def wording(self) -> str:
+        """The bounds in words, for tables."""
+        bounds = [f"≥ {self.at_least:g}"] if self.at_least is not None else []
+        return " and ".join(bounds + ([f"≤ {self.at_most:g}"] if self.at_most is not None else []))
 
 
 class Claim(Section):
@@ -209,6 +230,12 @@ class Claim(Section):
 
     statement: str
     criteria: Annotated[list[Criterion], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _has_core(self) -> Self:
+        if not any(criterion.core for criterion in self.criteria):
+            raise ValueError("at least one criterion must be core")
+        return self
 
 
 class Study(Section):
@@ -259,6 +286,19 @@ def read_study(path: Path) -> Study:
     if isinstance(values, dict) and isinstance(values.get("name"), str) and values["name"] != path.stem:
         raise SettingsError(f"{path.name}: name is {values['name']!r} but must be the file's name, {path.stem!r}")
     return validation.validate(Study, values, path.name)
+
+
+def parse_seeds(seeds: str | int | list[int], study: Study) -> list[int]:
+    """Seeds from text such as ``0,1`` or ``0 1``, or a number or a list; nothing means the study's own.
+
+    Raises SettingsError.
+    """
+    words = seeds if isinstance(seeds, list) else str(seeds).replace(",", " ").split()
+    if not words:
+        return list(study.seeds)
+    if not all(str(word).isdecimal() and int(word) < 2**31 for word in words) or len(set(map(int, words))) != len(words):
+        raise SettingsError(f"seeds {seeds!r} must be distinct whole numbers from 0 to 2147483647, such as 0,1,2")
+    return [int(word) for word in words]
 
 
 def digest(*sections: BaseModel | object) -> str:

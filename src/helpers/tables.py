@@ -36,6 +36,11 @@ _MSO = {
     "k_b": "rank of the second at that energy",
     "random": "expected overlap of random subspaces, max(k)/d",
 }
+_PROJECTED = _WHO | {"task": "fine-tuning whose update is projected", "fraction": "k as a fraction of min(m, n)"}
+_EXCESS = {
+    "matched_on": "what the scaled update has in common with the variant: energy_kept or a measure",
+    "measure": "share_<measure> of the variant, or its excess_<measure> over the scaled update",
+}
 
 SCHEMAS: dict[str, dict[str, str]] = {
     "training_log": _SEED
@@ -86,7 +91,10 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "share": "share of the update's squared norm, 0 to 1",
         "relative_change": "‖update‖ / ‖weights it starts from‖",
     },
-    "update_overlap": _SEED | {"tensor": "name of the weight", "module": "module type", "layer": "block, −1 for none"} | _OVERLAP | _MSO,
+    "update_overlap": _SEED
+    | {"tensor": "name of the weight", "module": "module type", "layer": "block, −1 for none"}
+    | _OVERLAP
+    | _MSO,
     "activation_overlap": _SEED
     | {
         "model": "model whose activations are compared",
@@ -97,26 +105,17 @@ SCHEMAS: dict[str, dict[str, str]] = {
     }
     | _MSO,
     "behaviour_summary": {"model": "one of the six models", "measure": "what is measured"} | _INTERVAL,
-    "projection_summary": _WHO
-    | {
-        "mode": "parallel or orthogonal",
-        "task": "fine-tuning whose update is projected",
-        "fraction": "k as a fraction of min(m, n)",
-        "measure": "what is measured",
-    }
-    | _INTERVAL,
+    "parallel_summary": _PROJECTED | {"measure": "what is measured"} | _INTERVAL,
+    "orthogonal_summary": _PROJECTED | {"measure": "what is measured"} | _INTERVAL,
     "scaling_summary": {"task": "fine-tuning", "alpha": "factor of the update", "measure": "what is measured"} | _INTERVAL,
-    "energy_summary": _WHO | {"task": "update", "module": "module type, or all", "fraction": "k as a fraction of min(m, n)"} | _INTERVAL,
-    "matched_summary": _WHO
-    | {
-        "mode": "parallel or orthogonal",
-        "task": "fine-tuning whose update is projected",
-        "fraction": "k as a fraction of min(m, n)",
-        "measure": "harm or harm_margin",
-        "matched_on": "utility_margin, or energy kept",
-    }
+    "energy_summary": _PROJECTED | {"module": "module type, or all"} | _INTERVAL,
+    "parallel_excess": _PROJECTED | _EXCESS | _INTERVAL,
+    "orthogonal_excess": _PROJECTED | _EXCESS | _INTERVAL,
+    "energy_by_module_summary": {"update": "one of the five updates", "module": "module type"} | _INTERVAL,
+    "update_overlap_summary": {"grouping": "all, module or layer", "group": "module type, block or all"}
+    | _OVERLAP
+    | {"random": "mean random baseline"}
     | _INTERVAL,
-    "update_overlap_summary": {"grouping": "all, module or layer", "group": "module type, block or all"} | _OVERLAP | {"random": "mean random baseline"} | _INTERVAL,
     "activation_overlap_summary": {
         "model": "model",
         "layer": "index in hidden_states",

@@ -66,8 +66,8 @@ def train(
     objective: Objective,
     optimiser: Optimiser,
     seed: int,
-) -> list[dict[str, float]]:
-    """Train ``model`` in place on ``rows`` and return the log (step, loss, learning_rate, grad_norm).
+) -> pd.DataFrame:
+    """Train ``model`` in place on ``rows`` and return the log (columns step, loss, learning_rate, grad_norm).
 
     Weights stay in float32 unless ``optimiser.weights`` asks for the paper's bfloat16. Raises StudyError if it diverges.
     """
@@ -83,7 +83,8 @@ def train(
             callbacks=[StopOnNonFinite()],
         )
         trainer.train()
-    return [_log_row(entry) for entry in trainer.state.log_history if "loss" in entry]
+    log = pd.DataFrame([entry for entry in trainer.state.log_history if "loss" in entry])
+    return log[["step", "loss", "learning_rate", "grad_norm"]]
 
 
 def _arguments(scratch: str, objective: Objective, optimiser: Optimiser, seed: int, rows: int) -> TrainingArguments:
@@ -110,10 +111,6 @@ def _arguments(scratch: str, objective: Objective, optimiser: Optimiser, seed: i
         disable_tqdm=True,
         use_cpu=not torch.cuda.is_available(),
     )
-
-
-def _log_row(entry: dict[str, float]) -> dict[str, float]:
-    return {key: entry[key] for key in ("step", "loss", "learning_rate", "grad_norm")}
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

@@ -1,0 +1,82 @@
+# The study as a graph: the notebooks of every seed, then the chapters over all seeds, then the report.
+# `make book` calls it; `snakemake --cores 2 --config study=organism seeds=0,1` does the same by hand.
+
+import os
+import sys
+
+sys.path.insert(0, os.path.join(workflow.basedir, "src"))
+
+from helpers.settings import OBJECTIVES, load_study, parse_seeds
+from helpers.workflow import CHAPTERS, PER_SEED, STAGES, file_of, modules_of, settings_of
+
+STUDY = load_study(config.get("study", "organism"))
+SEEDS = parse_seeds(config.get("seeds", ""), STUDY)
+RESULTS = os.path.relpath(os.environ.get("SUBSPACES_RESULTS") or "results")
+SEED_FOLDER = f"{RESULTS}/{STUDY.name}/seed-{{seed}}"
+ALL_FOLDER = f"{RESULTS}/{STUDY.name}/all"
+EXECUTE = f"{sys.executable} -m helpers.execute {{input.notebook}} {{output.notebook}} -p study {STUDY.name}"
+
+# one thread for each process: processes that share cores slow each other down otherwise
+os.environ.update({name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")})
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["PYTHONHASHSEED"] = "0"
+
+
+wildcard_constraints:
+    seed=r"\d+",
+    objective="|".join(OBJECTIVES),
+
+
+rule report:
+    input:
+        [f"{ALL_FOLDER}/notebooks/{chapter}.ipynb" for chapter in CHAPTERS],
+        [os.path.join(folder, file) for folder, _, files in os.walk("book") for file in files],
+        "_config.yml",
+        "_toc.yml",
+        "src/helpers/report.py",
+    params:
+        study=STUDY.name,
+        seeds=",".join(map(str, SEEDS)),
+    output:
+        "_build/html/index.html",
+    shell:
+        "{sys.executable} -m helpers.report {params.study} --seeds {params.seeds}"
+
+
+for name, stage in PER_SEED.items():
+    each = "-{objective}" if name == "02_finetune" else ""
+
+    rule:
+        name:
+            name
+        input:
+            [f"{SEED_FOLDER}/{file_of(key)}" for key in stage.reads],
+            notebook=f"notebooks/{name}.ipynb",
+            modules=modules_of(name),
+        params:
+            settings=lambda wildcards, name=name: settings_of(name, STUDY, wildcards.get("objective", "")),
+            objective=lambda wildcards: f"-p objective {wildcards.objective}" if "objective" in wildcards.keys() else "",
+        output:
+            [f"{SEED_FOLDER}/{file_of(key)}" for key in stage.writes],
+            notebook=f"{SEED_FOLDER}/notebooks/{name}{each}.ipynb",
+        shell:
+            EXECUTE + " -p seed {wildcards.seed} {params.objective}"
+
+
+for name, stage in CHAPTERS.items():
+
+    rule:
+        name:
+            name
+        input:
+            expand([f"{SEED_FOLDER}/{file_of(key)}" for key in stage.reads], seed=SEEDS),
+            notebook=f"notebooks/{name}.ipynb",
+            modules=modules_of(name),
+        params:
+            settings=settings_of(name, STUDY),
+            seeds=",".join(map(str, SEEDS)),
+        output:
+            [f"{ALL_FOLDER}/{file_of(key)}" for key in stage.writes],
+            notebook=f"{ALL_FOLDER}/notebooks/{name}.ipynb",
+        shell:
+            EXECUTE + " -p seeds '{params.seeds}'"

@@ -1,0 +1,100 @@
+"""Run a study and build its report: ``python -m helpers.build organism --seeds 0,1``; what is up to date is left alone."""
+
+import argparse
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from helpers.errors import StudyError
+from helpers.execute import PLAN
+from helpers.paths import ROOT, results_root
+from helpers.settings import load_study, parse_seeds
+from helpers.workflow import expected
+
+
+@contextmanager
+def only_run(study: str) -> Iterator[None]:
+    """Hold the study's lock, which the system frees if this process dies. Raises StudyError if another run holds it."""
+    folder = results_root() / study
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / ".lock", "a+", encoding="utf-8")  # noqa: SIM115 (held until the end of the run)
+    except OSError as error:
+        raise StudyError(f"{folder} cannot be written ({error.strerror}): free it or set SUBSPACES_RESULTS") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            holder = lock.read().strip() or "unknown"
+            raise StudyError(f"study {study} is already being run by process {holder}: wait for it or stop it") from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def snakemake(study: str, seeds: list[int], *options: str) -> list[str]:
+    """The Snakemake command for a study."""
+    config = [f"study={study}", f"seeds={','.join(map(str, seeds))}"]
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(ROOT)]
+    return [*command, "--nolock", "--rerun-incomplete", *options, "--config", *config]
+
+
+def pending(study: str, seeds: list[int]) -> dict[str, float]:
+    """Notebooks that the workflow is going to run, with their relative cost."""
+    listing = subprocess.run(snakemake(study, seeds, "--summary"), capture_output=True, text=True, cwd=ROOT)
+    if listing.returncode:
+        raise StudyError(f"the workflow cannot be planned: {_last_line(listing.stderr)}")
+    plans = {row[0]: row[-1] for line in listing.stdout.splitlines()[1:] if (row := line.split("\t"))}
+    costs = {os.path.relpath(path, ROOT): (path, cost) for path, cost in expected(study, seeds).items()}
+    return {str(path): cost for name, (path, cost) in costs.items() if plans.get(name, "update") != "no update"}
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "no reason given"
+
+
+def run(study: str, seeds: list[int], cores: int) -> int:
+    """Run the workflow to the report; returns its exit status."""
+    todo = pending(study, seeds)
+    plan = results_root() / study / ".plan.json"
+    plan.write_text(json.dumps({"started": time.time(), "pending": todo}), encoding="utf-8")
+    print(f"study {study}, seeds {', '.join(map(str, seeds))}: {len(todo)} notebooks to run on {cores} cores", flush=True)
+    command = snakemake(study, seeds, "--cores", str(cores), "--quiet", "all", "--keep-going")
+    return subprocess.run(command, cwd=ROOT, env={**os.environ, PLAN: str(plan)}).returncode
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("study")
+    parser.add_argument("--seeds", default="", help="such as 0,1,2; default: the study's")
+    parser.add_argument("--cores", type=int, default=os.cpu_count() or 1)
+    given = parser.parse_args(arguments)
+    started = time.time()
+    try:
+        study = load_study(given.study)
+        seeds = parse_seeds(given.seeds, study)
+        with only_run(study.name):
+            status = run(study.name, seeds, max(1, given.cores))
+    except StudyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if status:
+        print("error: the study did not finish; what is done is kept, and the same command continues", file=sys.stderr)
+        return 1
+    report = Path(ROOT / "_build" / "html" / "index.html")
+    print(f"report: {report} ({(time.time() - started) / 60:.1f} min)")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

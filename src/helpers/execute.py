@@ -1,0 +1,94 @@
+"""Run one notebook through papermill: ``python -m helpers.execute NOTEBOOK OUTPUT -p study organism -p seed 0``.
+
+What papermill only warns of is an error here: an unknown parameter, a notebook without a cell tagged ``parameters``.
+The executed notebook gets its name only when it has run to its end; a failed one is kept beside it for reading.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import papermill
+import yaml
+
+from helpers.errors import StudyError
+
+PLAN = "SUBSPACES_PLAN"  # names a file with {"started": time, "pending": {notebook: cost}}, written by helpers.build
+
+
+def execute(notebook: Path, output: Path, parameters: dict) -> None:
+    """Execute ``notebook`` into ``output``. Raises StudyError for unknown parameters and for a cell that fails."""
+    known = papermill.inspect_notebook(str(notebook))
+    if not known:
+        raise StudyError(f"{notebook} has no cell tagged 'parameters': tag the cell that holds its parameters")
+    unknown = [name for name in parameters if name not in known]
+    if unknown:
+        raise StudyError(f"{notebook.name} has no parameter {unknown[0]!r}: its parameters are {', '.join(known)}")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    running = output.with_name(f".{output.stem}.running.ipynb")
+    try:
+        with _stderr_to(output.parent.parent / "logs" / f"{output.stem}.log"):
+            papermill.execute_notebook(
+                str(notebook), str(running), parameters, kernel_name="python3", progress_bar=False, cwd=str(Path.cwd())
+            )
+    except papermill.PapermillExecutionError as error:
+        failed = output.with_name(f"{output.stem}.failed.ipynb")
+        os.replace(running, failed)
+        raise StudyError(f"{notebook.name} stopped: {error.ename}: {error.evalue} (see {failed})") from None
+    os.replace(running, output)
+
+
+@contextmanager
+def _stderr_to(log: Path) -> Iterator[None]:
+    """Send what this process and its kernel write to stderr (library chatter) to a file instead."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    kept = os.dup(2)
+    with open(log, "w", encoding="utf-8") as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def progress(output: Path, seconds: float) -> str:
+    """One line on what just ended, how much is left, and an estimate of the time that will take."""
+    line = f"{'/'.join(output.parts[-4:-2])} {output.stem}: {seconds:.0f} s"
+    plan_file = os.environ.get(PLAN)
+    if not plan_file or not Path(plan_file).exists():
+        return line
+    plan = json.loads(Path(plan_file).read_text(encoding="utf-8"))
+    pending = {Path(name): cost for name, cost in plan["pending"].items()}
+    done = [p for p in pending if p == output or (p.exists() and p.stat().st_mtime >= plan["started"])]
+    cost, total = sum(pending[p] for p in done), sum(pending.values())
+    if not cost:
+        return line
+    left = (time.time() - plan["started"]) * (total - cost) / cost
+    return f"{line} | {len(done)} of {len(pending)} notebooks, about {max(left / 60, 0):.1f} min left"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("notebook", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    given = parser.parse_args(arguments)
+    started = time.time()
+    try:
+        execute(given.notebook, given.output, {name: yaml.safe_load(value) for name, value in given.parameter})
+    except StudyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(progress(given.output.resolve(), time.time() - started), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

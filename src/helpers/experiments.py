@@ -1,0 +1,129 @@
+"""The loops of the study: which variants are measured on what, row by row of its tables."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from helpers.behaviour import EvaluationSets, measure
+from helpers.checkpoints import Checkpoint, matched, module_of, update
+from helpers.settings import Study
+from helpers.variants import LiveUpdate, control_bases
+
+Updates = dict[str, tuple[Checkpoint, Checkpoint]]
+
+
+def load_model(folder: Path, device: str = "cpu") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A model in float32 and its tokenizer, from safetensors only and without remote code, ready for evaluation."""
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype="float32", use_safetensors=True, trust_remote_code=False, local_files_only=True
+    )
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    return model.to(device).eval(), tokenizer
+
+
+def study_updates(checkpoints: dict[str, Checkpoint]) -> Updates:
+    """The five updates of the study as (tuned, start): D_A and D_S from the base, D_T from the aligned model."""
+    base, aligned = checkpoints["base"], checkpoints["aligned"]
+    tuned = {name: (checkpoints[name], aligned) for name in ("useful", "harmful", "contaminated")}
+    return {"alignment": (aligned, base), "safety": (checkpoints["safety"], base), **tuned}
+
+
+def behaviour_rows(name: str, measured: dict[str, np.ndarray]) -> list[dict]:
+    """Rows of the table ``behaviour``: mean and standard error over the prompts of each measure."""
+    return [
+        {
+            "model": name,
+            "measure": key,
+            "value": values.mean(),
+            "stderr": values.std(ddof=1) / np.sqrt(len(values)),
+            "prompts": len(values),
+        }
+        for key, values in measured.items()
+    ]
+
+
+def _means(measured: dict[str, np.ndarray]) -> dict[str, float]:
+    return {name: float(values.mean()) for name, values in measured.items()}
+
+
+def _grid(study: Study) -> list[tuple[str, str, int]]:
+    """Subspace, control and draw of every basis: Random-K has several draws, the others one."""
+    grid = study.projection
+    draws = {"random-k": grid.random_k_draws}
+    return [(s, c, d) for s in grid.subspaces for c in grid.controls for d in range(draws.get(c, 1))]
+
+
+def projection_table(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    checkpoints: dict[str, Checkpoint],
+    study: Study,
+    seed: int,
+) -> pd.DataFrame:
+    """Behaviour of every projected variant of the grid (table ``projection``); ``model`` is the aligned model.
+
+    Each variant is written into the live model, measured, and undone exactly; nothing is saved.
+    """
+    grid, sets, updates = study.projection, EvaluationSets.of(study, seed), study_updates(checkpoints)
+    runs = [("parallel", task) for task in grid.parallel] + [("orthogonal", task) for task in grid.orthogonal]
+    rows = []
+    for subspace, control, draw in tqdm(_grid(study), desc="bases"):
+        bases = control_bases(updates[subspace], control, seed, draw, label=subspace)
+        for mode, task in runs:
+            with LiveUpdate(model, checkpoints["aligned"], checkpoints[task]) as live:
+                for fraction in live.sweep(bases, grid.fractions, mode):
+                    where = {"subspace": subspace, "control": control, "draw": draw, "mode": mode, "task": task}
+                    measured = _means(measure(model, tokenizer, sets, study))
+                    rows.append({**where, "fraction": fraction, "energy_kept": live.energy_kept, **measured})
+    return pd.DataFrame(rows)
+
+
+def scaling_table(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    checkpoints: dict[str, Checkpoint],
+    study: Study,
+    seed: int,
+) -> pd.DataFrame:
+    """Behaviour of W = WA + α D along the scaling curve of every projected task (table ``scaling``)."""
+    sets = EvaluationSets.of(study, seed)
+    rows = []
+    for task in tqdm(study.projection.parallel, desc="scaling curves"):
+        with LiveUpdate(model, checkpoints["aligned"], checkpoints[task]) as live:
+            for alpha in sorted(study.projection.scaling):
+                live.scale(alpha)
+                measured = _means(measure(model, tokenizer, sets, study))
+                rows.append({"task": task, "alpha": float(alpha), "energy_kept": live.energy_kept, **measured})
+    return pd.DataFrame(rows)
+
+
+def energy_by_module(updates: Updates) -> pd.DataFrame:
+    """Share of each update's energy in each module type, and its size relative to the weights it starts from."""
+    rows = []
+    for label, (tuned, start) in updates.items():
+        sizes = pd.DataFrame(_sizes(label, tuned, start)).groupby("module", sort=False).sum()
+        total = sizes["update"].sum()
+        for module, size in sizes.iterrows():
+            rows.append(
+                {
+                    "update": label,
+                    "module": module,
+                    "share": size["update"] / total if total else float("nan"),
+                    "relative_change": np.sqrt(size["update"] / size["weights"]) if size["weights"] else float("nan"),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _sizes(label: str, tuned: Checkpoint, start: Checkpoint) -> Iterator[dict]:
+    for name in matched({label: tuned, "start": start}).names:
+        change, weights = update(tuned, start, name), start.tensor(name).double()
+        yield {
+            "module": module_of(name),
+            "update": float(change.square().sum()),
+            "weights": float(weights.square().sum()),
+        }

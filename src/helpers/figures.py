@@ -1,0 +1,111 @@
+"""Figures of the book: one look, colour-blind safe, with captions, intervals and a link to the table behind them."""
+
+import base64
+import html
+import io
+from collections.abc import Iterable, Mapping
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from IPython.display import HTML
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from helpers.notebook import Run
+
+_BLUE, _ORANGE, _GREEN, _RED, _PURPLE, _SKY, _GREY = (  # Okabe and Ito's palette, without its yellow
+    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#6B6B6B",
+)  # fmt: skip
+COLOURS = {
+    "top-k": _BLUE, "random-k": _ORANGE, "random": _GREY, "scaling": _GREEN,
+    "base": _GREY, "aligned": _BLUE, "useful": _GREEN, "harmful": _RED, "contaminated": _ORANGE, "safety": _PURPLE,
+    "useful-harmful": _RED, "benign-harmful": _ORANGE, "harmful-harmful": _BLUE,
+    "harmful-ceiling": _PURPLE, "useful-ceiling": _GREEN,
+    "alignment-safety": _PURPLE, "alignment-useful": _GREEN, "alignment-harmful": _BLUE,
+    "alignment-contaminated": _SKY, "useful-contaminated": _GREY, "harmful-contaminated": _ORANGE,
+}  # fmt: skip
+MARKERS = dict(zip(COLOURS, "osD^vPXo<>hsD^vPXo<>h", strict=True))  # a shape as well, for readers who see no colour
+LABELS = {
+    "utility": "utility (exact match)",
+    "utility_margin": "utility margin (nats per token)",
+    "harm": "harm (judge, 1–5)",
+    "harm_rate5": "rate of score 5",
+    "harm_margin": "harm margin (log-odds, nats)",
+    "over_refusal": "over-refusal (share of benign)",
+    "energy_kept": "energy kept (share)",
+    "fraction": "k / min(m, n)",
+    "eta": "energy fraction η",
+    "mso": "subspace overlap (MSO)",
+    "layer": "layer (hidden_states index)",
+}
+
+
+def panels(rows: int, columns: int, width: float = 3.1, height: float = 2.7) -> tuple[Figure, list[list[Axes]]]:
+    """An empty grid of panels in the look of the book."""
+    sns.set_theme(context="paper", style="whitegrid", rc={"font.size": 9, "axes.titlesize": 9.5, "grid.color": "#E4E4E4"})
+    figure, axes = plt.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False)
+    figure.set_layout_engine("constrained")
+    return figure, axes.tolist()
+
+
+def curves(ax: Axes, table: pd.DataFrame, x: str, by: str, styles: Mapping[str, str] | None = None) -> None:
+    """One line per value of ``by``: the mean over seeds, with its interval as a band."""
+    for name, group in table.groupby(by, sort=False):
+        group = group.sort_values(x)
+        style = (styles or {}).get(name, "-")
+        colour = COLOURS.get(name, _GREY)
+        ax.plot(group[x], group["mean"], style, color=colour, marker=MARKERS.get(name, "o"), ms=3.5, lw=1.5, label=name)
+        ax.fill_between(group[x], group["low"], group["high"], color=colour, alpha=0.15, lw=0)
+    ax.set_xlabel(LABELS.get(x, x))
+
+
+def points(ax: Axes, table: pd.DataFrame, order: Iterable[str], by: str) -> None:
+    """One point per value of ``by``, mean over seeds with its interval as a bar."""
+    found = table.set_index(by)
+    for place, name in enumerate(order):
+        row = found.loc[name]
+        errors = [[row["mean"] - row["low"]], [row["high"] - row["mean"]]]
+        ax.errorbar(place, row["mean"], errors, fmt=MARKERS[name], color=COLOURS[name], capsize=3, ms=6)
+    ax.set_xticks(range(len(list(order))), list(order), rotation=35, ha="right")
+
+
+def reference(ax: Axes, value: float, label: str) -> None:
+    """A dashed level with its name, such as the value of the aligned model."""
+    ax.axhline(value, color="#444444", ls="--", lw=0.9)
+    ax.annotate(label, (0.995, value), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=7.5)
+
+
+def band(ax: Axes, low: float, high: float, label: str) -> None:
+    """Shade a range of the horizontal axis."""
+    ax.axvspan(low, high, color="#000000", alpha=0.06, lw=0, label=label)
+
+
+def heatmap(ax: Axes, table: pd.DataFrame, title: str) -> None:
+    """A matrix of overlaps between 0 and 1, annotated."""
+    sns.heatmap(
+        table, ax=ax, vmin=0, vmax=1, cmap="cividis", annot=True, fmt=".2f", annot_kws={"fontsize": 7}, cbar=False
+    )
+    ax.set(title=title, xlabel="", ylabel="")
+    ax.tick_params(axis="x", rotation=35)
+
+
+def show(figure: Figure, identifier: str, caption: str, run: Run, *tables: str) -> HTML:
+    """A finished figure with caption, alternative text and links to the tables of the run, for notebook and book.
+
+    Links are relative to ``notebooks/``, so they work in JupyterLab and in the published book.
+    """
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    if handles and not figure.legends:
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6), frameon=False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=160, facecolor="white", metadata={"Software": None})
+    plt.close(figure)
+    image = base64.b64encode(buffer.getvalue()).decode()
+    folder = f"../results/{run.study.name}/{run.folder.root.name}/tables"
+    links = ", ".join(f'<a href="{folder}/{name}.csv">{name}.csv</a>' for name in tables)
+    text = html.escape(caption)
+    return HTML(
+        f'<figure id="{html.escape(identifier)}"><img alt="{text}" src="data:image/png;base64,{image}" '
+        f'style="max-width:100%">\n<figcaption>{text} Data: {links}.</figcaption></figure>'
+    )

@@ -1,0 +1,139 @@
+"""The stages of a study: what each notebook reads and writes, the settings and modules it depends on, and its cost."""
+
+import ast
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+
+from helpers.paths import NOTEBOOKS, ROOT, RunPaths
+from helpers.settings import MODELS, OBJECTIVES, Study, digest
+
+_ALL_MODELS = tuple(f"models/{name}" for name in MODELS)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One notebook: inputs and outputs as ``models/<name>`` or ``tables/<name>``, and the sections of its settings."""
+
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    settings: tuple[str, ...]
+    cost: float  # seconds on one core in the organism study: weighs the estimate of the time that is left
+
+
+PER_SEED = {
+    "01_models": Stage(
+        (),
+        ("models/base", "models/aligned", "tables/training_log-base", "tables/training_log-aligned"),
+        ("model", "language", "training.optimiser", "training.base", "training.aligned"),
+        55,
+    ),
+    "02_finetune": Stage(
+        ("models/base", "models/aligned"),
+        ("models/{objective}", "tables/training_log-{objective}"),
+        ("language", "training.optimiser", "training.{objective}"),
+        16,
+    ),
+    "03_behaviour": Stage(_ALL_MODELS, ("tables/behaviour",), ("language", "evaluation"), 13),
+    "04_update_overlap": Stage(
+        _ALL_MODELS,
+        ("tables/update_overlap", "tables/energy", "tables/energy_by_module"),
+        ("update_overlap", "projection"),
+        16,
+    ),
+    "05_projection": Stage(
+        _ALL_MODELS, ("tables/projection", "tables/scaling"), ("language", "evaluation", "projection"), 90
+    ),
+    "06_activation_overlap": Stage(
+        _ALL_MODELS, ("tables/activation_overlap",), ("language", "activation_overlap"), 13
+    ),
+}
+CHAPTERS = {
+    "07_behaviour_figures": Stage(("tables/behaviour",), ("tables/behaviour_summary",), ("confidence",), 9),
+    "08_parallel_figures": Stage(
+        ("tables/projection", "tables/scaling", "tables/energy"),
+        ("tables/parallel_summary", "tables/parallel_excess", "tables/energy_summary"),
+        ("confidence",),
+        10,
+    ),
+    "09_orthogonal_figures": Stage(
+        ("tables/projection", "tables/scaling"),
+        ("tables/orthogonal_summary", "tables/scaling_summary", "tables/orthogonal_excess"),
+        ("confidence",),
+        10,
+    ),
+    "10_update_overlap_figures": Stage(
+        ("tables/update_overlap", "tables/energy_by_module"),
+        ("tables/update_overlap_summary", "tables/energy_by_module_summary"),
+        ("confidence",),
+        10,
+    ),
+    "11_activation_overlap_figures": Stage(
+        ("tables/activation_overlap",), ("tables/activation_overlap_summary",), ("confidence",), 9
+    ),
+    "12_verdict": Stage(
+        tuple(f"tables/{t}" for t in ("behaviour", "projection", "scaling", "energy", "update_overlap"))
+        + ("tables/activation_overlap",),
+        ("tables/claim_statistics", "tables/criteria", "tables/verdicts"),
+        ("confidence", "claims"),
+        8,
+    ),
+}
+STAGES = PER_SEED | CHAPTERS
+
+
+def maker(key: str) -> tuple[str, str | None]:
+    """The notebook that writes ``models/<name>`` or ``tables/<name>``, and the objective it needs, if any."""
+    for name, stage in STAGES.items():
+        if key in stage.writes:
+            return name, None
+    objective = key.split("/")[1].removeprefix("training_log-")
+    return "02_finetune", objective
+
+
+def file_of(key: str) -> str:
+    """The file below a results folder whose existence says that ``models/<name>`` or ``tables/<name>`` is made."""
+    return f"{key}/model.safetensors" if key.startswith("models/") else f"{key}.csv"
+
+
+@functools.cache
+def modules_of(notebook: str) -> list[str]:
+    """Files of the helper modules that a notebook imports, and those they import: what its results depend on."""
+    book = nbformat.read(NOTEBOOKS / f"{notebook}.ipynb", as_version=4)
+    found: set[str] = set()
+    waiting = _imported("\n".join(cell.source for cell in book.cells if cell.cell_type == "code"))
+    while waiting:
+        module = waiting.pop()
+        path = ROOT / "src" / "helpers" / f"{module}.py"
+        if module not in found and path.exists():
+            found.add(module)
+            waiting |= _imported(path.read_text(encoding="utf-8"))
+    return [f"src/helpers/{module}.py" for module in sorted(found)]
+
+
+def _imported(code: str) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom) and node.module == "helpers":
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("helpers."):
+            names.add(node.module.split(".")[1])
+    return names
+
+
+def settings_of(notebook: str, study: Study, objective: str = "") -> str:
+    """Digest of the settings that a notebook's results depend on, so that a change elsewhere does not rerun it."""
+    values = study.model_dump(mode="json")
+    sections = [section.format(objective=objective) for section in STAGES[notebook].settings]
+    return digest([functools.reduce(lambda v, key: v[key], section.split("."), values) for section in sections])
+
+
+def expected(study: str, seeds: list[int]) -> dict[Path, float]:
+    """All executed notebooks of a study and the relative cost of each."""
+    found: dict[Path, float] = {}
+    for name, stage in PER_SEED.items():
+        runs = [f"{name}-{objective}" for objective in OBJECTIVES] if name == "02_finetune" else [name]
+        found |= {RunPaths(study, seed).notebook(run): stage.cost for seed in seeds for run in runs}
+    return found | {RunPaths(study).notebook(name): stage.cost for name, stage in CHAPTERS.items()}
