@@ -1,0 +1,51 @@
+# make help lists the targets. Everything lives in .venv; nothing is installed outside this folder.
+
+STUDY ?= organism
+SEEDS ?=
+CORES ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; done)
+PIP_ARGS ?=
+READY = .venv/.ready
+RUN = .venv/bin/python -m
+
+export OMP_NUM_THREADS = 1
+export TOKENIZERS_PARALLELISM = false
+
+.PHONY: help env book test lab bench clean
+.DEFAULT_GOAL := help
+
+help:  ## list the targets
+	@echo "make book  [STUDY=organism] [SEEDS=0,1] [CORES=2]  run a study and build its report in _build/html"
+	@echo "make test  run all tests (needs or gets a Chromium for the browser tests)"
+	@echo "make lab   open the notebooks in JupyterLab"
+	@echo "make bench time the weight-space engine against the method as released"
+	@echo "make env   just the environment, .venv"
+	@echo "make clean remove the report, the results and the environment"
+	@echo "studies:   $(basename $(notdir $(wildcard studies/*.yml)))"
+
+env: $(READY)  ## create .venv with the pinned packages
+
+$(READY): requirements.txt constraints.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer is needed: install it or name it with PYTHON=…" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	@echo "installing the pinned packages, about 2 GB and 3 minutes"
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -r requirements.txt -c constraints.txt
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(READY)
+
+book: $(READY)  ## run a study and build the report
+	@$(RUN) helpers.build "$(STUDY)" --seeds "$(SEEDS)" --cores "$(CORES)"
+
+test: $(READY)  ## run all tests
+	@.venv/bin/python tests/browser.py
+	$(RUN) pytest
+
+lab: $(READY)  ## open the notebooks in JupyterLab
+	.venv/bin/jupyter lab notebooks
+
+bench: $(READY)  ## time the engine against the method as released
+	$(RUN) benchmarks.weight_space
+
+clean:  ## remove everything that the other targets made
+	rm -rf _build results .snakemake .venv .pytest_cache .hypothesis .ruff_cache src/*.egg-info
