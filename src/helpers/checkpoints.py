@@ -138,21 +138,20 @@ def update(tuned: Checkpoint, start: Checkpoint, name: str, rows: int | None = N
     if first.shape != second.shape:
         _allow_resized(name, start, tuned, "exact")
     difference = first.double() - second.double()
-    check_finite(difference, name, {tuned: first, start: second})
+    if not torch.isfinite(difference.sum()):
+        check_finite(start, name)
+        check_finite(tuned, name)
     return difference
 
 
-def check_finite(difference: Tensor, name: str, parts: dict[Checkpoint, Tensor]) -> None:
-    """Raise TensorMismatch, naming the file, when a difference of ``parts`` is not finite."""
-    if torch.isfinite(difference.sum()):
-        return
-    for checkpoint, part in parts.items():
-        bad = int((~torch.isfinite(part)).sum())
-        if bad:
-            raise TensorMismatch(
-                f"tensor {name} of shape {checkpoint.shape(name)} in {checkpoint.file(name)} holds NaN or infinity "
-                f"({bad} values): train or convert that checkpoint again"
-            )
+def check_finite(checkpoint: Checkpoint, name: str) -> None:
+    """Raise TensorMismatch, naming the file, when a tensor holds NaN or infinity."""
+    bad = int((~torch.isfinite(checkpoint.tensor(name))).sum())
+    if bad:
+        raise TensorMismatch(
+            f"tensor {name} of shape {checkpoint.shape(name)} in {checkpoint.file(name)} holds NaN or infinity "
+            f"({bad} values): train or convert that checkpoint again"
+        )
 
 
 def module_of(name: str) -> str:

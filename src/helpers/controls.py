@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from helpers.errors import StudyError
-from helpers.spectra import orthonormal
+from helpers.spectra import householder, orthonormal
 
 KINDS = ("top-k", "random-k", "random")
-BLOCK = 2**23  # numbers per block when a long matrix is gone through in blocks
+BLOCK = 3 * 2**20  # numbers per block of a long matrix: 24 MiB in float64, which the C library reuses without new pages
+NEARLY_SQUARE = 1.5  # rows per column below which a Gaussian matrix is too ill-conditioned for its Gram matrix
 
 
 def generator_for(seed: int, label: str, tensor: str, kind: str, draw: int = 0) -> torch.Generator:
@@ -35,9 +36,9 @@ def blocks(length: int, width: int) -> Iterator[slice]:
 
 
 def gaussian_blocks(rows: int, columns: int, generator: torch.Generator) -> Iterator[tuple[slice, Tensor]]:
-    """A standard Gaussian matrix (rows, columns) in float64, block of rows by block of rows, drawn in float32."""
+    """A standard Gaussian matrix (rows, columns) in float32, block of rows by block of rows."""
     for part in blocks(rows, columns):
-        yield part, torch.randn(part.stop - part.start, columns, generator=generator).double()
+        yield part, torch.randn(part.stop - part.start, columns, generator=generator)
 
 
 def haar(rows: int, columns: int, generator: torch.Generator) -> Tensor:
@@ -47,7 +48,7 @@ def haar(rows: int, columns: int, generator: torch.Generator) -> Tensor:
     singular vectors in distribution. Nested over k. Needs columns ≤ rows.
     """
     gaussian = torch.cat([block for _, block in gaussian_blocks(rows, columns, generator)])
-    return orthonormal(gaussian)
+    return (householder if rows < NEARLY_SQUARE * columns else orthonormal)(gaussian.double())
 
 
 def random_order(rank: int, generator: torch.Generator) -> Tensor:

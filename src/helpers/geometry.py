@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import combinations, groupby
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +21,7 @@ from torch import Tensor
 from helpers.checkpoints import layer_of, matched, module_of
 from helpers.controls import check_kind
 from helpers.errors import StudyError
-from helpers.streaming import Updates, UpdateStream
+from helpers.streaming import TensorBlocks, Updates, UpdateStream
 from helpers.subspaces import rank_for_fraction
 from helpers.tensor_geometry import Request, tensor_geometry
 
@@ -53,19 +53,21 @@ def weight_geometry(
     cache: Path | None = None,
     progress: Callable[[str], None] | None = None,
     vocabulary: Literal["exact", "intersection"] = "exact",
+    pairs: list[tuple[str, str]] | None = None,
 ) -> Geometry:
-    """Energy of the ``tasks`` in the ``subspaces`` under each control, and MSO of all pairs of ``updates``.
+    """Energy of the ``tasks`` in the ``subspaces`` under each control, and MSO of ``pairs`` of updates (all, if None).
 
     ``updates`` maps a label to (tuned, start) checkpoints. With ``cache``, finished tensors are kept there, one file
     each, and a second run with the same request and files continues after them. ``progress`` is called with a
     sentence per tensor. Raises StudyError, and TensorMismatch for checkpoints that do not match or are not finite.
     """
-    for label in (*subspaces, *tasks):
+    pairs = list(combinations(updates, 2)) if pairs is None else pairs
+    for label in (*subspaces, *tasks, *(label for pair in pairs for label in pair)):
         if label not in updates:
             raise StudyError(f"update {label!r} is not given: choose among {', '.join(updates)}")
     for control in controls:
         check_kind(control)
-    request = Request([*updates], subspaces, tasks, controls, energy_fractions, random_k_draws, seed)
+    request = Request([*updates], subspaces, tasks, controls, pairs, energy_fractions, random_k_draws, seed)
     checkpoints = {_role(label, i): c for label, pair in updates.items() for i, c in enumerate(pair)}
     common = matched(checkpoints, vocabulary)
     stream = UpdateStream(updates, common, device)
@@ -113,9 +115,7 @@ def _results(request: Request, stream: UpdateStream, folder: Path | None, progre
     pending = [name for name in shapes if name not in done]
     clock = _Clock({name: _cost(shapes[name]) for name in pending}, progress)
     for name, blocks in groupby(stream.over(pending), key=lambda item: item[0].name):
-        result = tensor_geometry(
-            request, name, shapes[name], (p for _, p in blocks), lambda k, n=name: (p for _, p in stream.over([n], k))
-        )
+        result = tensor_geometry(request, TensorBlocks(stream, name), (pieces for _, pieces in blocks))
         if folder is not None:
             _write(result, kept[name])
         clock.finished(name)

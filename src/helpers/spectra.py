@@ -85,6 +85,10 @@ def orthonormal(columns: Tensor) -> Tensor:
     diagonal = factor.diagonal()
     if not failed and diagonal.numel() and diagonal.min() > 0.1 * diagonal.max():
         return torch.linalg.solve_triangular(factor, columns.T, upper=False).T
+    return householder(columns)
+
+
+def householder(columns: Tensor) -> Tensor:
+    """The same by Householder reflections, whatever the condition of X."""
     q, r = torch.linalg.qr(columns)
-    signs = torch.where(r.diagonal() < 0, -1.0, 1.0).to(q)
-    return q * signs
+    return q * torch.where(r.diagonal() < 0, -1.0, 1.0).to(q)

@@ -60,14 +60,40 @@ class UpdateStream:
         return mapped.contiguous().pin_memory().to(self.device, non_blocking=True)
 
     def _differences(self, part: Part, raw: dict[Checkpoint, Tensor], labels: list[str]) -> Pieces:
-        pieces = {}
-        for label in labels:
-            tuned, start = self.updates[label]
-            difference = raw[tuned].double() - raw[start].double()
-            check_finite(difference, part.name, {c: raw[c] for c in (tuned, start)})
-            tall = len(part.shape) == 2 and part.shape[0] > part.shape[1]
-            pieces[label] = difference.T if tall else difference
-        return pieces
+        exact = {checkpoint: tensor.double() for checkpoint, tensor in raw.items()}
+        pieces = {
+            label: exact[tuned] - exact[start] for label, (tuned, start) in self.updates.items() if label in labels
+        }
+        tall = len(part.shape) == 2 and part.shape[0] > part.shape[1]
+        return {label: piece.T for label, piece in pieces.items()} if tall else pieces
+
+
+@dataclass(frozen=True)
+class TensorBlocks:
+    """One tensor of a stream: its shape, and its blocks as often as they are needed."""
+
+    stream: UpdateStream
+    name: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(m, n) or (m,)."""
+        return self.stream.matched.shapes[self.name]
+
+    @property
+    def tall(self) -> bool:
+        """Whether it has more rows than columns."""
+        return len(self.shape) == 2 and self.shape[0] > self.shape[1]
+
+    def blocks(self, labels: Iterable[str]) -> Iterator[Pieces]:
+        """All blocks of some updates."""
+        return (pieces for _, pieces in self.stream.over([self.name], labels))
+
+    def refuse(self) -> None:
+        """Raise TensorMismatch that names the first file in which the tensor is not finite."""
+        for tuned, start in self.stream.updates.values():
+            for checkpoint in (start, tuned):
+                check_finite(checkpoint, self.name)
 
 
 def prefetched(items: Iterable[Item], load: Callable[[Item], Loaded]) -> Iterator[Loaded]:

@@ -3,46 +3,53 @@
 Let D be an update (m, n), s = min(m, n), and X (s, l) the same with its short side first, which arrives in blocks.
 Only matrices (s, s) are ever held, so memory does not depend on the long side.
 
-- m ≤ n: U comes from D Dᵀ, and S = U_aᵀ U_b for a pair.
+- m ≤ n: U comes from G = D Dᵀ, and S = U_aᵀ U_b for a pair.
 - m > n: V and Σ come from DᵀD, and S = Σ_a⁻¹ V_aᵀ (D_aᵀ D_b) V_b Σ_b⁻¹, without U. Where a spectrum is too wide for
   that division, S is summed over blocks of U_aᵀ U_b with U = D V Σ⁻¹ in a further pass.
 
 With S of a pair (a, task), the energy of the task along mode i of a is Σ_j S_ij² σ_j², so ‖P_k D‖² for every k is a
-cumulative sum, and MSO at every energy fraction is a prefix sum of S².
+cumulative sum, and MSO at every energy fraction is a prefix sum of S². Along a basis B that is not a pair's, the
+energies are the diagonal of Bᵀ G B (m ≤ n), or the squared row norms of BᵀD (m > n). For random bases of a large
+tensor these products are made in float32: the errors of so many independent terms cancel to about 1e-9 of the energy.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import combinations
 
 import torch
 from torch import Tensor
 
-from helpers.controls import blocks, gaussian_blocks, generator_for, haar, random_order
+from helpers.controls import NEARLY_SQUARE, blocks, gaussian_blocks, generator_for, haar, random_order
 from helpers.spectra import RESOLVED, add_gram, spectrum
-from helpers.streaming import Pieces
+from helpers.streaming import Pieces, TensorBlocks
 from helpers.subspaces import numerical_rank, rank_for_energy, rank_tolerance
 
-Again = Callable[[list[str]], Iterator[Pieces]]  # another pass over the blocks of some updates
-NEARLY_SQUARE = 1.5  # m/n below which a Gaussian (m, n) is too ill-conditioned for its Gram matrix
+LARGE = 1024  # short side from which energies along random bases are computed from float32 products
 
 
 @dataclass(frozen=True)
 class Request:
     """What is asked of every tensor."""
 
-    labels: list[str]  # updates, in the order of pairs
+    labels: list[str]  # updates
     subspaces: list[str]  # updates whose subspaces are projected on
     tasks: list[str]  # updates that are projected
     controls: list[str]
+    pairs: list[tuple[str, str]]  # updates whose overlap is asked for
     energy_fractions: list[float]
     random_k_draws: int
     seed: int
 
     @property
-    def pairs(self) -> list[tuple[str, str]]:
-        """All unordered pairs of updates."""
-        return list(combinations(self.labels, 2))
+    def decomposed(self) -> list[str]:
+        """Updates whose modes are needed."""
+        return [x for x in self.labels if x in self.subspaces or any(x in pair for pair in self.pairs)]
+
+    @property
+    def crossed(self) -> list[tuple[str, str]]:
+        """Pairs of updates whose product is needed where m > n."""
+        projected = [(a, t) for a in self.subspaces for t in self.tasks]
+        return self.pairs + [(a, t) for a, t in projected if (a, t) not in self.pairs and (t, a) not in self.pairs]
 
 
 @dataclass(frozen=True)
@@ -63,84 +70,112 @@ class Spectrum:
         """The singular values up to the numerical rank (rank,)."""
         return self.values[: self.rank]
 
+    @property
+    def whitener(self) -> Tensor:
+        """V Σ⁻¹ (s, rank), with which U = D V Σ⁻¹ for m > n."""
+        return self.modes / self.kept
 
-def tensor_geometry(
-    request: Request, name: str, shape: tuple[int, ...], first: Iterable[Pieces], again: Again
-) -> dict[str, Tensor]:
+
+def tensor_geometry(request: Request, tensor: TensorBlocks, first: Iterable[Pieces]) -> dict[str, Tensor]:
     """Everything asked about one tensor, as named float64 arrays on the CPU.
 
     ``rank|update`` and ``total|task`` (), ``energy|subspace|control|task`` (r,): ‖P_k D‖² for k = 1 … r,
     ``overlap|a|b`` (3, energy fractions): MSO, k_a, k_b. Zero updates have rank 0, and neither energy nor overlap.
-    ``first`` are the blocks of all updates; ``again`` goes over those of some updates another time.
+    ``first`` are the blocks of all updates. Raises TensorMismatch when one is not finite.
     """
-    if len(shape) == 1:
-        return _vector_geometry(request, name, first)
-    tall = shape[0] > shape[1]
-    grams, crosses = _accumulate(request, first, request.pairs if tall else [])
-    result = {f"total|{task}": grams[task].diagonal().sum() for task in request.tasks}
-    spectra = {
-        label: _spectrum(grams.pop(label), shape, lambda k=label: (piece[k] for piece in again([k])))
-        for label in request.labels
-    }
-    result |= {f"rank|{label}": torch.tensor(float(spectra[label].rank)) for label in request.labels}
-    alive = [label for label in request.labels if spectra[label].rank]
-    pairs = [(a, b) for a, b in request.pairs if a in alive and b in alive]
-    if tall and any(_ill_conditioned(spectra[label]) for label in alive):
-        crosses = _rotated_crosses(pairs, spectra, again)
-    elif tall:
-        crosses = {pair: _whitened(crosses.pop(pair), *(spectra[x] for x in pair)) for pair in pairs}
-    along = {}  # (subspace, task) -> energy of the task along each mode of the subspace (rank,)
-    for a, b in pairs:
-        squares = (crosses.pop((a, b)) if tall else _products(spectra[a], spectra[b])).square()  # (rank_a, rank_b)
+    if len(tensor.shape) == 1:
+        return _vector_geometry(request, tensor, first)
+    grams, crosses = _accumulate(request, tensor, first)
+    totals = {label: gram.diagonal().sum() for label, gram in grams.items()}
+    spectra = {label: _spectrum(grams, label, tensor, label in request.tasks) for label in request.decomposed}
+    alive = {label for label, total in totals.items() if total > 0}
+    pairs = [pair for pair in request.pairs if alive.issuperset(pair)]
+    along, result = {}, {f"rank|{label}": torch.tensor(float(spectra[label].rank)) for label in request.decomposed}
+    for (a, b), product in _mode_products(tensor, pairs, spectra, crosses):
+        squares = product.square_()  # (rank_a, rank_b)
         result[f"overlap|{a}|{b}"] = _overlaps(squares, spectra[a], spectra[b], request.energy_fractions)
-        along[a, b] = squares @ spectra[b].kept.square()
-        along[b, a] = squares.T @ spectra[a].kept.square()
-    random = _random_energies(request, name, shape, spectra, again) if "random" in request.controls else {}
-    result |= _energies(request, name, spectra, along, random)
+        along[a, b] = squares @ spectra[b].kept.square()  # (rank_a,)
+        along[b, a] = spectra[a].kept.square() @ squares  # (rank_b,)
+    projected = [(a, t) for a in request.subspaces for t in request.tasks if a in alive and t in alive]
+    for a, t in projected:
+        if (a, t) not in along:
+            along[a, t] = _energy_along(spectra[a], grams.get(t), crosses.get((a, t)))
+    random = _random_energies(request, tensor, projected, grams) if "random" in request.controls else {}
+    for a, t in projected:
+        result |= _energies(request, tensor.name, a, t, along[a, t], random.get((a, t)))
+    result |= {f"total|{task}": totals[task] for task in request.tasks}
     return {key: value.cpu() for key, value in result.items()}
 
 
-def _accumulate(request: Request, pieces: Iterable[Pieces], pairs: list[tuple[str, str]]) -> tuple[dict, dict]:
-    """Gram matrices X Xᵀ (lower triangles) of all updates and cross products X_a X_bᵀ of pairs, each (s, s)."""
+def _accumulate(request: Request, tensor: TensorBlocks, pieces: Iterable[Pieces]) -> tuple[dict, dict]:
+    """Gram matrices X Xᵀ (lower triangles) of all updates and, if tall, products X_a X_bᵀ of pairs, each (s, s)."""
+    s, pairs = min(tensor.shape), request.crossed if tensor.tall else []
     grams, crosses = {}, {}
     for piece in pieces:
-        for label in request.labels:
-            x = piece[label]  # (s, b)
+        for label, x in piece.items():  # (s, b)
             if label not in grams:
-                grams[label] = x.new_zeros(len(x), len(x))
+                grams[label] = x.new_zeros(s, s)
             add_gram(grams[label], x)
         for a, b in pairs:
             if (a, b) not in crosses:
-                crosses[a, b] = x.new_zeros(len(x), len(x))
+                crosses[a, b] = x.new_zeros(s, s)
             crosses[a, b].addmm_(piece[a], piece[b].T)
+    if not all(torch.isfinite(gram.diagonal().sum()) for gram in grams.values()):
+        tensor.refuse()
     return grams, crosses
 
 
-def _spectrum(gram: Tensor, shape: tuple[int, int], blocks: Callable[[], Iterator[Tensor]]) -> Spectrum:
-    tolerance = rank_tolerance(*shape)
-    basis, values = spectrum(gram, blocks, tolerance)
+def _spectrum(grams: dict[str, Tensor], label: str, tensor: TensorBlocks, keep: bool) -> Spectrum:
+    """The spectrum of one update; its Gram matrix is given up unless it is a task's of a wide tensor."""
+    gram = grams[label] if keep and not tensor.tall else grams.pop(label)
+    tolerance = rank_tolerance(*tensor.shape)
+    basis, values = spectrum(gram, lambda: (piece[label] for piece in tensor.blocks([label])), tolerance)
     return Spectrum(basis, values, numerical_rank(values, tolerance))
 
 
-def _ill_conditioned(spectrum: Spectrum) -> bool:
-    return bool(spectrum.values[spectrum.rank - 1] < RESOLVED * spectrum.values[0])
+def _mode_products(
+    tensor: TensorBlocks, pairs: list[tuple[str, str]], spectra: dict[str, Spectrum], crosses: dict
+) -> Iterator[tuple[tuple[str, str], Tensor]]:
+    """S = U_aᵀ U_b (rank_a, rank_b) of each pair."""
+    if tensor.tall and any(_ill_conditioned(spectra[label]) for pair in pairs for label in pair):
+        rotated = _rotated_products(tensor, pairs, spectra)
+        yield from ((pair, rotated.pop(pair)) for pair in pairs)
+        return
+    for pair in pairs:
+        a, b = (spectra[label] for label in pair)
+        yield pair, a.whitener.T @ crosses.pop(pair) @ b.whitener if tensor.tall else a.modes.T @ b.modes
 
 
-def _products(a: Spectrum, b: Spectrum) -> Tensor:
-    return a.modes.T @ b.modes
-
-
-def _whitened(cross: Tensor, a: Spectrum, b: Spectrum) -> Tensor:
-    return (a.modes / a.kept).T @ cross @ (b.modes / b.kept)
-
-
-def _rotated_crosses(pairs: list[tuple[str, str]], spectra: dict[str, Spectrum], again: Again) -> dict:
-    crosses, labels = {}, list(dict.fromkeys(label for pair in pairs for label in pair))
-    for piece in again(labels) if pairs else ():
-        u = {label: (spectra[label].modes.T @ piece[label]) / spectra[label].kept[:, None] for label in labels}
+def _rotated_products(tensor: TensorBlocks, pairs: list[tuple[str, str]], spectra: dict[str, Spectrum]) -> dict:
+    labels = list(dict.fromkeys(label for pair in pairs for label in pair))
+    products = {}
+    for piece in tensor.blocks(labels):
+        u = {label: spectra[label].modes.T @ piece[label] / spectra[label].kept[:, None] for label in labels}
         for a, b in pairs:
-            crosses[a, b] = crosses.get((a, b), 0) + u[a] @ u[b].T  # (rank_a, rank_b)
-    return crosses
+            products[a, b] = products.get((a, b), 0) + u[a] @ u[b].T  # (rank_a, rank_b)
+    return products
+
+
+def _ill_conditioned(spectrum: Spectrum) -> bool:
+    return bool(spectrum.kept[-1] < RESOLVED * spectrum.kept[0])
+
+
+def _energy_along(subspace: Spectrum, gram: Tensor | None, cross: Tensor | None) -> Tensor:
+    """Energy of a task along each mode of a subspace that is no pair with it: (rank,)."""
+    if cross is not None:
+        return (subspace.whitener.T @ cross).square().sum(1)
+    return _quadratic(subspace.modes, gram)
+
+
+def _quadratic(basis: Tensor, lower: Tensor) -> Tensor:
+    """The diagonal of Bᵀ G B for a basis B (s, r) and the lower triangle of G, in the precision of B: (r,) float64."""
+    lower = lower.to(basis)
+    gram = lower.tril() + lower.tril(-1).T
+    return ((gram @ basis) * basis).sum(0, dtype=torch.float64)
+
+
+def _precision(shape: tuple[int, int]) -> torch.dtype:
+    return torch.float32 if min(shape) >= LARGE else torch.float64
 
 
 def _overlaps(squares: Tensor, a: Spectrum, b: Spectrum, energy_fractions: list[float]) -> Tensor:
@@ -156,38 +191,35 @@ def _overlaps(squares: Tensor, a: Spectrum, b: Spectrum, energy_fractions: list[
 
 
 def _random_energies(
-    request: Request, name: str, shape: tuple[int, int], spectra: dict[str, Spectrum], again: Again
+    request: Request, tensor: TensorBlocks, projected: list[tuple[str, str]], grams: dict[str, Tensor]
 ) -> dict[tuple[str, str], Tensor]:
     """Energy of each task along each vector of each subspace's Haar basis: (subspace, task) -> (s,)."""
-    energies, tasks = {}, [task for task in request.tasks if spectra[task].rank]
-    for label in request.subspaces:
-        generator = generator_for(request.seed, label, name, "random")
-        if not spectra[label].rank or not tasks:
-            continue
-        if shape[0] <= shape[1]:
-            q = haar(shape[0], shape[0], generator).to(spectra[label].basis)
-            found = {t: (q.T @ spectra[t].modes).square() @ spectra[t].kept.square() for t in tasks}
+    energies, precision = {}, _precision(tensor.shape)
+    for label in dict.fromkeys(a for a, _ in projected):
+        tasks = [t for a, t in projected if a == label]
+        generator = generator_for(request.seed, label, tensor.name, "random")
+        if tensor.tall:
+            found = _tall_random(tensor, generator, tasks)
         else:
-            found = _tall_random(shape, generator, tasks, again)
+            basis = haar(tensor.shape[0], tensor.shape[0], generator).to(tensor.stream.device, precision)
+            found = {task: _quadratic(basis, grams[task]) for task in tasks}
         energies |= {(label, task): energy for task, energy in found.items()}
     return energies
 
 
-def _tall_random(
-    shape: tuple[int, int], generator: torch.Generator, tasks: list[str], again: Again
-) -> dict[str, Tensor]:
+def _tall_random(tensor: TensorBlocks, generator: torch.Generator, tasks: list[str]) -> dict[str, Tensor]:
     """Row energies of QᵀD for each task, Q (m, n) the Haar basis, by C = R⁻ᵀ(GᵀD) with G = QR unless nearly square."""
-    m, n = shape
+    m, n = tensor.shape
     explicit = m < NEARLY_SQUARE * n
     drawn = _haar_blocks(m, n, generator) if explicit else gaussian_blocks(m, n, generator)
-    gram, products = None, {}
-    for (_, block), piece in zip(drawn, again(tasks), strict=True):
-        g = block.to(piece[tasks[0]])  # (b, n)
-        gram = g.new_zeros(n, n) if gram is None else gram
+    gram, products = torch.zeros(n, n, dtype=torch.float64, device=tensor.stream.device), {}
+    for (_, block), piece in zip(drawn, tensor.blocks(tasks), strict=True):
+        g = block.to(gram.device, _precision(tensor.shape))  # (b, n)
         if not explicit:
-            add_gram(gram, g.T)
-        for task in tasks:
-            products[task] = products.get(task, 0) + g.T @ piece[task].T  # (n, n)
+            add_gram(gram, g.T.double())
+        for task, x in piece.items():
+            products[task] = products.get(task, 0) + g.T @ x.T.to(g)  # (n, n)
+    products = {task: product.double() for task, product in products.items()}
     if not explicit:
         factor = torch.linalg.cholesky(gram)
         products = {t: torch.linalg.solve_triangular(factor, p, upper=False) for t, p in products.items()}
@@ -200,24 +232,19 @@ def _haar_blocks(m: int, n: int, generator: torch.Generator) -> Iterator[tuple[s
 
 
 def _energies(
-    request: Request, name: str, spectra: dict[str, Spectrum], along: dict, random: dict
+    request: Request, name: str, subspace: str, task: str, along: Tensor, random: Tensor | None
 ) -> dict[str, Tensor]:
-    """Cumulative energies ‖P_k D‖², k = 1 … rank, of every subspace, control and task that are not zero."""
+    """Cumulative energies ‖P_k D‖², k = 1 … rank, of one subspace and task under every control."""
     result = {}
-    for label, task in ((a, t) for a in request.subspaces for t in request.tasks):
-        rank = spectra[label].rank
-        if not rank or not spectra[task].rank:
-            continue
-        row = along[label, task] if label != task else spectra[label].kept.square()
-        for control in request.controls:
-            if control == "random":
-                energy = random[label, task][:rank].cumsum(0)
-            elif control == "random-k":
-                draws = [row[order].cumsum(0) for order in _orders(request, label, name, rank)]
-                energy = torch.stack(draws).mean(0)
-            else:
-                energy = row.cumsum(0)
-            result[f"energy|{label}|{control}|{task}"] = energy
+    for control in request.controls:
+        if control == "random":
+            energy = random[: len(along)].cumsum(0)
+        elif control == "random-k":
+            draws = [along[order].cumsum(0) for order in _orders(request, subspace, name, len(along))]
+            energy = torch.stack(draws).mean(0)
+        else:
+            energy = along.cumsum(0)
+        result[f"energy|{subspace}|{control}|{task}"] = energy
     return result
 
 
@@ -226,11 +253,13 @@ def _orders(request: Request, label: str, name: str, rank: int) -> Iterator[Tens
         yield random_order(rank, generator_for(request.seed, label, name, "random-k", draw))
 
 
-def _vector_geometry(request: Request, name: str, pieces: Iterable[Pieces]) -> dict[str, Tensor]:
+def _vector_geometry(request: Request, tensor: TensorBlocks, pieces: Iterable[Pieces]) -> dict[str, Tensor]:
     """A 1-D tensor has one mode, its own direction, under every control but ``random``; it has no overlap."""
     parts = list(pieces)
     vectors = {label: torch.cat([piece[label] for piece in parts]).cpu() for label in request.labels}
-    result = {f"rank|{label}": torch.tensor(float(bool(v.any()))) for label, v in vectors.items()}
+    if not all(torch.isfinite(vector.sum()) for vector in vectors.values()):
+        tensor.refuse()
+    result = {f"rank|{label}": torch.tensor(float(vectors[label].any())) for label in request.decomposed}
     result |= {f"total|{task}": vectors[task].square().sum() for task in request.tasks}
     for label, task in ((a, t) for a in request.subspaces for t in request.tasks):
         if not vectors[label].any() or not vectors[task].any():
@@ -238,6 +267,6 @@ def _vector_geometry(request: Request, name: str, pieces: Iterable[Pieces]) -> d
         for control in request.controls:
             direction = vectors[label] / vectors[label].norm()
             if control == "random":
-                direction = haar(len(direction), 1, generator_for(request.seed, label, name, "random"))[:, 0]
+                direction = haar(len(direction), 1, generator_for(request.seed, label, tensor.name, "random"))[:, 0]
             result[f"energy|{label}|{control}|{task}"] = (direction @ vectors[task]).square()[None]
     return result
