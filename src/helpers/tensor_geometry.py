@@ -169,9 +169,8 @@ def _energy_along(subspace: Spectrum, gram: Tensor | None, cross: Tensor | None)
 
 def _quadratic(basis: Tensor, lower: Tensor) -> Tensor:
     """The diagonal of Bᵀ G B for a basis B (s, r) and the lower triangle of G, in the precision of B: (r,) float64."""
-    lower = lower.to(basis)
-    gram = lower.tril() + lower.tril(-1).T
-    return ((gram @ basis) * basis).sum(0, dtype=torch.float64)
+    lower, rows = lower.to(basis), basis.T.contiguous()  # (r, s)
+    return torch.linalg.vecdot(rows @ (lower.tril() + lower.tril(-1).T), rows).double()
 
 
 def _precision(shape: tuple[int, int]) -> torch.dtype:
@@ -194,36 +193,39 @@ def _random_energies(
     request: Request, tensor: TensorBlocks, projected: list[tuple[str, str]], grams: dict[str, Tensor]
 ) -> dict[tuple[str, str], Tensor]:
     """Energy of each task along each vector of each subspace's Haar basis: (subspace, task) -> (s,)."""
-    energies, precision = {}, _precision(tensor.shape)
-    for label in dict.fromkeys(a for a, _ in projected):
-        tasks = [t for a, t in projected if a == label]
-        generator = generator_for(request.seed, label, tensor.name, "random")
-        if tensor.tall:
-            found = _tall_random(tensor, generator, tasks)
-        else:
-            basis = haar(tensor.shape[0], tensor.shape[0], generator).to(tensor.stream.device, precision)
-            found = {task: _quadratic(basis, grams[task]) for task in tasks}
-        energies |= {(label, task): energy for task, energy in found.items()}
+    generators = {a: generator_for(request.seed, a, tensor.name, "random") for a, _ in projected}
+    if tensor.tall:
+        return _tall_random(tensor, generators, list(dict.fromkeys(t for _, t in projected)))
+    energies, m = {}, tensor.shape[0]
+    for label, generator in generators.items():
+        basis = haar(m, m, generator).to(tensor.stream.device, _precision(tensor.shape))
+        energies |= {(a, t): _quadratic(basis, grams[t]) for a, t in projected if a == label}
     return energies
 
 
-def _tall_random(tensor: TensorBlocks, generator: torch.Generator, tasks: list[str]) -> dict[str, Tensor]:
+def _tall_random(
+    tensor: TensorBlocks, generators: dict[str, torch.Generator], tasks: list[str]
+) -> dict[tuple[str, str], Tensor]:
     """Row energies of QᵀD for each task, Q (m, n) the Haar basis, by C = R⁻ᵀ(GᵀD) with G = QR unless nearly square."""
     m, n = tensor.shape
     explicit = m < NEARLY_SQUARE * n
-    drawn = _haar_blocks(m, n, generator) if explicit else gaussian_blocks(m, n, generator)
-    gram, products = torch.zeros(n, n, dtype=torch.float64, device=tensor.stream.device), {}
-    for (_, block), piece in zip(drawn, tensor.blocks(tasks), strict=True):
-        g = block.to(gram.device, _precision(tensor.shape))  # (b, n)
-        if not explicit:
-            add_gram(gram, g.T.double())
-        for task, x in piece.items():
-            products[task] = products.get(task, 0) + g.T @ x.T.to(g)  # (n, n)
-    products = {task: product.double() for task, product in products.items()}
+    drawn = {a: (_haar_blocks if explicit else gaussian_blocks)(m, n, g) for a, g in generators.items()}
+    zeros = torch.zeros(n, n, dtype=_precision(tensor.shape), device=tensor.stream.device)
+    grams = {a: zeros.clone() for a in drawn}
+    products = {(a, t): zeros.clone() for a in drawn for t in tasks}
+    for piece in tensor.blocks(tasks):
+        x = {task: block.T.to(zeros) for task, block in piece.items()}  # (b, n)
+        for a, source in drawn.items():
+            g = next(source)[1].to(zeros)  # (b, n)
+            if not explicit:
+                add_gram(grams[a], g.T)
+            for task in tasks:
+                products[a, task].addmm_(g.T, x[task])
     if not explicit:
-        factor = torch.linalg.cholesky(gram)
-        products = {t: torch.linalg.solve_triangular(factor, p, upper=False) for t, p in products.items()}
-    return {task: c.square().sum(1) for task, c in products.items()}
+        factors = {a: torch.linalg.cholesky(grams.pop(a).double()).to(zeros) for a in drawn}
+        for a, task in products:
+            products[a, task] = torch.linalg.solve_triangular(factors[a], products[a, task], upper=False)
+    return {key: c.square().sum(1, dtype=torch.float64) for key, c in products.items()}
 
 
 def _haar_blocks(m: int, n: int, generator: torch.Generator) -> Iterator[tuple[slice, Tensor]]:
