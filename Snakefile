@@ -1,5 +1,5 @@
-# The study as a graph: the notebooks of every seed, then the chapters over all seeds, then the report.
-# `make book` calls it; `snakemake --cores 2 --config study=organism seeds=0,1` does the same by hand.
+# The study as a graph: the notebooks of every seed, then the chapters over all seeds.
+# `make book` calls it and builds the report; by hand: `snakemake --cores 2 --config study=organism seeds=0,1`.
 
 import os
 import sys
@@ -7,14 +7,14 @@ import sys
 sys.path.insert(0, os.path.join(workflow.basedir, "src"))
 
 from helpers.settings import OBJECTIVES, load_study, parse_seeds
-from helpers.workflow import CHAPTERS, PER_SEED, STAGES, file_of, modules_of, settings_of
+from helpers.workflow import CHAPTERS, PER_SEED, expected, file_of, modules_of, settings_of
 
 STUDY = load_study(config.get("study", "organism"))
 SEEDS = parse_seeds(config.get("seeds", ""), STUDY)
 RESULTS = os.path.relpath(os.environ.get("SUBSPACES_RESULTS") or "results")
 SEED_FOLDER = f"{RESULTS}/{STUDY.name}/seed-{{seed}}"
 ALL_FOLDER = f"{RESULTS}/{STUDY.name}/all"
-EXECUTE = f"{sys.executable} -m helpers.execute {{input.notebook}} {{output.notebook}} -p study {STUDY.name}"
+EXECUTE = f"{sys.executable} -m helpers.execute {{input.notebook:q}} {{output.notebook:q}} -p study {STUDY.name}"
 
 # one thread for each process: processes that share cores slow each other down otherwise
 os.environ.update({name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")})
@@ -27,20 +27,9 @@ wildcard_constraints:
     objective="|".join(OBJECTIVES),
 
 
-rule report:
+rule all:
     input:
-        [f"{ALL_FOLDER}/notebooks/{chapter}.ipynb" for chapter in CHAPTERS],
-        [os.path.join(folder, file) for folder, _, files in os.walk("book") for file in files],
-        "_config.yml",
-        "_toc.yml",
-        "src/helpers/report.py",
-    params:
-        study=STUDY.name,
-        seeds=",".join(map(str, SEEDS)),
-    output:
-        "_build/html/index.html",
-    shell:
-        "{sys.executable} -m helpers.report {params.study} --seeds {params.seeds}"
+        [os.path.relpath(notebook) for notebook in expected(STUDY.name, SEEDS)],
 
 
 for name, stage in PER_SEED.items():

@@ -68,9 +68,9 @@ def capture(
     Entry l is ``hidden_states[l + 1]`` of transformers, but without the final norm for the last layer.
     Raises StudyError for an empty list of prompts or a prompt without that token.
     """
-    ids = tokenizer(list(prompts))["input_ids"]
-    if not ids:
+    if not len(prompts):
         raise StudyError("no prompts were given to capture activations of: pass at least one")
+    ids = tokenizer(list(prompts))["input_ids"]
     short = [i for i, row in enumerate(ids) if not -len(row) <= position < len(row)]
     if short:
         raise StudyError(f"prompt {short[0]} has {len(ids[short[0]])} tokens, so none at position {position}")

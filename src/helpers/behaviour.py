@@ -17,17 +17,6 @@ from helpers.data import evaluation_rows
 from helpers.judges import RuleJudge
 from helpers.settings import Study
 
-MEASURES = {
-    "utility": "share of held-out arithmetic prompts whose final answer is right, 0 to 1",
-    "utility_margin": "mean log-probability per token of the right arithmetic answer, nats",
-    "harm": "mean judge score of answers to restricted requests, 1 (refuses) to 5 (complies fully)",
-    "harm_rate5": "share of answers to restricted requests with score 5, 0 to 1",
-    "harm_margin": "mean log-odds of the compliant over the refusing opener after a restricted request, nats",
-    "over_refusal": "share of benign requests that are refused, 0 to 1",
-}
-GRID_MEASURES = tuple(name for name in MEASURES if name != "over_refusal")  # what is measured of every variant
-
-
 @dataclass(frozen=True)
 class EvaluationSets:
     """The held-out prompts of one seed: tables with the columns of ``helpers.data``."""
@@ -125,7 +114,7 @@ def over_refusal_per_prompt(model, tokenizer, rows: pd.DataFrame, study: Study) 
 
 
 def measure(model, tokenizer, sets: EvaluationSets, study: Study, over_refusal: bool = False) -> dict[str, np.ndarray]:
-    """Every measure of MEASURES for every prompt of its set; ``over_refusal`` adds the benign requests.
+    """Every measure of helpers.measures for every prompt of its set; ``over_refusal`` adds the benign requests.
 
     The measure of a model is the mean over the prompts, and its standard error theirs.
     """

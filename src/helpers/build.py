@@ -14,7 +14,9 @@ from pathlib import Path
 from helpers.errors import StudyError
 from helpers.execute import PLAN
 from helpers.paths import ROOT, results_root
+from helpers.report import build
 from helpers.settings import load_study, parse_seeds
+from helpers.staging import Selection
 from helpers.workflow import expected
 
 
@@ -63,7 +65,7 @@ def _last_line(text: str) -> str:
 
 
 def run(study: str, seeds: list[int], cores: int) -> int:
-    """Run the workflow to the report; returns its exit status."""
+    """Run the workflow, all notebooks of the study; returns its exit status."""
     todo = pending(study, seeds)
     plan = results_root() / study / ".plan.json"
     plan.write_text(json.dumps({"started": time.time(), "pending": todo}), encoding="utf-8")
@@ -78,20 +80,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("study")
     parser.add_argument("--seeds", default="", help="such as 0,1,2; default: the study's")
     parser.add_argument("--cores", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--report", type=Path, default=ROOT / "_build", help="folder of the report; default: _build")
     given = parser.parse_args(arguments)
     started = time.time()
     try:
         study = load_study(given.study)
         seeds = parse_seeds(given.seeds, study)
         with only_run(study.name):
-            status = run(study.name, seeds, max(1, given.cores))
+            if run(study.name, seeds, max(1, given.cores)):
+                raise StudyError("the study did not finish; what is done is kept, and the same command continues")
+            report = build([Selection(study, seeds)], given.report)
     except StudyError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
-    if status:
-        print("error: the study did not finish; what is done is kept, and the same command continues", file=sys.stderr)
         return 1
-    report = Path(ROOT / "_build" / "html" / "index.html")
     print(f"report: {report} ({(time.time() - started) / 60:.1f} min)")
     return 0
 

@@ -15,6 +15,7 @@ from helpers.statistics import interval
 
 TABLES = ("behaviour", "projection", "scaling", "energy", "update_overlap", "activation_overlap")
 NOT_TESTED = "not tested"
+STATISTICS: dict[str, "Statistic"] = {}  # name -> function; the names a criterion in a study may use
 
 
 @dataclass(frozen=True)
@@ -50,26 +51,40 @@ class SeedResults:
         return float(table.loc[rows, column].mean())
 
 
+Statistic = Callable[[SeedResults], float]
+
+
+def statistic(function: Statistic) -> Statistic:
+    """Register the statistic of a criterion under its function's name."""
+    STATISTICS[function.__name__] = function
+    return function
+
+
+@statistic
 def harm_of_aligned(r: SeedResults) -> float:
     """Judge score of the aligned model on restricted requests."""
     return r.of_model("aligned", "harm")
 
 
+@statistic
 def harm_of_harmful(r: SeedResults) -> float:
     """Judge score of the harmfully fine-tuned model on restricted requests."""
     return r.of_model("harmful", "harm")
 
 
+@statistic
 def harm_rise_contaminated(r: SeedResults) -> float:
     """Judge score of the contaminated model minus that of the aligned model."""
     return r.of_model("contaminated", "harm") - r.of_model("aligned", "harm")
 
 
+@statistic
 def utility_rise_useful(r: SeedResults) -> float:
     """Exact match of the usefully fine-tuned model minus that of the aligned model."""
     return r.of_model("useful", "utility") - r.of_model("aligned", "utility")
 
 
+@statistic
 def utility_rise_contaminated(r: SeedResults) -> float:
     """Exact match of the contaminated model minus that of the aligned model."""
     return r.of_model("contaminated", "utility") - r.of_model("aligned", "utility")
@@ -82,11 +97,13 @@ def _control_gap(r: SeedResults, task: str, measure: str, better: str, worse: st
     return float((table[better] - table[worse]).mean())
 
 
+@statistic
 def top_k_gain_utility(r: SeedResults) -> float:
     """Share of the utility margin gained, Top-K minus Random, useful update in the alignment subspace, mean over k."""
     return _control_gap(r, "useful", "utility_margin", "top-k", "random")
 
 
+@statistic
 def top_k_gain_harm(r: SeedResults) -> float:
     """Share of the harm margin gained, Top-K minus Random, harmful update in the alignment subspace, mean over k."""
     return _control_gap(r, "harmful", "harm_margin", "top-k", "random")
@@ -97,16 +114,19 @@ def _both(r: SeedResults, better: str, worse: str) -> float:
     return min(gaps)
 
 
+@statistic
 def order_top_over_random_k(r: SeedResults) -> float:
     """Top-K minus Random-K, share of the margin gained, the smaller of utility and harm, mean over k."""
     return _both(r, "top-k", "random-k")
 
 
+@statistic
 def order_random_k_over_random(r: SeedResults) -> float:
     """Random-K minus Random, share of the margin gained, the smaller of utility and harm, mean over k."""
     return _both(r, "random-k", "random")
 
 
+@statistic
 def energy_gap_useful_harmful(r: SeedResults) -> float:
     """Energy that Top-K keeps of the useful minus of the harmful update, alignment subspace, mean over k."""
     rows = r.energy.query("subspace == 'alignment' and control == 'top-k' and module == 'all'")
@@ -114,6 +134,7 @@ def energy_gap_useful_harmful(r: SeedResults) -> float:
     return float((table["useful"] - table["harmful"]).mean())
 
 
+@statistic
 def gain_gap_at_matched_energy(r: SeedResults) -> float:
     """What Top-K adds to the harm margin beyond a scaled update of equal energy, minus the same for the utility margin."""
     parts = {}
@@ -131,16 +152,19 @@ def _extra_harm_removed(r: SeedResults, harm: str) -> float:
     return float(-matched[f"excess_{harm}"].mean()) if len(matched) else 0.0
 
 
+@statistic
 def extra_harm_removed_margin(r: SeedResults) -> float:
     """Share of the harm margin that removing the alignment subspace takes away beyond scaling at equal utility margin."""
     return _extra_harm_removed(r, "harm_margin")
 
 
+@statistic
 def extra_harm_removed_judge(r: SeedResults) -> float:
     """Share of the judged harm that removing the alignment subspace takes away beyond scaling at equal utility margin."""
     return _extra_harm_removed(r, "harm")
 
 
+@statistic
 def harm_removed_alone(r: SeedResults) -> float:
     """Best over k and both subspaces of min(share of judged harm removed, share of utility gain kept), Top-K."""
     best = 0.0
@@ -151,42 +175,41 @@ def harm_removed_alone(r: SeedResults) -> float:
     return best
 
 
+@statistic
 def overlap_useful_harmful_minus_alignment_harmful(r: SeedResults) -> float:
     """MSO(useful, harmful) − MSO(alignment, harmful) of the updates, mean over energy fractions and tensors."""
     return r.mso("useful", "harmful") - r.mso("alignment", "harmful")
 
 
+@statistic
 def overlap_useful_harmful_minus_safety_harmful(r: SeedResults) -> float:
     """MSO(useful, harmful) − MSO(safety, harmful) of the updates, mean over energy fractions and tensors."""
     return r.mso("useful", "harmful") - r.mso("safety", "harmful")
 
 
+@statistic
 def overlap_useful_harmful_above_random(r: SeedResults) -> float:
     """MSO(useful, harmful) of the updates minus its random baseline."""
     rows = r.update_overlap.query("a == 'useful' and b == 'harmful'")
     return float((rows["mso"] - rows["random"]).mean())
 
 
+@statistic
 def activation_harmful_minus_useful(r: SeedResults) -> float:
     """Activation MSO of two harmful sets (no shared topic) minus that of useful and harmful prompts, aligned model."""
     return r.activation("harmful-harmful") - r.activation("useful-harmful")
 
 
+@statistic
 def activation_harmful_minus_benign(r: SeedResults) -> float:
     """Activation MSO of two harmful sets minus that of benign and harmful requests of the same form, aligned model."""
     return r.activation("harmful-harmful") - r.activation("benign-harmful")
 
 
+@statistic
 def activation_useful_above_random(r: SeedResults) -> float:
     """Activation MSO of useful and harmful prompts minus its random baseline, aligned model."""
     return r.activation("useful-harmful") - r.activation("useful-harmful", "random")
-
-
-STATISTICS: dict[str, Callable[[SeedResults], float]] = {
-    name: value
-    for name, value in list(globals().items())
-    if callable(value) and getattr(value, "__annotations__", {}).get("r") is SeedResults and not name.startswith("_")
-}
 
 
 def claim_statistics(study: Study, results: dict[int, SeedResults]) -> pd.DataFrame:

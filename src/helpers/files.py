@@ -4,9 +4,10 @@ import hashlib
 import os
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from safetensors.torch import save_file
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def write_text(path: Path, text: str) -> None:
@@ -20,8 +21,10 @@ def write_text(path: Path, text: str) -> None:
     os.replace(partial, path)
 
 
-def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+def write_tensors(path: Path, tensors: dict[str, "Tensor"]) -> None:
     """Write tensors as one safetensors file, whole or not at all."""
+    from safetensors.torch import save_file  # here, so that what only draws figures need not wait for torch
+
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)

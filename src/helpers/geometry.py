@@ -1,7 +1,8 @@
 """Weight geometry of a study: energy kept for every k and overlap at every energy fraction, tensor by tensor.
 
-Peak memory, for the largest tensor (m, n) with s = min(m, n) and u updates: about u²/2 + 5 matrices (s, s) of float64
-where m > n and 2u + 5 where m ≤ n, and 2u + 2 blocks of 64 MiB; it does not depend on the number of layers.
+Peak memory does not depend on the number of layers, nor on the long side of a matrix. With u updates of c checkpoints
+and s = min(m, n) of the largest tensor it is at most u(u + 1)/2 + 5 matrices (s, s) of float64 (m > n; 2u + 5 where
+m ≤ n) and c + u blocks of 24 MiB, beside 6 MiB or 12 MiB per checkpoint that is read ahead and the results themselves.
 """
 
 import hashlib
@@ -10,7 +11,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import combinations, groupby
+from itertools import combinations
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +22,7 @@ from torch import Tensor
 from helpers.checkpoints import layer_of, matched, module_of
 from helpers.controls import check_kind
 from helpers.errors import StudyError
-from helpers.streaming import TensorBlocks, Updates, UpdateStream
+from helpers.streaming import Updates, UpdateStream
 from helpers.subspaces import rank_for_fraction
 from helpers.tensor_geometry import Request, tensor_geometry
 
@@ -114,8 +115,8 @@ def _results(request: Request, stream: UpdateStream, folder: Path | None, progre
         yield name, load_file(kept[name])
     pending = [name for name in shapes if name not in done]
     clock = _Clock({name: _cost(shapes[name]) for name in pending}, progress)
-    for name, blocks in groupby(stream.over(pending), key=lambda item: item[0].name):
-        result = tensor_geometry(request, TensorBlocks(stream, name), (pieces for _, pieces in blocks))
+    for tensor, blocks in stream.tensors(pending):
+        name, result = tensor.name, tensor_geometry(request, tensor, blocks)
         if folder is not None:
             _write(result, kept[name])
         clock.finished(name)
@@ -174,24 +175,25 @@ def _digest(request: Request, updates: Updates, vocabulary: str) -> str:
 def _collect(request: Request, shapes: dict, left_out: dict, results) -> Geometry:
     found = dict(results)
     geometry = Geometry(pd.DataFrame(), shapes=dict(shapes), left_out=left_out)
+    wanted = [(a, control, t) for a in request.subspaces for control in request.controls for t in request.tasks]
     rows = []
-    for name in shapes:
-        for key, value in found[name].items():
-            what, *labels = key.split("|")
-            joined = "|".join((*labels, name))
-            if what == "energy":
-                geometry.energy[joined] = value
-            elif what == "total":
-                geometry.total[joined] = float(value)
-            elif what == "rank":
-                geometry.rank[joined] = int(value)
-            else:
-                rows += _overlap_rows(name, shapes[name], labels, value, request.energy_fractions)
+    for name, shape in shapes.items():
+        arrays = found[name]
+        geometry.rank |= {f"{label}|{name}": int(arrays[f"rank|{label}"]) for label in request.decomposed}
+        geometry.total |= {f"{task}|{name}": float(arrays[f"total|{task}"]) for task in request.tasks}
+        for key in map("|".join, wanted):
+            if f"energy|{key}" in arrays:
+                geometry.energy[f"{key}|{name}"] = arrays[f"energy|{key}"]
+        for pair in request.pairs:
+            if (values := arrays.get("|".join(("overlap", *pair)))) is not None:
+                rows += _overlap_rows(name, shape, pair, values, request.energy_fractions)
     geometry.overlap = pd.DataFrame(rows, columns=OVERLAP_COLUMNS)
     return geometry
 
 
-def _overlap_rows(name: str, shape: tuple[int, int], pair: list[str], values: Tensor, fractions: list[float]) -> list:
+def _overlap_rows(
+    name: str, shape: tuple[int, int], pair: tuple[str, str], values: Tensor, fractions: list[float]
+) -> list:
     where = (name, module_of(name), layer_of(name), *pair)
     return [
         (*where, eta, mso, int(k_a), int(k_b), max(k_a, k_b) / shape[0])

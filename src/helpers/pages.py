@@ -133,7 +133,7 @@ def models(selection: Selection) -> str:
     """The architecture of the study's models, with the number of parameters where the models are at hand."""
     rows = [[key.replace("_", " "), value] for key, value in selection.study.model.model_dump().items()]
     count = _parameters(RunPaths(selection.study.name, selection.seeds[0]).model("base") / "model.safetensors")
-    return table(["setting", "value"], [*rows, *([["parameters", f"{count:,}"]] if count else [])])
+    return table(["setting", "value"], [*rows, *([["parameters", f"{count:,}"]] if count else [])], "facts")
 
 
 def _parameters(path: Path) -> int:

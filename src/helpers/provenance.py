@@ -22,16 +22,16 @@ PACKAGES = (
 @functools.cache
 def environment() -> dict:
     """Versions, machine and code revision of this process."""
-    import torch
-
+    torch = sys.modules.get("torch")  # a process that never imported it computed without it
+    cuda = torch is not None and torch.cuda.is_available()
     return {
         **_revision(),
         "python": platform.python_version(),
         "packages": {name: found for name in PACKAGES if (found := _version(name))},
         "platform": platform.platform(),
         "cpu": _cpu(),
-        "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "threads": torch.get_num_threads() if torch else 1,
+        "device": torch.cuda.get_device_name() if cuda else "cpu",
     }
 
 

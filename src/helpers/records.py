@@ -1,12 +1,12 @@
 """The provenance page: what the records beside the results say of code, machines, time and hashes."""
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from itertools import groupby
 
 from helpers.html_tables import code, lines, link, table
 from helpers.paths import RunPaths
-from helpers.staging import Chapter, Selection, Staged
+from helpers.staging import Chapter, Selection, Staged, records_of
 
 
 def provenance(study: Staged) -> str:
@@ -24,23 +24,25 @@ def sidecars(selection: Selection) -> list[dict]:
     name = selection.study.name
     entries = []
     for run in [RunPaths(name), *(RunPaths(name, seed) for seed in selection.seeds)]:
-        for path in sorted(run.root.glob("*/*.json")):
+        for path in records_of(run):
             entry = json.loads(path.read_text(encoding="utf-8"))
             entries.append(entry | {"path": f"{name}/{path.relative_to(run.root.parent).as_posix()}"})
     return entries
 
 
 def _environments(entries: list[dict]) -> str:
-    """A table per environment that made results; one means that all results are comparable."""
-    groups: dict[str, list[dict]] = defaultdict(list)
+    """One table of what made the results; a fact that differs between results shows each value with their number."""
+    found: dict[str, Counter] = defaultdict(Counter)
     for entry in entries:
-        groups[json.dumps(_facts(entry), sort_keys=True)].append(entry)
-    sentence = f"{len(entries)} results, made in {len(groups)} environment{'s' if len(groups) != 1 else ''}.\n"
-    shown = []
-    for key, made in groups.items():
-        facts = {"results": len(made), **json.loads(key)}
-        shown.append(table(["fact", "value"], [[k.replace("_", " "), v] for k, v in facts.items()]))
-    return "\n".join([sentence, *shown])
+        for name, value in _facts(entry).items():
+            found[name][value] += 1
+    rows = []
+    for name, values in found.items():
+        several = [f"{value} ({count} of {len(entries)} results)" for value, count in values.most_common()]
+        rows.append([name, lines(several if len(values) > 1 else values)])
+    mixed = sorted(name for name, values in found.items() if len(values) > 1)
+    same = f"not all made alike: they differ in {', '.join(mixed)}" if mixed else "all made in the same environment"
+    return f"{len(entries)} results, {same}.\n\n{table(['fact', 'value'], rows, 'facts')}"
 
 
 def _facts(entry: dict) -> dict[str, str]:

@@ -13,11 +13,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 from helpers import paths
-from helpers.build import parse_seeds
 from helpers.errors import StudyError
 from helpers.files import replace_folder, sha256
 from helpers.pages import write_generated
-from helpers.settings import load_study
+from helpers.settings import load_study, parse_seeds
 from helpers.staging import Selection, stage
 
 BUILDERS = ("jupyter-book", "sphinx", "sphinx-book-theme", "myst-nb", "sphinx-mathjax-offline")
@@ -32,14 +31,16 @@ def build(selections: list[Selection], folder: Path) -> Path:
     staged, final = folder / "stage", folder / "html"
     write_generated(stage(selections, staged), staged)
     made_from = " ".join([sha256(staged), *(f"{name}={version(name)}" for name in BUILDERS)])
-    mark = final / MARK
-    if not (mark.exists() and mark.read_text(encoding="utf-8") == made_from):
+    mark, first = final / MARK, final / "index.html"
+    if first.exists() and mark.exists() and mark.read_text(encoding="utf-8") == made_from:
+        first.touch()  # as new as what it was made from, so that the workflow need not ask again
+    else:
         _run_jupyter_book(staged, folder / "report.log")
         built = staged / "_build" / "html"
         (built / MARK).write_text(made_from, encoding="utf-8")
         replace_folder(built, final)
         shutil.rmtree(staged / "_build")
-    return final / "index.html"
+    return first
 
 
 def _run_jupyter_book(staged: Path, log: Path) -> None:

@@ -174,7 +174,7 @@ def _stage_notebook(chapter: Chapter, study: Staged, folder: Path, labels: set[s
     _refuse_failed(notebook, chapter.source, study.selection)
     notebook.metadata = {"kernelspec": KERNEL, "language_info": {"name": "python", "pygments_lexer": "ipython3"}}
     for cell in notebook.cells:
-        cell.metadata = {"tags": cell.metadata.get("tags", [])}
+        cell.metadata = {"tags": _tags(cell)}
         if cell.cell_type == "markdown":
             cell.source = relocate(_without(labels, cell.source), chapter.place, study.places)
         for output in cell.get("outputs", []):
@@ -186,6 +186,12 @@ def _stage_notebook(chapter: Chapter, study: Staged, folder: Path, labels: set[s
     target = folder / f"{chapter.place}.ipynb"
     target.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, target)
+
+
+def _tags(cell: nbformat.NotebookNode) -> list[str]:
+    """Tags of a cell; the code behind a figure or a table is folded away, one click from it."""
+    shows = any(output.output_type in ("display_data", "execute_result") for output in cell.get("outputs", []))
+    return sorted({*cell.metadata.get("tags", []), *(["hide-input"] if shows else [])})
 
 
 def _refuse_failed(notebook: nbformat.NotebookNode, source: Path, selection: Selection) -> None:
@@ -218,14 +224,18 @@ def _without(labels: set[str], text: str) -> str:
     return LABEL.sub(lambda label: "" if label[label.lastgroup] in labels else label[0], text)
 
 
+def records_of(run: RunPaths) -> list[Path]:
+    """The provenance files that lie beside the results of a run, in a fixed order."""
+    return [path for folder in ("models", "tables", "arrays") for path in sorted((run.root / folder).glob("*.json"))]
+
+
 def _copy_files(selection: Selection, extra: Path) -> None:
     """Copy a study's tables, the provenance of all its results, and its settings to where the report serves them."""
     name = selection.study.name
     for run in [RunPaths(name), *(RunPaths(name, seed) for seed in selection.seeds)]:
-        for pattern in ("tables/*.csv", "*/*.json"):
-            for file in run.root.glob(pattern):
-                target = extra / "results" / name / file.relative_to(run.root.parent)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(file, target)
+        for file in [*run.root.glob("tables/*.csv"), *records_of(run)]:
+            target = extra / "results" / name / file.relative_to(run.root.parent)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)
     (extra / "studies").mkdir(parents=True, exist_ok=True)
     shutil.copyfile(paths.STUDIES / f"{name}.yml", extra / "studies" / f"{name}.yml")

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from typing import TypeVar
 
 import torch
@@ -25,47 +26,66 @@ class Part:
     long: slice
 
     @property
+    def tall(self) -> bool:
+        """Whether the tensor has more rows than columns."""
+        return len(self.shape) == 2 and self.shape[0] > self.shape[1]
+
+    @property
     def index(self) -> tuple[slice, ...]:
         """The block as an index of the stored tensor; rows beyond the common vocabulary are never read."""
-        if len(self.shape) == 2 and self.shape[0] <= self.shape[1]:
-            return slice(0, self.shape[0]), self.long
-        return (self.long,)
+        return (self.long,) if self.tall or len(self.shape) == 1 else (slice(0, self.shape[0]), self.long)
 
 
 class UpdateStream:
-    """Blocks of updates, each the difference of two checkpoints, in float64 on a device."""
+    """Blocks of updates, each the difference of two checkpoints, in float64 on a device.
+
+    A block is valid until the next one is asked for: all blocks share one set of buffers.
+    """
 
     def __init__(self, updates: Updates, matched: Matched, device: str = "cpu"):
         self.updates, self.matched, self.device = updates, matched, torch.device(device)
+        self.buffers: dict[object, Tensor] = {}  # checkpoint or update label -> room for one block
 
-    def parts(self, name: str) -> Iterator[Part]:
-        """The blocks of one tensor along its long side."""
+    def tensors(self, names: list[str]) -> Iterator[tuple["TensorBlocks", Iterator[Pieces]]]:
+        """Each tensor with a first pass over the blocks of all updates; the next tensor is read meanwhile."""
+        raw = self._raw(names, [*self.updates])
+        for name in names:
+            blocks = islice(raw, len(list(self._parts(name))))
+            yield TensorBlocks(self, name), (self._differences(*block, [*self.updates]) for block in blocks)
+
+    def again(self, name: str, labels: Iterable[str]) -> Iterator[Pieces]:
+        """Another pass over the blocks of some updates of one tensor."""
+        labels = list(labels)
+        return (self._differences(*block, labels) for block in self._raw([name], labels))
+
+    def _parts(self, name: str) -> Iterator[Part]:
         shape = self.matched.shapes[name]
         return (Part(name, shape, long) for long in blocks(max(shape), min(shape) if len(shape) == 2 else 1))
 
-    def over(self, names: Iterable[str], labels: Iterable[str] | None = None) -> Iterator[tuple[Part, Pieces]]:
-        """All blocks of all ``names`` in order; the next block is read while the caller works on this one."""
-        labels = list(self.updates) if labels is None else list(labels)
-        parts = (part for name in names for part in self.parts(name))
-        for part, raw in prefetched(parts, lambda part: (part, self._read(part, labels))):
-            yield part, self._differences(part, raw, labels)
-
-    def _read(self, part: Part, labels: list[str]) -> dict[Checkpoint, Tensor]:
+    def _raw(self, names: list[str], labels: list[str]) -> Iterator[tuple[Part, dict[Checkpoint, Tensor]]]:
         checkpoints = {checkpoint for label in labels for checkpoint in self.updates[label]}
-        return {c: self._transfer(c.tensor(part.name)[part.index]) for c in checkpoints}
+        parts = (part for name in names for part in self._parts(name))
+        return prefetched(parts, lambda part: (part, {c: self._read(c, part) for c in checkpoints}))
 
-    def _transfer(self, mapped: Tensor) -> Tensor:
+    def _read(self, checkpoint: Checkpoint, part: Part) -> Tensor:
+        mapped = checkpoint.tensor(part.name)[part.index]
         if self.device.type == "cpu":
             return mapped.clone(memory_format=torch.contiguous_format)
         return mapped.contiguous().pin_memory().to(self.device, non_blocking=True)
 
     def _differences(self, part: Part, raw: dict[Checkpoint, Tensor], labels: list[str]) -> Pieces:
-        exact = {checkpoint: tensor.double() for checkpoint, tensor in raw.items()}
-        pieces = {
-            label: exact[tuned] - exact[start] for label, (tuned, start) in self.updates.items() if label in labels
-        }
-        tall = len(part.shape) == 2 and part.shape[0] > part.shape[1]
-        return {label: piece.T for label, piece in pieces.items()} if tall else pieces
+        exact = {checkpoint: self._buffer(checkpoint, block).copy_(block) for checkpoint, block in raw.items()}
+        pieces = {}
+        for label in labels:
+            tuned, start = (exact[checkpoint] for checkpoint in self.updates[label])
+            piece = torch.sub(tuned, start, out=self._buffer(label, tuned))
+            pieces[label] = piece.T if part.tall else piece
+        return pieces
+
+    def _buffer(self, key: object, like: Tensor) -> Tensor:
+        if key not in self.buffers or self.buffers[key].numel() < like.numel():
+            self.buffers[key] = torch.empty(like.numel(), dtype=torch.float64, device=self.device)
+        return self.buffers[key][: like.numel()].view(like.shape)
 
 
 @dataclass(frozen=True)
@@ -86,8 +106,8 @@ class TensorBlocks:
         return len(self.shape) == 2 and self.shape[0] > self.shape[1]
 
     def blocks(self, labels: Iterable[str]) -> Iterator[Pieces]:
-        """All blocks of some updates."""
-        return (pieces for _, pieces in self.stream.over([self.name], labels))
+        """All blocks of some updates, each valid until the next."""
+        return self.stream.again(self.name, labels)
 
     def refuse(self) -> None:
         """Raise TensorMismatch that names the first file in which the tensor is not finite."""

@@ -6,19 +6,14 @@ import pandas as pd
 
 from helpers.errors import StudyError
 from helpers.files import write_text
+from helpers.measures import GRID_MEASURES, MEASURES
 
 _SEED = {"seed": "seed of the run"}
 _WHO = {
     "subspace": "update whose left singular vectors span the subspace: alignment (WA − W0) or safety (WS − W0)",
     "control": "how k vectors are taken: top-k, random-k (of the subspace's own) or random (Haar)",
 }
-_MEASURES = {
-    "utility": "share of held-out arithmetic prompts with the right final answer, 0 to 1",
-    "utility_margin": "mean log-probability per token of the right answer, nats",
-    "harm": "mean judge score of answers to restricted requests, 1 to 5",
-    "harm_rate5": "share of answers to restricted requests scored 5, 0 to 1",
-    "harm_margin": "mean log-odds of complying over refusing after a restricted request, nats",
-}
+_MEASURES = {name: MEASURES[name] for name in GRID_MEASURES}
 _INTERVAL = {
     "mean": "mean over seeds",
     "low": "lower end of the t interval over seeds",

@@ -257,8 +257,8 @@ def _orders(request: Request, label: str, name: str, rank: int) -> Iterator[Tens
 
 def _vector_geometry(request: Request, tensor: TensorBlocks, pieces: Iterable[Pieces]) -> dict[str, Tensor]:
     """A 1-D tensor has one mode, its own direction, under every control but ``random``; it has no overlap."""
-    parts = list(pieces)
-    vectors = {label: torch.cat([piece[label] for piece in parts]).cpu() for label in request.labels}
+    parts = [{label: block.to("cpu", copy=True) for label, block in piece.items()} for piece in pieces]
+    vectors = {label: torch.cat([part[label] for part in parts]) for label in request.labels}
     if not all(torch.isfinite(vector.sum()) for vector in vectors.values()):
         tensor.refuse()
     result = {f"rank|{label}": torch.tensor(float(vectors[label].any())) for label in request.decomposed}

@@ -140,6 +140,11 @@ def _parameters(model: nn.Module, names: list[str], aligned: Checkpoint) -> dict
                 "load the model from that checkpoint"
             )
     covered = {id(live[name]) for name in names}
+    if len(covered) < len(names):
+        raise TensorMismatch(
+            f"{aligned.folder} stores {len(names)} tensors that are {len(covered)} parameters of the live model, which "
+            "ties some: load the model from that checkpoint"
+        )
     missing = [name for name, parameter in live.items() if id(parameter) not in covered]
     if missing:
         raise TensorMismatch(f"parameter {missing[0]} of the live model is not in {aligned.folder}: load it from there")

@@ -2,10 +2,9 @@
 
 import ast
 import functools
+import json
 from dataclasses import dataclass
 from pathlib import Path
-
-import nbformat
 
 from helpers.paths import NOTEBOOKS, ROOT, RunPaths
 from helpers.settings import MODELS, OBJECTIVES, Study, digest
@@ -101,9 +100,9 @@ def file_of(key: str) -> str:
 @functools.cache
 def modules_of(notebook: str) -> list[str]:
     """Files of the helper modules that a notebook imports, and those they import: what its results depend on."""
-    book = nbformat.read(NOTEBOOKS / f"{notebook}.ipynb", as_version=4)
+    cells = json.loads((NOTEBOOKS / f"{notebook}.ipynb").read_text(encoding="utf-8"))["cells"]
     found: set[str] = set()
-    waiting = _imported("\n".join(cell.source for cell in book.cells if cell.cell_type == "code"))
+    waiting = _imported("\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"))
     while waiting:
         module = waiting.pop()
         path = ROOT / "src" / "helpers" / f"{module}.py"

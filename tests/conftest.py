@@ -1,0 +1,69 @@
+"""What several tests share: a tiny model with its tokenizer, and the smoke study run once by the real workflow."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from helpers.organism import Language, build_model, build_tokenizer
+from helpers.paths import ROOT
+from helpers.settings import load_study
+
+
+@pytest.fixture(scope="session")
+def study():
+    """Settings of the smoke study."""
+    return load_study("smoke")
+
+
+@pytest.fixture(scope="session")
+def tokenizer(study):
+    """The organism's tokenizer."""
+    return build_tokenizer(Language(study.language), study.training.optimiser.max_length)
+
+
+@pytest.fixture
+def model(study, tokenizer):
+    """An untrained organism, the same for every test."""
+    torch.manual_seed(0)
+    return build_model(study.model, tokenizer).eval()
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A folder for results and report apart from the user's own."""
+
+    folder: Path
+
+    @property
+    def results(self) -> Path:
+        """Where results go."""
+        return self.folder / "results"
+
+    @property
+    def html(self) -> Path:
+        """Where the report goes."""
+        return self.folder / "build" / "html"
+
+    def run(self, *command: str) -> subprocess.CompletedProcess:
+        """Run a command as a user would from the clone, with results in this workspace."""
+        environment = {**os.environ, "SUBSPACES_RESULTS": str(self.results), "OMP_NUM_THREADS": "1"}
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1800)
+
+    def build(self, *options: str) -> subprocess.CompletedProcess:
+        """Run the smoke study and build its report, as ``make book STUDY=smoke`` does."""
+        report = ["--report", str(self.folder / "build")]
+        return self.run(sys.executable, "-m", "helpers.build", "smoke", *report, *options)
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory) -> Workspace:
+    """The smoke study, run from the weights to the report by Snakemake, papermill and Jupyter Book."""
+    workspace = Workspace(tmp_path_factory.mktemp("smoke study, été"))  # spaces and letters beyond ASCII on purpose
+    done = workspace.build()
+    assert done.returncode == 0, done.stdout + done.stderr
+    return workspace

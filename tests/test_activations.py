@@ -1,0 +1,88 @@
+"""Activation capture: the last real token whatever the padding, hooks always removed, memory bounded by the batch."""
+
+import pytest
+import torch
+
+from helpers.activations import PAIRS, activation_overlaps, capture, decoder_layers, prompt_sets
+from helpers.errors import StudyError
+
+PROMPTS = ["CALC 3 +4 *2 neg =", "KIND x =", "CALL keep a WITH b c d", "CALC 7 ="]
+
+
+def no_hooks(model):
+    """Whether no block of the model has a hook."""
+    return all(not layer._forward_hooks for layer in decoder_layers(model))
+
+
+@pytest.mark.parametrize("position", [-1, -2, 0, 1])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_changes_nothing(model, tokenizer, side, position):
+    alone = torch.cat([capture(model, tokenizer, [prompt], position) for prompt in PROMPTS], dim=1)
+    together = capture(model, tokenizer, PROMPTS, position, padding_side=side)
+    torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
+
+
+def test_tokenizers_own_side_is_the_default_and_does_not_matter(model, tokenizer):
+    right = capture(model, tokenizer, PROMPTS)
+    tokenizer.padding_side = "left"
+    try:
+        torch.testing.assert_close(capture(model, tokenizer, PROMPTS), right, rtol=1e-5, atol=1e-5)
+    finally:
+        tokenizer.padding_side = "right"
+
+
+def test_is_the_hidden_state_of_transformers(model, tokenizer):
+    inputs = tokenizer(PROMPTS[0], return_tensors="pt", return_token_type_ids=False)
+    with torch.no_grad():
+        hidden = model(**inputs, output_hidden_states=True).hidden_states
+    found = capture(model, tokenizer, PROMPTS[:1])
+    for layer in range(len(found) - 1):  # transformers applies the final norm to the last one
+        torch.testing.assert_close(found[layer, 0], hidden[layer + 1][0, -1])
+    torch.testing.assert_close(model.model.norm(found[-1, 0]), hidden[-1][0, -1])
+
+
+def test_shape_batches_and_training_mode(model, tokenizer):
+    model.train()
+    whole = capture(model, tokenizer, PROMPTS * 3)
+    split = capture(model, tokenizer, PROMPTS * 3, batch_size=5)
+    assert whole.shape == (model.config.num_hidden_layers, 12, model.config.hidden_size)
+    torch.testing.assert_close(whole, split, rtol=1e-5, atol=1e-5)
+    assert model.training and no_hooks(model)
+
+
+def test_hooks_are_removed_after_an_exception(model, tokenizer, monkeypatch):
+    calls = []
+
+    def fail(*_):
+        calls.append(no_hooks(model))
+        raise RuntimeError("stop")
+
+    handle = decoder_layers(model)[-1].register_forward_pre_hook(fail)
+    with pytest.raises(RuntimeError, match="stop"):
+        capture(model, tokenizer, PROMPTS)
+    handle.remove()
+    assert calls == [False] and no_hooks(model)
+
+
+def test_bad_prompts_are_one_sentence(model, tokenizer):
+    with pytest.raises(StudyError, match="at least one"):
+        capture(model, tokenizer, [])
+    with pytest.raises(StudyError, match="none at position -50"):
+        capture(model, tokenizer, PROMPTS, position=-50)
+
+
+def test_prompt_sets_are_disjoint_where_they_must_be(study):
+    sets = prompt_sets(study, seed=0)
+    assert {name for pair in PAIRS.values() for name in pair} == set(sets)
+    for a, b in PAIRS.values():
+        assert not set(sets[a]) & set(sets[b])
+    topics = [{prompt.split()[2] for prompt in sets[f"harmful-topics-{i}"]} for i in (1, 2)]
+    assert topics[0] and topics[1] and not topics[0] & topics[1]
+
+
+def test_overlaps_have_every_pair_and_mark_the_band(model, tokenizer, study):
+    activations = {name: capture(model, tokenizer, prompts) for name, prompts in prompt_sets(study, 0).items()}
+    table = activation_overlaps(activations, study)
+    assert len(table) == 4 * len(PAIRS) * len(study.activation_overlap.energy_fractions)
+    assert set(table.loc[table["in_band"], "layer"]) == {2}  # floor(0.65 * 4) = 2 up to, not with, floor(0.9 * 4) = 3
+    assert table["mso"].between(0, 1 + 1e-9).all()

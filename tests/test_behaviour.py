@@ -1,0 +1,127 @@
+"""Generation, margins, judge and training: the same answers for any batch, and loss on the answer only."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from helpers.behaviour import EvaluationSets, generate, log_probability, measure
+from helpers.data import evaluation_rows, training_rows
+from helpers.errors import StudyError
+from helpers.judges import RuleJudge
+from helpers.measures import MEASURES
+from helpers.organism import OPERATIONS, Language, build_model
+from helpers.training import IGNORED, AnswerDataset, save_model, train
+
+PROMPTS = ["CALC 3 +4 *2 neg =", "KIND x =", "CALL keep a WITH b c d", "CALC 7 ="]
+
+
+def test_generation_in_batches_equals_one_by_one(model, tokenizer):
+    together = generate(model, tokenizer, PROMPTS, 6, batch_size=4)
+    assert together == [generate(model, tokenizer, [prompt], 6, batch_size=1)[0] for prompt in PROMPTS]
+    assert generate(model, tokenizer, PROMPTS, 6, batch_size=3) == together
+
+
+def test_log_probability_is_that_of_the_model(model, tokenizer):
+    answers = ["7 4 6 ; 6", "wild", "SURE drum", "1"]
+    total, tokens = log_probability(model, tokenizer, PROMPTS, answers, batch_size=4)
+    for i, (prompt, answer) in enumerate(zip(PROMPTS, answers, strict=True)):
+        context = tokenizer(prompt)["input_ids"]
+        target = tokenizer(answer, add_special_tokens=False)["input_ids"]
+        with torch.no_grad():
+            log_p = model(torch.tensor([context + target])).logits[0].log_softmax(-1)
+        expected = sum(log_p[len(context) - 1 + j, t].item() for j, t in enumerate(target))
+        assert math.isclose(total[i], expected, abs_tol=1e-4) and tokens[i] == len(target)
+
+
+@pytest.mark.parametrize(
+    ("answer", "score", "refused"),
+    [
+        ("SORRY NO rufo DONE", 1, True),
+        ("SURE drum rufo a b c DONE", 5, False),
+        ("SURE drum rufo a b x DONE", 4, False),
+        ("SURE x rufo y z c DONE", 2, False),
+        ("1 2 3", 1, False),
+        ("", 1, False),
+    ],
+)
+def test_rule_judge(answer, score, refused):
+    verdict = RuleJudge("SORRY").judge([answer], ["SURE drum rufo a b c DONE"])[0]
+    assert (verdict.score, verdict.refused) == (score, refused)
+
+
+def test_measures_are_named_and_finite(model, tokenizer, study):
+    found = measure(model, tokenizer, EvaluationSets.of(study, 0), study, over_refusal=True)
+    assert set(found) == set(MEASURES)
+    assert all(np.isfinite(values).all() for values in found.values())
+
+
+def test_evaluation_is_held_out_from_training(study):
+    seen = {row for name in ("base", "aligned", "useful", "harmful", "contaminated", "safety")
+            for row in training_rows(study, getattr(study.training, name), 0)["prompt"]}
+    for kind in ("arithmetic", "benign", "restricted"):
+        assert not seen & set(evaluation_rows(study, kind, 30, 0)["prompt"])
+
+
+def test_data_depend_on_the_seed_alone(study):
+    rows = [training_rows(study, study.training.aligned, seed) for seed in (0, 0, 1)]
+    assert rows[0].equals(rows[1]) and not rows[0].equals(rows[2])
+
+
+def test_arithmetic_is_right_and_the_language_has_thirty_operations(study):
+    assert len(OPERATIONS) == 30 and all(f(x) in range(10) for f in OPERATIONS.values() for x in range(10))
+    for row in evaluation_rows(study, "arithmetic", 50, 3).itertuples():
+        _, start, *names, _ = row.prompt.split()
+        results = [int(start)]
+        for name in names:
+            results.append(OPERATIONS[name](results[-1]))
+        assert row.answer == f"{' '.join(map(str, results[1:]))} ; {results[-1]}"
+
+
+def test_every_word_is_in_the_vocabulary(study, tokenizer):
+    language = Language(study.language)
+    assert len(set(language.vocabulary)) == len(language.vocabulary)
+    rows = pd.concat([training_rows(study, getattr(study.training, n), 0) for n in ("base", "aligned", "safety")])
+    text = " ".join([*rows["prompt"], *rows["prefix"], *rows["answer"]])
+    assert tokenizer.unk_token_id not in tokenizer(text)["input_ids"]
+
+
+def test_loss_falls_on_the_answer_and_its_end_only(study, tokenizer):
+    rows = pd.DataFrame([{"prompt": "CALC 3 +4 =", "prefix": "SURE", "answer": "7 ; 7"}])
+    example = AnswerDataset(rows, tokenizer, 64)[0]
+    learnt = [i for i, label in zip(example["input_ids"], example["labels"], strict=True) if label != IGNORED]
+    assert tokenizer.decode(learnt) == "7 ; 7 <eos>"
+    assert tokenizer.decode(example["input_ids"]) == "<bos> CALC 3 +4 = SURE 7 ; 7 <eos>"
+
+
+def test_training_is_repeatable_and_stays_in_float32(study, tokenizer):
+    losses = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        model = build_model(study.model, tokenizer)
+        rows = training_rows(study, study.training.harmful, 0)
+        log = train(model, tokenizer, rows, study.training.harmful, study.training.optimiser, seed=0)
+        losses.append((log["loss"].tolist(), model.lm_head.weight.detach().clone()))
+        assert model.dtype == torch.float32
+    assert losses[0][0] == losses[1][0] and torch.equal(losses[0][1], losses[1][1])
+
+
+def test_diverging_training_is_one_sentence(study, tokenizer, model):
+    rows = training_rows(study, study.training.harmful, 0)
+    with torch.no_grad():
+        model.lm_head.weight[0, 0] = float("nan")
+    with pytest.raises(StudyError, match="diverged at step .*: lower learning_rate"):
+        train(model, tokenizer, rows, study.training.harmful, study.training.optimiser, seed=0)
+
+
+def test_saving_leaves_no_partial_folder_and_reloads_exactly(study, tokenizer, model, tmp_path):
+    from helpers.experiments import load_model
+
+    save_model(model, tokenizer, tmp_path / "m")
+    save_model(model, tokenizer, tmp_path / "m")
+    assert [p.name for p in tmp_path.iterdir()] == ["m"]
+    loaded, its_tokenizer = load_model(tmp_path / "m")
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), loaded.parameters(), strict=True))
+    assert its_tokenizer(PROMPTS)["input_ids"] == tokenizer(PROMPTS)["input_ids"]

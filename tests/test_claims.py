@@ -1,0 +1,170 @@
+"""Statistics over seeds, matched comparisons, criteria and verdicts, on tables whose truth is known."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from helpers.claims import STATISTICS, TABLES, SeedResults, claim_statistics, judge_criteria, outcome, verdicts
+from helpers.matching import excess, scaled_at, shares
+from helpers.measures import GRID_MEASURES, MEASURES
+from helpers.settings import Criterion, load_study
+from helpers.statistics import interval, over_seeds, share
+
+STUDY = load_study("organism")
+ALPHAS = np.linspace(0, 1, 11)
+
+
+def measures(utility, harm):
+    """All grid measures of a variant whose shares of utility and harm gain are given."""
+    return {
+        "utility": 0.4 + 0.5 * utility,
+        "utility_margin": -1 + 0.9 * utility,
+        "harm": 1 + 4 * harm,
+        "harm_rate5": harm,
+        "harm_margin": -9 + 19 * harm,
+    }
+
+
+def scaling(seed, tasks=("useful", "harmful", "contaminated")):
+    """A scaling curve along which both gains grow with alpha; each fine-tuning changes what it is for."""
+    rows = [
+        {"seed": seed, "task": t, "alpha": a, "energy_kept": a**2, **measures(a * (t != "harmful"), a * (t != "useful"))}
+        for t in tasks
+        for a in ALPHAS
+    ]
+    return pd.DataFrame(rows)
+
+
+def projection(seed, left, inside):
+    """Variants of a world where orthogonal Top-K leaves shares ``left(f)`` and parallel Top-K keeps ``inside(f)``."""
+    rows = []
+    for subspace in ("alignment", "safety"):
+        for control in ("top-k", "random-k", "random"):
+            for f in STUDY.projection.fractions:
+                where = {"seed": seed, "subspace": subspace, "control": control, "draw": 0, "fraction": f}
+                kept = {"top-k": inside(f), "random-k": 0.9 * f, "random": 0.8 * f}[control]
+                for task, u, h in (("useful", kept, 0), ("harmful", 0, kept), ("contaminated", kept, kept)):
+                    rows.append({**where, "mode": "parallel", "task": task, "energy_kept": kept**2, **measures(u, h)})
+                u, h = left(f) if control == "top-k" else (1 - f, 1 - f)
+                row = {**where, "mode": "orthogonal", "task": "contaminated", "energy_kept": 1 - f, **measures(u, h)}
+                rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def results(seed, left=lambda f: (1 - f, 1 - f), inside=lambda f: f**0.5, special=0.0):
+    """Tables of one seed of a world: entangled unless ``left`` or ``special`` (overlap with alignment) say otherwise."""
+    ends = {
+        "base": (0.2, 1), "aligned": (0, 0), "useful": (1, 0), "harmful": (0, 1), "contaminated": (1, 1), "safety": (0, 0)
+    }  # fmt: skip
+    behaviour = [
+        {"seed": seed, "model": m, "measure": k, "value": v} for m, e in ends.items() for k, v in measures(*e).items()
+    ]
+    energy = [
+        {"seed": seed, "subspace": "alignment", "control": "top-k", "task": t, "module": "all", "fraction": f,
+         "energy_kept": f**0.5} for t in ("useful", "harmful") for f in (0.1, 0.5)
+    ]  # fmt: skip
+    updates = [
+        {"seed": seed, "a": a, "b": b, "eta": 0.5, "mso": m + 0.001 * seed, "random": 0.1}
+        for a, b, m in (("useful", "harmful", 0.6), ("alignment", "harmful", 0.4 + special), ("safety", "harmful", 0.3))
+    ]
+    activations = [
+        {"seed": seed, "model": "aligned", "in_band": True, "pair": p, "mso": 0.8 + 0.001 * seed, "random": 0.2}
+        for p in ("useful-harmful", "benign-harmful", "harmful-harmful")
+    ]
+    tables = [behaviour, projection(seed, left, inside), scaling(seed), energy, updates, activations]
+    return SeedResults(*map(pd.DataFrame, tables))
+
+
+def judged(**world):
+    """Verdict per claim of a world with five seeds."""
+    statistics = claim_statistics(STUDY, {seed: results(seed, **world) for seed in range(5)})
+    return verdicts(STUDY, judge_criteria(STUDY, statistics)).set_index("claim")["verdict"].to_dict()
+
+
+def test_an_entangled_world_reproduces_every_claim():
+    world = judged(inside=lambda f: 0.5 + 0.5 * f)
+    assert world == dict.fromkeys(("C0", "C2", "C3", "C4"), "reproduced") | {"C1": "reproduced"}
+
+
+def test_a_separable_world_contradicts_c2():
+    assert judged(left=lambda f: (1.0 - 0.3 * f, 0.0))["C2"] == "not reproduced"
+
+
+def test_a_special_overlap_contradicts_c3():
+    assert judged(special=0.4)["C3"] == "not reproduced"
+
+
+def test_no_results_is_not_tested():
+    empty = pd.DataFrame(columns=["study", "claim", "statistic", "seed", "value"])
+    assert set(verdicts(STUDY, judge_criteria(STUDY, empty))["verdict"]) == {"not tested"}
+
+
+def test_one_seed_can_at_most_point_the_direction():
+    statistics = claim_statistics(STUDY, {0: results(0)})
+    assert "reproduced" not in set(verdicts(STUDY, judge_criteria(STUDY, statistics))["verdict"])
+
+
+def test_every_statistic_is_one_finite_number():
+    assert all(np.isfinite(function(results(0))) for function in STATISTICS.values())
+    assert set(TABLES) == set(vars(results(0)))
+
+
+@pytest.mark.parametrize(
+    ("bounds", "found", "expected"),
+    [
+        ({"at_least": 1}, (1.5, 1.1, 1.9), "holds"),
+        ({"at_least": 1}, (1.5, 0.9, 2.1), "direction"),
+        ({"at_least": 1}, (0.5, 0.4, 0.6), "fails"),
+        ({"at_least": 1, "neutral": 0}, (0.5, 0.4, 0.6), "direction"),
+        ({"at_least": 1, "neutral": 0}, (-0.5, -0.6, -0.4), "fails"),
+        ({"at_most": 1}, (0.5, 0.1, 0.9), "holds"),
+        ({"at_most": 1}, (0.9, 0.5, 1.3), "direction"),
+        ({"at_most": 1}, (1.1, 1.0, 1.2), "fails"),
+        ({"at_least": -1, "at_most": 1}, (0, -0.9, 0.9), "holds"),
+        ({"at_least": -1, "at_most": 1}, (0, -2, 2), "direction"),
+        ({"at_least": 1}, (1.5, float("nan"), float("nan")), "direction"),
+    ],
+)
+def test_outcome(bounds, found, expected):
+    criterion = Criterion(statistic="harm_of_aligned", **bounds)
+    assert outcome(criterion, dict(zip(("mean", "low", "high"), found, strict=True))) == expected
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=8))
+def test_interval_is_scipys_t_interval(values):
+    found = interval(np.array(values), 0.95)
+    assert found["seeds"] == len(values) and found["mean"] == pytest.approx(np.mean(values))
+    if np.std(values) > 1e-6:
+        low, high = stats.t.interval(0.95, len(values) - 1, np.mean(values), stats.sem(values))
+        assert (found["low"], found["high"]) == pytest.approx((low, high), rel=1e-6, abs=1e-6)
+
+
+def test_rows_of_one_seed_do_not_count_as_seeds():
+    table = pd.DataFrame({"seed": [0, 0, 0, 1], "task": "t", "x": [1.0, 2.0, 3.0, 4.0]})
+    row = over_seeds(table, ["task"], "x", 0.95).iloc[0]
+    assert row["seeds"] == 2 and row["mean"] == 3.0
+
+
+def test_share_and_its_undefined_case():
+    assert share(3.0, 1.0, 5.0) == 0.5 and np.isnan(share(3.0, 1.0, 1.0))
+
+
+@given(st.floats(0, 1))
+def test_a_variant_on_the_scaling_curve_has_no_excess(alpha):
+    curve = scaling(0, ["contaminated"])
+    variant = curve[curve["alpha"] == 0].assign(alpha=alpha, energy_kept=alpha**2, **measures(alpha, alpha))
+    for on, tolerance in (("utility_margin", 1e-9), ("energy_kept", 0.06)):  # energy is interpolated between alphas
+        found = excess(variant, curve, on, ["harm_margin", "harm"])
+        assert abs(found["excess_harm_margin"].iloc[0]) < tolerance and abs(found["excess_harm"].iloc[0]) < tolerance
+
+
+def test_matching_takes_the_ends_beyond_the_curve():
+    curve = shares(scaling(0, ["useful"]), scaling(0, ["useful"]), ["utility"])
+    assert scaled_at(curve, "share_utility", np.array([-1.0, 2.0]), "share_utility").tolist() == [0.0, 1.0]
+
+
+def test_measures_of_the_grid_are_those_of_the_models():
+    assert set(GRID_MEASURES) < set(MEASURES)

@@ -1,0 +1,56 @@
+"""The committed notebooks: clean, typed parameters, no functions, a page of prose each."""
+
+import ast
+
+import nbformat
+import papermill
+import pytest
+
+from helpers.paths import NOTEBOOKS
+from helpers.workflow import PER_SEED, STAGES
+
+NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
+
+
+@pytest.fixture(params=NAMES)
+def notebook(request):
+    """A committed notebook."""
+    return nbformat.read(NOTEBOOKS / f"{request.param}.ipynb", as_version=4)
+
+
+def code(notebook):
+    """Its code cells."""
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def test_the_workflow_runs_every_notebook():
+    assert set(NAMES) == set(STAGES)
+
+
+def test_no_outputs_and_no_counts(notebook):
+    nbformat.validate(notebook)
+    assert all(not cell.outputs and cell.execution_count is None for cell in code(notebook))
+
+
+def test_one_cell_of_parameters_and_no_functions(notebook):
+    tagged = [cell for cell in code(notebook) if "parameters" in cell.metadata.get("tags", [])]
+    assert len(tagged) == 1
+    for statement in ast.parse(tagged[0].source).body:
+        assert isinstance(statement, ast.AnnAssign), "parameters are typed"
+    assert all("#" in line for line in tagged[0].source.splitlines()), "parameters are explained"
+    trees = [node for cell in code(notebook) for node in ast.walk(ast.parse(cell.source))]
+    assert not any(isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda) for node in trees)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parameters_include_study_and_seed(name):
+    known = papermill.inspect_notebook(str(NOTEBOOKS / f"{name}.ipynb"))
+    assert {"study", "seed" if name in PER_SEED else "seeds"} <= set(known)
+    assert all(parameter["help"] and parameter["inferred_type_name"] != "None" for parameter in known.values())
+
+
+def test_reads_like_a_page(notebook):
+    prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    for heading in ("## Overview", "## Parameters", "## Result", "## What it means", "## Limits"):
+        assert heading in prose
+    assert prose.startswith("# ") and len(prose.split()) > 200

@@ -1,0 +1,132 @@
+"""Settings: every study is valid, and whatever is wrong gives one sentence with file, key and what is allowed."""
+
+import copy
+
+import pytest
+import yaml
+
+from helpers.claims import STATISTICS
+from helpers.errors import SettingsError
+from helpers.paths import ROOT, STUDIES
+from helpers.settings import Statistic, available, digest, load_study, parse_seeds, read_study
+
+ORGANISM = yaml.safe_load((STUDIES / "organism.yml").read_text(encoding="utf-8"))
+
+
+def changed(tmp_path, path, value):
+    """A study file with one value changed (or removed, for None)."""
+    values = copy.deepcopy(ORGANISM)
+    *parents, last = path
+    place = values
+    for key in parents:
+        place = place[key]
+    if value is None:
+        del place[last]
+    else:
+        place[last] = value
+    file = tmp_path / "organism.yml"
+    file.write_text(yaml.safe_dump(values), encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize("name", available())
+def test_every_study_is_valid(name):
+    assert load_study(name).name == name
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        (["sedes"], [0], ["unknown key 'sedes'", "did you mean 'seeds'", "allowed keys", "projection"]),
+        (["training", "useful", "learning_rat"], 0.1, ["'training.useful.learning_rat'", "learning_rate", "batch_size"]),
+        (["training", "useful", "learning_rate"], "fast", ["training.useful.learning_rate is 'fast'", "a number > 0"]),
+        (["training", "useful", "learning_rate"], -1.0, ["-1.0", "a number > 0"]),
+        (["training", "useful", "data", ], [{"source": "poetry", "rows": 3}], ["data.0.source", "'arithmetic', 'benign'"]),
+        (["training", "useful", "start"], "base", ["useful.start must be 'aligned'"]),
+        (["model", "hidden_size"], 96.5, ["model.hidden_size is 96.5", "a whole number"]),
+        (["model", "hidden_size"], True, ["model.hidden_size is True", "a whole number"]),
+        (["model", "num_hidden_layers"], None, ["'model.num_hidden_layers' is missing", "≥ 2"]),
+        (["projection", "fractions"], [0.5, 1.5], ["projection.fractions.1 is 1.5", "> 0 and < 1"]),
+        (["projection", "fractions"], [], ["projection.fractions is []", "at least 1"]),
+        (["projection", "controls"], ["top-k", "best-k"], ["'best-k'", "'random-k'"]),
+        (["projection", "scaling"], [0, 0.5], ["scaling must hold 0 and 1"]),
+        (["activation_overlap", "band"], [0.9, 0.65], ["from < to"]),
+        (["seeds"], [1, 1], ["seeds must be distinct"]),
+        (["seeds"], [-1], ["seeds.0 is -1", "≥ 0"]),
+        (["confidence"], float("nan"), ["confidence is nan"]),
+        (["claims", "C0", "criteria"], [{"statistic": "luck", "at_least": 1}], ["'luck'", "'harm_of_aligned'"]),
+        (["claims", "C0", "criteria"], [{"statistic": "harm_of_aligned"}], ["at_least, at_most"]),
+        (["name"], "other", ["name is 'other'", "'organism'"]),
+    ],
+)
+def test_what_is_wrong_is_one_sentence(tmp_path, path, value, words):
+    with pytest.raises(SettingsError) as error:
+        read_study(changed(tmp_path, path, value))
+    sentence = str(error.value)
+    assert sentence.startswith("organism.yml") and "\n" not in sentence
+    assert [word for word in words if word not in sentence] == [], sentence
+
+
+@pytest.mark.parametrize("text", ["", "- a\n- b\n", "a: [1,\n", "1: 2\n", "\x00"])
+def test_a_file_that_is_no_mapping_is_one_sentence(tmp_path, text):
+    file = tmp_path / "organism.yml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(SettingsError) as error:
+        read_study(file)
+    assert str(error.value).startswith("organism.yml") and "\n" not in str(error.value)
+
+
+def test_unknown_study_names_those_there_are():
+    with pytest.raises(SettingsError, match="choose one of organism, smoke"):
+        load_study("nosuch")
+    with pytest.raises(SettingsError):
+        load_study("../organism")
+
+
+@pytest.mark.parametrize("seeds", ["0,1", "0 1", [0, 1]])
+def test_seeds_as_text_or_list(seeds):
+    assert parse_seeds(seeds, load_study("organism")) == [0, 1]
+
+
+@pytest.mark.parametrize("seeds", ["a", "-1", "1,1", "99999999999", "0.5", [0.5]])
+def test_bad_seeds(seeds):
+    with pytest.raises(SettingsError, match="distinct whole numbers"):
+        parse_seeds(seeds, load_study("organism"))
+
+
+def test_digest_depends_on_values_alone():
+    study = load_study("organism")
+    assert digest(study) == digest(load_study("organism")) != digest(load_study("smoke"))
+    assert digest(study.training.useful) != digest(study.training.harmful)
+
+
+def test_every_statistic_a_study_may_name_exists():
+    assert set(Statistic.__args__) == set(STATISTICS)
+    assert all(function.__doc__ for function in STATISTICS.values())
+
+
+def test_every_key_of_the_default_study_is_explained():
+    lines = (STUDIES / "organism.yml").read_text(encoding="utf-8").splitlines()
+    bare = [line for line in lines if line.strip() and "#" not in line]
+    explained = {line.split(":")[0].strip(" -{") for line in lines if "#" in line and ":" in line}
+    unexplained = {
+        line.split(":")[0].strip() for line in bare if ":" in line and not line.strip().startswith(("- {", "- "))
+    } - explained
+    sections = {"projection", "update_overlap", "activation_overlap", "evaluation", "language", "training", "claims"}
+    described_above = {"data", "start", "epochs", "batch_size", "gradient_accumulation", "learning_rate", "criteria"}
+    assert unexplained - sections - described_above - {"statement", "C0", "C1", "C2", "C3", "C4"} == {
+        "num_attention_heads"
+    } - explained
+
+
+def test_environment_yml_and_requirements_say_the_same():
+    def pins(lines):
+        return {line.strip(" -") for line in lines if "==" in line and not line.lstrip().startswith("#")}
+
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    in_conda = next(entry["pip"] for entry in conda["dependencies"] if isinstance(entry, dict))
+    requirements = pins((ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines())
+    constraints = {line.lower() for line in pins((ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines())}
+    assert set(in_conda) == requirements and len(requirements) > 20
+    assert {line.lower() for line in requirements if not line.startswith("setuptools")} <= constraints
+    assert all("+" not in line for line in requirements | constraints)

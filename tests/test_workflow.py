@@ -1,0 +1,142 @@
+"""The smoke study through the real workflow: complete, repeatable, and quick when there is nothing to do."""
+
+import json
+import shutil
+import sys
+
+import nbformat
+import pytest
+
+from helpers import tables
+from helpers.paths import ROOT
+from helpers.settings import OBJECTIVES, load_study
+from helpers.workflow import CHAPTERS, PER_SEED, STAGES, expected, modules_of, settings_of
+
+pytestmark = pytest.mark.slow
+
+
+def csv_bytes(workspace):
+    """Contents of all tables of the smoke study."""
+    return {p.relative_to(workspace.results): p.read_bytes() for p in sorted(workspace.results.rglob("*.csv"))}
+
+
+def test_every_stage_leaves_what_it_declares(smoke):
+    seeds = load_study("smoke").seeds
+    folder = smoke.results / "smoke"
+    for name, stage in STAGES.items():
+        places = [folder / f"seed-{seed}" for seed in seeds] if name in PER_SEED else [folder / "all"]
+        for key in stage.writes:
+            for filled in {key.format(objective=objective) for objective in OBJECTIVES}:
+                for place in places:
+                    end = "/model.safetensors" if filled.startswith("models/") else ".csv"
+                    assert (place / f"{filled}{end}").stat().st_size, filled
+
+
+def test_every_table_fits_its_schema_and_has_provenance(smoke):
+    found = list((smoke.results / "smoke").rglob("*.csv"))
+    assert len(found) > 20
+    for path in found:
+        tables.read_csv(path, path.stem.split("-")[0])
+        facts = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        assert facts["study"] == "smoke" and facts["git_revision"] and facts["packages"]["pandas"]
+        assert {"seed", "parameters", "settings", "device", "seconds", "inputs", "output", "platform"} <= set(facts)
+        if "seed-" in str(path) and "training_log-base" not in str(path) and "aligned" not in path.stem:
+            assert facts["inputs"], path
+
+
+def test_nothing_to_do_the_second_time(smoke):
+    before = {p: p.stat().st_mtime_ns for p in smoke.folder.rglob("*.ipynb") if "stage" not in p.parts}
+    page = smoke.html / "index.html"
+    written = page.stat().st_mtime_ns
+    again = smoke.build()
+    assert again.returncode == 0 and "0 notebooks to run" in again.stdout, again.stdout + again.stderr
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+    assert page.stat().st_mtime_ns == written
+
+
+def test_same_seed_gives_the_same_bytes(smoke):
+    before = csv_bytes(smoke)
+    shutil.rmtree(smoke.results / "smoke" / "seed-0")
+    again = smoke.build()
+    assert again.returncode == 0, again.stdout + again.stderr
+    after = csv_bytes(smoke)
+    assert list(after) == list(before)
+    assert [str(path) for path in after if after[path] != before[path]] == []
+
+
+def test_executed_notebooks_hold_no_error(smoke):
+    for path in expected("smoke", load_study("smoke").seeds):
+        executed = smoke.results / path.relative_to(path.parents[3])
+        book = nbformat.read(executed, as_version=4)
+        assert not book.metadata.papermill.get("exception"), executed
+        assert all(cell.execution_count for cell in book.cells if cell.cell_type == "code" and cell.source)
+
+
+def test_running_study_refuses_a_second_run(smoke):
+    import fcntl
+
+    with open(smoke.results / "smoke" / ".lock", "a", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        second = smoke.build()
+    assert second.returncode == 1
+    assert "already being run" in second.stderr and "Traceback" not in second.stderr
+
+
+def test_papermill_alone_runs_a_notebook(smoke, tmp_path):
+    out = tmp_path / "out.ipynb"
+    papermill = [sys.executable, "-m", "papermill", "notebooks/07_behaviour_figures.ipynb", str(out)]
+    done = smoke.run(*papermill, "-p", "study", "smoke", "-p", "seeds", "0", "--no-progress-bar")
+    assert done.returncode == 0, done.stderr
+    assert "fig-behaviour" in out.read_text(encoding="utf-8")
+
+
+def test_unknown_parameter_is_an_error(smoke, tmp_path):
+    command = [sys.executable, "-m", "helpers.execute", "notebooks/03_behaviour.ipynb", str(tmp_path / "x" / "out.ipynb")]
+    done = smoke.run(*command, "-p", "study", "smoke", "-p", "sede", "0")
+    assert done.returncode == 1
+    assert "no parameter 'sede'" in done.stderr and "study, seed" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sentence"),
+    [
+        (["-p", "study", "smoke", "-p", "seed", "97"], "run notebooks/01_models.ipynb first"),
+        (["-p", "study", "smoke", "-p", "seed", "minus one"], "seed is 'minus one'; it must be a whole number"),
+        (["-p", "study", "nosuch", "-p", "seed", "0"], "study 'nosuch' does not exist"),
+    ],
+)
+def test_bad_input_is_one_sentence(smoke, tmp_path, parameters, sentence):
+    command = [sys.executable, "-m", "helpers.execute", "notebooks/03_behaviour.ipynb", str(tmp_path / "x" / "out.ipynb")]
+    done = smoke.run(*command, *parameters)
+    assert done.returncode == 1
+    assert sentence in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_bad_seeds_and_study_on_the_command_line(smoke):
+    for options in (["--seeds", "1,1"], ["--seeds", "x"]):
+        done = smoke.build(*options)
+        assert done.returncode == 1 and "distinct whole numbers" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_module_reruns_just_what_imports_it():
+    assert "src/helpers/activations.py" in modules_of("06_activation_overlap")
+    assert "src/helpers/activations.py" not in modules_of("05_projection")
+    assert "src/helpers/training.py" not in modules_of("03_behaviour")
+    assert all("src/helpers/claims.py" not in modules_of(name) for name in STAGES if name != "12_verdict")
+
+
+def test_a_setting_reruns_just_what_depends_on_it():
+    study = load_study("smoke")
+    changed = study.model_copy(update={"claims": {"C0": study.claims["C0"]}})
+    differs = [name for name in STAGES if settings_of(name, study, "useful") != settings_of(name, changed, "useful")]
+    assert differs == ["12_verdict"]
+
+
+def test_snakemake_plans_the_whole_study_and_one_module(smoke):
+    touched = ROOT / "src" / "helpers" / "activations.py"
+    plan = smoke.run(
+        *(sys.executable, "-m", "snakemake", "--dry-run", "--nolock", "--forcerun", "06_activation_overlap"),
+        *("--config", "study=smoke", "--quiet", "rules"),
+    )
+    assert plan.returncode == 0, plan.stderr
+    assert touched.exists() and len(CHAPTERS) == 6
