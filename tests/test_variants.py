@@ -8,7 +8,7 @@ from helpers.checkpoints import Checkpoint, update
 from helpers.errors import StudyError, TensorMismatch
 from helpers.saving import save_variant
 from helpers.subspaces import project, rank_for_fraction
-from helpers.variants import LiveUpdate, control_bases
+from helpers.variants import LiveUpdate, control_bases, reference_modes
 from synthetic import moved, write
 
 FRACTIONS = [0.01, 0.25, 0.5, 0.75, 0.99]
@@ -78,6 +78,21 @@ def test_sweep_equals_projection_from_scratch(tmp_path, mode, kind, dtype):
                 kept, total = kept + float(part.square().sum()), total + float(d.square().sum())
             assert live.energy_kept == pytest.approx(kept / total, abs=1e-5)
     assert_unchanged(model, before)
+
+
+def test_shared_modes_and_coordinates_give_the_same_variants(tmp_path):
+    model = small_llama()
+    aligned, base, task = study(tmp_path, model)
+    modes = reference_modes((aligned, base))
+    bases = control_bases((aligned, base), "random-k", 1, modes=modes)
+    assert all(torch.equal(bases[n], b) for n, b in control_bases((aligned, base), "random-k", 1).items())
+    with LiveUpdate(model, aligned, task) as live:
+        shared = live.coordinates(bases)
+        for mode in ("parallel", "orthogonal"):
+            plain = [(copies(model), live.energy_kept) for _ in live.sweep(bases, FRACTIONS, mode)]
+            for (expected, kept), _ in zip(plain, live.sweep(bases, FRACTIONS, mode, shared), strict=True):
+                assert live.energy_kept == pytest.approx(kept)
+                assert all(torch.allclose(p, expected[n], atol=1e-6) for n, p in model.named_parameters())
 
 
 @pytest.mark.parametrize("tied", [False, True])

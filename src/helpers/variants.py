@@ -13,28 +13,39 @@ from torch import Tensor, nn
 from helpers.checkpoints import Checkpoint, matched, update
 from helpers.controls import check_kind, generator_for
 from helpers.errors import StudyError, TensorMismatch
-from helpers.subspaces import check_mode, control_vectors, decompose, rank_for_fraction
+from helpers.subspaces import Modes, check_mode, control_vectors, decompose, rank_for_fraction
 
 Mode = Literal["parallel", "orthogonal"]
 
 
+def reference_modes(reference: tuple[Checkpoint, Checkpoint]) -> dict[str, Modes]:
+    """Modes of every tensor of an update (tuned, start); zero updates are absent. Raises TensorMismatch."""
+    tuned, start = reference
+    names = matched({"tuned": tuned, "start": start}).names
+    modes = {name: decompose(update(tuned, start, name)) for name in names}
+    return {name: found for name, found in modes.items() if found.rank}
+
+
 def control_bases(
-    reference: tuple[Checkpoint, Checkpoint], kind: str, seed: int, draw: int = 0, label: str = "alignment"
+    reference: tuple[Checkpoint, Checkpoint],
+    kind: str,
+    seed: int,
+    draw: int = 0,
+    label: str = "alignment",
+    modes: dict[str, Modes] | None = None,
 ) -> dict[str, Tensor]:
     """The basis of a control for every tensor of a reference update (tuned, start), (m, rank) in float64.
 
     Columns end at the numerical rank of the update; 1-D tensors have one column; zero updates are absent. The same
-    draw as in ``helpers.geometry`` for the same seed and label. Raises StudyError, TensorMismatch.
+    draw as in ``helpers.geometry`` for the same seed and label. ``modes`` as from ``reference_modes`` saves
+    decomposing the reference again for each control. Raises StudyError, TensorMismatch.
     """
     check_kind(kind)
-    tuned, start = reference
-    bases = {}
-    for name in matched({label: tuned, f"{label}'s start": start}).names:
-        modes = decompose(update(tuned, start, name))
-        if modes.rank:
-            generator = generator_for(seed, label, name, kind, draw)
-            bases[name] = control_vectors(kind, modes, generator)[:, : modes.rank]
-    return bases
+    modes = reference_modes(reference) if modes is None else modes
+    return {
+        name: control_vectors(kind, found, generator_for(seed, label, name, kind, draw))[:, : found.rank]
+        for name, found in modes.items()
+    }
 
 
 class LiveUpdate:
@@ -74,13 +85,31 @@ class LiveUpdate:
         self.energy_kept = alpha**2
 
     @torch.no_grad()
-    def sweep(self, bases: dict[str, Tensor], fractions: list[float], mode: Mode) -> Iterator[float]:
+    def coordinates(self, bases: dict[str, Tensor]) -> dict[str, Tensor]:
+        """C = UᵀD per tensor, (rank, n), for sweeps that share it: one product per tensor, as large as the model."""
+        return {name: self._coordinates(name, basis) for name, basis in bases.items() if name in self.parameters}
+
+    @torch.no_grad()
+    def sweep(
+        self,
+        bases: dict[str, Tensor],
+        fractions: list[float],
+        mode: Mode,
+        coordinates: dict[str, Tensor] | None = None,
+    ) -> Iterator[float]:
         """Make the live model the variant of one fraction after the other, rising, and yield the fraction each time.
 
         k per tensor is rank_for_fraction, at most the columns of its basis; a tensor without a basis has P = 0.
+        ``coordinates`` of the same bases save a product per tensor.
         """
         check_mode(mode)
-        sweeps = {name: _TensorSweep(self, name, bases.get(name), max(fractions), mode) for name in self.parameters}
+        sweeps = {}
+        for name in self.parameters:
+            basis = bases.get(name)
+            if basis is not None:
+                basis = basis[:, : _capped_rank(basis, self.parameters[name], max(fractions))]
+            found = None if coordinates is None or basis is None else coordinates[name][: basis.shape[1]]
+            sweeps[name] = _TensorSweep(self, name, basis, found, mode)
         total = sum(s.total for s in sweeps.values())
         for fraction in sorted(fractions):
             for one in sweeps.values():
@@ -88,6 +117,17 @@ class LiveUpdate:
             parallel = sum(s.kept for s in sweeps.values()) / total if total else 0.0
             self.energy_kept = parallel if mode == "parallel" else 1 - parallel
             yield fraction
+
+    def _coordinates(self, name: str, basis: Tensor) -> Tensor:
+        start, tuned = self._working(name)
+        difference = tuned - start
+        return basis.to(difference).T @ difference.reshape(len(difference), -1)
+
+    def _working(self, name: str) -> tuple[Tensor, Tensor]:
+        """The aligned and the fine-tuned tensor in float32, or in float64 for a float64 parameter."""
+        parameter = self.parameters[name]
+        dtype = torch.float64 if parameter.dtype == torch.float64 else torch.float32
+        return tuple(c.tensor(name).to(parameter.device, dtype) for c in (self.aligned, self.task))
 
     def _stored(self, checkpoint: Checkpoint, name: str) -> Tensor:
         parameter = self.parameters[name]
@@ -97,36 +137,35 @@ class LiveUpdate:
 class _TensorSweep:
     """One parameter on its way through rising k; the sum is kept in float32 beside a parameter of 16 bits."""
 
-    def __init__(self, live: LiveUpdate, name: str, basis: Tensor | None, fraction: float, mode: Mode):
-        self.parameter, self.k, self.kept = live.parameters[name], 0, 0.0
-        precision = torch.float64 if self.parameter.dtype == torch.float64 else torch.float32
-        start, tuned = (c.tensor(name).to(self.parameter.device, precision) for c in (live.aligned, live.task))
+    def __init__(self, live: LiveUpdate, name: str, basis: Tensor | None, coordinates: Tensor | None, mode: Mode):
+        self.parameter, self.k, self.kept, self.basis = live.parameters[name], 0, 0.0, None
+        start, tuned = live._working(name)
         difference = tuned - start
-        self.total = float(difference.double().square().sum())
-        begin = start if mode == "parallel" else tuned
-        self.sign = 1 if mode == "parallel" else -1
+        self.total = float(difference.square().sum(dtype=torch.float64))
+        begin, self.sign = (start, 1) if mode == "parallel" else (tuned, -1)
         self.parameter.copy_(begin)
-        self.basis = basis if self.total else None
-        if self.basis is None:
+        if basis is None or not self.total:
             return
-        self.basis = basis[:, : self._rank(fraction)].to(difference)
-        self.coordinates = self.basis.T @ difference.reshape(len(difference), -1)  # (k, n)
-        self.running = self.parameter if self.parameter.dtype == precision else begin.clone()
-
-    def _rank(self, fraction: float) -> int:
-        return min(rank_for_fraction(self.parameter.shape, fraction), self.basis.shape[1])
+        self.basis = basis.to(difference)
+        flat = difference.reshape(len(difference), -1)
+        self.coordinates = self.basis.T @ flat if coordinates is None else coordinates  # (k, n)
+        self.running = self.parameter if self.parameter.dtype == begin.dtype else begin.clone()
 
     def advance(self, fraction: float) -> None:
         """Go on to the k of a fraction."""
         if self.basis is None:
             return
-        k = self._rank(fraction)
+        k = _capped_rank(self.basis, self.parameter, fraction)
         step = self.coordinates[self.k : k]  # (k₂ − k₁, n)
         self.running.view(len(self.running), -1).addmm_(self.basis[:, self.k : k], step, alpha=self.sign)
         if self.running is not self.parameter:
             self.parameter.copy_(self.running)
-        self.kept += float(step.double().square().sum())
+        self.kept += float(step.square().sum(dtype=torch.float64))
         self.k = k
+
+
+def _capped_rank(basis: Tensor, parameter: Tensor, fraction: float) -> int:
+    return min(rank_for_fraction(tuple(parameter.shape), fraction), basis.shape[1])
 
 
 def _parameters(model: nn.Module, names: list[str], aligned: Checkpoint) -> dict[str, nn.Parameter]:
