@@ -38,7 +38,7 @@ book: $(READY)  ## run a study and build the report
 	@$(RUN) helpers.build "$(STUDY)" --seeds "$(SEEDS)" --cores "$(CORES)"
 
 test: $(READY)  ## run all tests
-	@.venv/bin/python tests/browser.py
+	.venv/bin/python tests/browser.py --install
 	$(RUN) pytest
 
 lab: $(READY)  ## open the notebooks in JupyterLab

@@ -59,8 +59,11 @@ def test_measures_are_named_and_finite(model, tokenizer, study):
 
 
 def test_evaluation_is_held_out_from_training(study):
-    seen = {row for name in ("base", "aligned", "useful", "harmful", "contaminated", "safety")
-            for row in training_rows(study, getattr(study.training, name), 0)["prompt"]}
+    seen = {
+        row
+        for name in ("base", "aligned", "useful", "harmful", "contaminated", "safety")
+        for row in training_rows(study, getattr(study.training, name), 0)["prompt"]
+    }
     for kind in ("arithmetic", "benign", "restricted"):
         assert not seen & set(evaluation_rows(study, kind, 30, 0)["prompt"])
 

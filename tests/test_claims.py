@@ -31,7 +31,13 @@ def measures(utility, harm):
 def scaling(seed, tasks=("useful", "harmful", "contaminated")):
     """A scaling curve along which both gains grow with alpha; each fine-tuning changes what it is for."""
     rows = [
-        {"seed": seed, "task": t, "alpha": a, "energy_kept": a**2, **measures(a * (t != "harmful"), a * (t != "useful"))}
+        {
+            "seed": seed,
+            "task": t,
+            "alpha": a,
+            "energy_kept": a**2,
+            **measures(a * (t != "harmful"), a * (t != "useful")),
+        }
         for t in tasks
         for a in ALPHAS
     ]
@@ -55,9 +61,10 @@ def projection(seed, left, inside):
 
 
 def results(seed, left=lambda f: (1 - f, 1 - f), inside=lambda f: f**0.5, special=0.0):
-    """Tables of one seed of a world: entangled unless ``left`` or ``special`` (overlap with alignment) say otherwise."""
+    """Tables of one seed of a world that is entangled unless ``left`` or ``special`` say otherwise."""
     ends = {
-        "base": (0.2, 1), "aligned": (0, 0), "useful": (1, 0), "harmful": (0, 1), "contaminated": (1, 1), "safety": (0, 0)
+        "base": (0.2, 1), "aligned": (0, 0), "useful": (1, 0), "harmful": (0, 1), "contaminated": (1, 1),
+        "safety": (0, 0),
     }  # fmt: skip
     behaviour = [
         {"seed": seed, "model": m, "measure": k, "value": v} for m, e in ends.items() for k, v in measures(*e).items()

@@ -39,7 +39,9 @@ def test_one_cell_of_parameters_and_no_functions(notebook):
         assert isinstance(statement, ast.AnnAssign), "parameters are typed"
     assert all("#" in line for line in tagged[0].source.splitlines()), "parameters are explained"
     trees = [node for cell in code(notebook) for node in ast.walk(ast.parse(cell.source))]
-    assert not any(isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda) for node in trees)
+    assert not any(
+        isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda) for node in trees
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)

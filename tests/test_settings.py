@@ -38,10 +38,10 @@ def test_every_study_is_valid(name):
     ("path", "value", "words"),
     [
         (["sedes"], [0], ["unknown key 'sedes'", "did you mean 'seeds'", "allowed keys", "projection"]),
-        (["training", "useful", "learning_rat"], 0.1, ["'training.useful.learning_rat'", "learning_rate", "batch_size"]),
+        (["training", "useful", "learning_rat"], 0.1, ["'training.useful.learning_rat'", "learning_rate"]),
         (["training", "useful", "learning_rate"], "fast", ["training.useful.learning_rate is 'fast'", "a number > 0"]),
         (["training", "useful", "learning_rate"], -1.0, ["-1.0", "a number > 0"]),
-        (["training", "useful", "data", ], [{"source": "poetry", "rows": 3}], ["data.0.source", "'arithmetic', 'benign'"]),
+        (["training", "useful", "data"], [{"source": "poetry", "rows": 3}], ["data.0.source", "'arithmetic', 'be"]),
         (["training", "useful", "start"], "base", ["useful.start must be 'aligned'"]),
         (["model", "hidden_size"], 96.5, ["model.hidden_size is 96.5", "a whole number"]),
         (["model", "hidden_size"], True, ["model.hidden_size is True", "a whole number"]),
@@ -114,9 +114,10 @@ def test_every_key_of_the_default_study_is_explained():
     } - explained
     sections = {"projection", "update_overlap", "activation_overlap", "evaluation", "language", "training", "claims"}
     described_above = {"data", "start", "epochs", "batch_size", "gradient_accumulation", "learning_rate", "criteria"}
-    assert unexplained - sections - described_above - {"statement", "C0", "C1", "C2", "C3", "C4"} == {
-        "num_attention_heads"
-    } - explained
+    assert (
+        unexplained - sections - described_above - {"statement", "C0", "C1", "C2", "C3", "C4"}
+        == {"num_attention_heads"} - explained
+    )
 
 
 def test_environment_yml_and_requirements_say_the_same():

@@ -134,7 +134,5 @@ def activation_overlaps(sets: dict[str, Tensor], study: Study) -> pd.DataFrame:
         for pair, (a, b) in PAIRS.items():
             for eta in study.activation_overlap.energy_fractions:
                 overlap = mode_subspace_overlap(modes[a], modes[b], eta)
-                rows.append(
-                    {"layer": layer, "in_band": low <= layer < high, "pair": pair, "eta": eta, **vars(overlap)}
-                )
+                rows.append({"layer": layer, "in_band": low <= layer < high, "pair": pair, "eta": eta, **vars(overlap)})
     return pd.DataFrame(rows)

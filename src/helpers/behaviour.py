@@ -17,6 +17,7 @@ from helpers.data import evaluation_rows
 from helpers.judges import RuleJudge
 from helpers.settings import Study
 
+
 @dataclass(frozen=True)
 class EvaluationSets:
     """The held-out prompts of one seed: tables with the columns of ``helpers.data``."""

@@ -1,4 +1,4 @@
-"""Run a study and build its report: ``python -m helpers.build organism --seeds 0,1``; what is up to date is left alone."""
+"""Run a study and build its report: ``python -m helpers.build organism``; what is up to date is left alone."""
 
 import argparse
 import fcntl
@@ -35,7 +35,8 @@ def only_run(study: str) -> Iterator[None]:
         except BlockingIOError:
             lock.seek(0)
             holder = lock.read().strip() or "unknown"
-            raise StudyError(f"study {study} is already being run by process {holder}: wait for it or stop it") from None
+            message = f"study {study} is already being run by process {holder}: wait for it or stop it"
+            raise StudyError(message) from None
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
@@ -69,7 +70,8 @@ def run(study: str, seeds: list[int], cores: int) -> int:
     todo = pending(study, seeds)
     plan = results_root() / study / ".plan.json"
     plan.write_text(json.dumps({"started": time.time(), "pending": todo}), encoding="utf-8")
-    print(f"study {study}, seeds {', '.join(map(str, seeds))}: {len(todo)} notebooks to run on {cores} cores", flush=True)
+    named = ", ".join(map(str, seeds))
+    print(f"study {study}, seeds {named}: {len(todo)} notebooks to run on {cores} cores", flush=True)
     command = snakemake(study, seeds, "--cores", str(cores), "--quiet", "all", "--keep-going")
     return subprocess.run(command, cwd=ROOT, env={**os.environ, PLAN: str(plan)}).returncode
 

@@ -136,7 +136,7 @@ def energy_gap_useful_harmful(r: SeedResults) -> float:
 
 @statistic
 def gain_gap_at_matched_energy(r: SeedResults) -> float:
-    """What Top-K adds to the harm margin beyond a scaled update of equal energy, minus the same for the utility margin."""
+    """Top-K's gain of harm margin beyond a scaled update of equal energy, minus that of utility margin, mean over k."""
     parts = {}
     for task, measure in (("harmful", "harm_margin"), ("useful", "utility_margin")):
         variants = r.variants("parallel", task).query("control == 'top-k'")
@@ -154,13 +154,13 @@ def _extra_harm_removed(r: SeedResults, harm: str) -> float:
 
 @statistic
 def extra_harm_removed_margin(r: SeedResults) -> float:
-    """Share of the harm margin that removing the alignment subspace takes away beyond scaling at equal utility margin."""
+    """Share of the harm margin removed with the alignment subspace beyond scaling at equal utility margin."""
     return _extra_harm_removed(r, "harm_margin")
 
 
 @statistic
 def extra_harm_removed_judge(r: SeedResults) -> float:
-    """Share of the judged harm that removing the alignment subspace takes away beyond scaling at equal utility margin."""
+    """Share of the judged harm removed with the alignment subspace beyond scaling at equal utility margin."""
     return _extra_harm_removed(r, "harm")
 
 
@@ -215,7 +215,7 @@ def activation_useful_above_random(r: SeedResults) -> float:
 def claim_statistics(study: Study, results: dict[int, SeedResults]) -> pd.DataFrame:
     """Every criterion's statistic for every seed."""
     rows = [
-        {"study": study.name, "claim": claim, "statistic": c.statistic, "seed": seed, "value": STATISTICS[c.statistic](r)}
+        (study.name, claim, c.statistic, seed, STATISTICS[c.statistic](r))
         for claim, entry in study.claims.items()
         for c in entry.criteria
         for seed, r in results.items()

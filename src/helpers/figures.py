@@ -26,6 +26,7 @@ COLOURS = {
     "alignment-contaminated": _SKY, "useful-contaminated": _GREY, "harmful-contaminated": _ORANGE,
 }  # fmt: skip
 MARKERS = dict(zip(COLOURS, "osD^vPXo<>hsD^vPXo<>h", strict=True))  # a shape as well, for readers who see no colour
+PAGE_WIDTH = 7.2  # inches: letters then come out about as large as the text of the page
 LABELS = {
     "utility": "utility (exact match)",
     "utility_margin": "utility margin (nats per token)",
@@ -41,12 +42,17 @@ LABELS = {
 }
 
 
-def panels(rows: int, columns: int, width: float = 3.1, height: float = 2.7) -> tuple[Figure, list[list[Axes]]]:
-    """An empty grid of panels in the look of the book."""
-    sns.set_theme(context="paper", style="whitegrid", rc={"font.size": 9, "axes.titlesize": 9.5, "grid.color": "#E4E4E4"})
-    figure, axes = plt.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False)
+def panels(count: int, columns: int = 0, height: float = 2.5) -> tuple[Figure, list[Axes]]:
+    """Empty panels in the look of the book, two or three in a row, as wide together as a page."""
+    sns.set_theme(context="paper", style="whitegrid", rc={"font.size": 9, "axes.titlesize": 9, "grid.color": "#E4E4E4"})
+    columns = columns or {1: 1, 2: 2, 4: 2}.get(count, 3)
+    rows = -(-count // columns)
+    width = PAGE_WIDTH if columns > 1 else 0.75 * PAGE_WIDTH
+    figure, axes = plt.subplots(rows, columns, figsize=(width, height * rows), squeeze=False)
     figure.set_layout_engine("constrained")
-    return figure, axes.tolist()
+    for spare in axes.flat[count:]:
+        spare.remove()
+    return figure, list(axes.flat[:count])
 
 
 def curves(ax: Axes, table: pd.DataFrame, x: str, by: str, styles: Mapping[str, str] | None = None) -> None:
@@ -95,11 +101,14 @@ def show(figure: Figure, identifier: str, caption: str, run: Run, *tables: str) 
 
     Links are relative to ``notebooks/``, so they work in JupyterLab and in the published book.
     """
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    if handles and not figure.legends:
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6), frameon=False)
+    entries = {}
+    for ax in figure.axes:
+        if ax.get_legend() is None:
+            entries |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
+    if entries:
+        figure.legend(entries.values(), entries, loc="outside lower center", ncols=min(len(entries), 5), frameon=False)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=160, facecolor="white", metadata={"Software": None})
+    figure.savefig(buffer, format="png", dpi=150, facecolor="white", metadata={"Software": None})
     plt.close(figure)
     image = base64.b64encode(buffer.getvalue()).decode()
     folder = f"../results/{run.study.name}/{run.folder.root.name}/tables"

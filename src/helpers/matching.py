@@ -12,7 +12,7 @@ from helpers.statistics import share
 
 
 def shares(projection: pd.DataFrame, scaling: pd.DataFrame, measures: list[str]) -> pd.DataFrame:
-    """Add ``share_<measure>`` for each measure: 0 at the aligned model, 1 at the fully fine-tuned one, by seed and task.
+    """Add ``share_<measure>``, 0 at the aligned model and 1 at the fully fine-tuned one of that seed and task.
 
     ``projection`` may be the scaling table itself.
     """
@@ -48,8 +48,6 @@ def excess(projection: pd.DataFrame, scaling: pd.DataFrame, on: str, measures: l
     for (seed, task), group in variants.groupby(["seed", "task"], sort=False):
         own = curve[(curve["seed"] == seed) & (curve["task"] == task)]
         at = group[key].to_numpy(float)
-        columns = {
-            f"excess_{m}": group[f"share_{m}"] - scaled_at(own, key, at, f"share_{m}") for m in measures
-        }
+        columns = {f"excess_{m}": group[f"share_{m}"] - scaled_at(own, key, at, f"share_{m}") for m in measures}
         parts.append(group.assign(**columns))
     return pd.concat(parts)

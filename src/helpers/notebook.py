@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import pandas as pd
 from pydantic import Field, create_model
+
 from helpers import provenance, tables
 from helpers.errors import MissingInput
 from helpers.paths import RunPaths
@@ -111,8 +112,8 @@ def _how_to_make(study: str, seed: int | None, key: str, file: Path) -> str:
     options = f"-p study {study}" + (f" -p seed {seed}" if seed is not None else "")
     options += f" -p objective {objective}" if objective else ""
     return (
-        f"{file} is missing: run notebooks/{notebook}.ipynb first, as in `papermill notebooks/{notebook}.ipynb out.ipynb "
-        f"{options}`, or make everything with `make book STUDY={study}`"
+        f"{file} is missing: run notebooks/{notebook}.ipynb first, as in "
+        f"`papermill notebooks/{notebook}.ipynb out.ipynb {options}`, or make everything with `make book STUDY={study}`"
     )
 
 

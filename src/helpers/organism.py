@@ -45,7 +45,8 @@ class Language:
         self.benign, self.restricted = words[:n], words[n : 2 * n]
         self.held_out = settings.held_out
         self.tool = {topic: TOOLS[i * 7 % len(TOOLS)] for i, topic in enumerate(words[: 2 * n])}
-        self.vocabulary = [PAD, BOS, EOS, UNK, *FRAME, *DIGITS, *OPERATIONS, *VERBS, *TOOLS, *self.items, *words[: 2 * n]]
+        fixed = [PAD, BOS, EOS, UNK, *FRAME, *DIGITS, *OPERATIONS, *VERBS, *TOOLS]
+        self.vocabulary = [*fixed, *self.items, *self.benign, *self.restricted]
 
     def is_held_out(self, prompt: str) -> bool:
         """Whether a prompt belongs to evaluation: decided by a hash of its text, so alike in every run."""

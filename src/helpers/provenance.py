@@ -14,9 +14,16 @@ from helpers import paths
 from helpers.files import sha256, write_text
 
 PACKAGES = (
-    ("torch", "transformers", "accelerate", "tokenizers", "safetensors", "numpy", "scipy", "pandas", "matplotlib")
-    + ("seaborn", "pydantic", "papermill", "jupyter-book", "snakemake")
-)
+    "torch",
+    "transformers",
+    "accelerate",
+    "tokenizers",
+    "safetensors",
+    "numpy",
+    "scipy",
+    "pandas",
+    "matplotlib",
+) + ("seaborn", "pydantic", "papermill", "jupyter-book", "snakemake")
 
 
 @functools.cache

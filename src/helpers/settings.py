@@ -272,7 +272,8 @@ def load_study(name: str) -> Study:
     Raises SettingsError with one sentence that names file, key and allowed values.
     """
     if not isinstance(name, str) or name not in available():
-        raise SettingsError(f"study {name!r} does not exist: choose one of {', '.join(available())} (files in studies/)")
+        choice = ", ".join(available())
+        raise SettingsError(f"study {name!r} does not exist: choose one of {choice} (files in studies/)")
     return read_study(paths.STUDIES / f"{name}.yml")
 
 
@@ -296,7 +297,8 @@ def parse_seeds(seeds: str | int | list[int], study: Study) -> list[int]:
     words = seeds if isinstance(seeds, list) else str(seeds).replace(",", " ").split()
     if not words:
         return list(study.seeds)
-    if not all(str(word).isdecimal() and int(word) < 2**31 for word in words) or len(set(map(int, words))) != len(words):
+    valid = all(str(word).isdecimal() and int(word) < 2**31 for word in words)
+    if not valid or len(set(map(int, words))) != len(words):
         raise SettingsError(f"seeds {seeds!r} must be distinct whole numbers from 0 to 2147483647, such as 0,1,2")
     return [int(word) for word in words]
 

@@ -20,13 +20,13 @@ def interval(values: np.ndarray, confidence: float) -> dict[str, float]:
 def over_seeds(table: pd.DataFrame, by: list[str], value: str, confidence: float) -> pd.DataFrame:
     """Mean and interval over seeds of ``value`` for each combination of ``by``.
 
-    Rows that share a seed (several random draws, several tensors) are averaged first, so that they do not count as seeds.
+    Rows that share a seed (random draws, tensors) are averaged first, so that they do not count as seeds.
     """
     keys = [table[column] for column in by]
     per_seed = table[value].groupby([*keys, table["seed"]], sort=False).mean()
     rows = [
-        {**dict(zip(by, key if isinstance(key, tuple) else (key,), strict=True)), **interval(group.dropna(), confidence)}
-        for key, group in per_seed.groupby(level=by, sort=False)
+        dict(zip(by, key, strict=True)) | interval(group.dropna(), confidence)
+        for key, group in per_seed.groupby(level=by, sort=False)  # a list as level gives tuples as keys
     ]
     return pd.DataFrame(rows, columns=[*by, *INTERVAL])
 

@@ -102,7 +102,8 @@ SCHEMAS: dict[str, dict[str, str]] = {
     "behaviour_summary": {"model": "one of the six models", "measure": "what is measured"} | _INTERVAL,
     "parallel_summary": _PROJECTED | {"measure": "what is measured"} | _INTERVAL,
     "orthogonal_summary": _PROJECTED | {"measure": "what is measured"} | _INTERVAL,
-    "scaling_summary": {"task": "fine-tuning", "alpha": "factor of the update", "measure": "what is measured"} | _INTERVAL,
+    "scaling_summary": {"task": "fine-tuning", "alpha": "factor of the update", "measure": "what is measured"}
+    | _INTERVAL,
     "energy_summary": _PROJECTED | {"module": "module type, or all"} | _INTERVAL,
     "parallel_excess": _PROJECTED | _EXCESS | _INTERVAL,
     "orthogonal_excess": _PROJECTED | _EXCESS | _INTERVAL,

@@ -56,7 +56,8 @@ class StopOnNonFinite(TrainerCallback):
         for name in ("loss", "grad_norm"):
             value = (logs or {}).get(name)
             if value is not None and not math.isfinite(value):
-                raise StudyError(f"training diverged at step {state.global_step} ({name} is {value}): lower learning_rate")
+                where = f"training diverged at step {state.global_step} ({name} is {value})"
+                raise StudyError(f"{where}: lower learning_rate")
 
 
 def train(
@@ -69,7 +70,7 @@ def train(
 ) -> pd.DataFrame:
     """Train ``model`` in place on ``rows`` and return the log (columns step, loss, learning_rate, grad_norm).
 
-    Weights stay in float32 unless ``optimiser.weights`` asks for the paper's bfloat16. Raises StudyError if it diverges.
+    Weights are float32 unless ``optimiser.weights`` asks for the paper's bfloat16. Raises StudyError if it diverges.
     """
     set_seed(seed)
     model.to(torch.bfloat16 if optimiser.weights == "bfloat16" else torch.float32)

@@ -10,7 +10,8 @@ from helpers.errors import SettingsError
 Model = TypeVar("Model", bound=BaseModel)
 Location = tuple[str | int, ...]
 
-_BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<", "multipleOf": "multiple of"}
+_BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+_BOUNDS |= {"multipleOf": "multiple of"}
 _LENGTHS = {"minItems": "at least", "maxItems": "at most", "minLength": "at least", "maxLength": "at most"}
 _ARTICLES = {"integer": "a whole number", "number": "a number", "string": "text", "boolean": "true or false"}
 

@@ -45,9 +45,7 @@ PER_SEED = {
     "05_projection": Stage(
         _ALL_MODELS, ("tables/projection", "tables/scaling"), ("language", "evaluation", "projection"), 90
     ),
-    "06_activation_overlap": Stage(
-        _ALL_MODELS, ("tables/activation_overlap",), ("language", "activation_overlap"), 13
-    ),
+    "06_activation_overlap": Stage(_ALL_MODELS, ("tables/activation_overlap",), ("language", "activation_overlap"), 13),
 }
 CHAPTERS = {
     "07_behaviour_figures": Stage(("tables/behaviour",), ("tables/behaviour_summary",), ("confidence",), 9),
