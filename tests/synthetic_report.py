@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import nbformat
 import pandas as pd
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
@@ -50,8 +51,8 @@ def write_results(study: Study, seeds: list[int]) -> None:
 
 def figure(study: Study, seeds: list[int]) -> str:
     """A figure as the notebooks show it."""
-    drawn, axes = figures.panels(1, 1)
-    axes[0][0].plot([0, 1], [0, 1], label="identity")
+    drawn, axes = plt.subplots()
+    axes.plot([0, 1], [0, 1], label="identity")
     run = begin("12_verdict", study=study.name, seeds=seeds)
     return figures.show(drawn, "fig-line", "A line; shown is y over x.", run, "verdicts").data
 

@@ -31,16 +31,16 @@ def build(selections: list[Selection], folder: Path) -> Path:
     staged, final = folder / "stage", folder / "html"
     write_generated(stage(selections, staged), staged)
     made_from = " ".join([sha256(staged), *(f"{name}={version(name)}" for name in BUILDERS)])
-    mark, first = final / MARK, final / "index.html"
-    if first.exists() and mark.exists() and mark.read_text(encoding="utf-8") == made_from:
-        first.touch()  # as new as what it was made from, so that the workflow need not ask again
-    else:
+    mark = final / MARK
+    if not (mark.exists() and mark.read_text(encoding="utf-8") == made_from):
+        pages = sum(path.suffix in (".md", ".ipynb") for path in staged.rglob("*"))
+        print(f"building the report from {pages} pages, about {10 + pages // 4} s", flush=True)
         _run_jupyter_book(staged, folder / "report.log")
         built = staged / "_build" / "html"
         (built / MARK).write_text(made_from, encoding="utf-8")
         replace_folder(built, final)
         shutil.rmtree(staged / "_build")
-    return first
+    return final / "index.html"
 
 
 def _run_jupyter_book(staged: Path, log: Path) -> None:

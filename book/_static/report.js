@@ -1,0 +1,50 @@
+// Two conveniences of the report's pages: columns of tables are set by what they hold, and a figure opens on a click.
+
+const KINDS = [
+  ["number", /^([−-]?[\d,]+(\.\d+)?( ?%)?|nan|)$/],
+  ["name", /^\w{20,}$/],
+  ["prose", /^.{48,}$/s],
+];
+
+function setColumns(table) {
+  const rows = [...table.tBodies].flatMap((body) => [...body.rows]);
+  const columns = Math.max(0, ...rows.map((row) => row.cells.length));
+  for (let column = 0; column < columns; column++) {
+    const cells = rows.map((row) => row.cells[column]).filter(Boolean);
+    const texts = cells.map((cell) => cell.textContent.trim());
+    for (const [kind, pattern] of KINDS) {
+      const fits = kind === "number" ? texts.every((text) => pattern.test(text)) : texts.some((text) => pattern.test(text));
+      if (fits) for (const row of table.rows) row.cells[column]?.classList.add(kind);
+    }
+    for (const cell of cells) {
+      if (!cell.children.length) cell.innerHTML = cell.innerHTML.replaceAll("_", "_<wbr>"); // where a name may break
+    }
+  }
+}
+
+function enlarge(image) {
+  const dialog = document.createElement("dialog");
+  dialog.className = "enlarged";
+  dialog.setAttribute("aria-label", image.alt);
+  dialog.append(image.cloneNode());
+  const remove = () => dialog.remove();
+  dialog.addEventListener("click", remove);
+  dialog.addEventListener("close", remove);
+  window.addEventListener("keydown", remove, { capture: true, once: true });
+  document.body.append(dialog);
+  dialog.showModal();
+}
+
+function makeFiguresOpen() {
+  for (const image of document.querySelectorAll("article figure img")) {
+    image.tabIndex = 0;
+    image.title = "Enlarge";
+    image.addEventListener("click", () => enlarge(image));
+    image.addEventListener("keydown", (event) => event.key === "Enter" && enlarge(image));
+  }
+}
+
+document.addEventListener("DOMContentLoaded", () => {
+  document.querySelectorAll("article table").forEach(setColumns);
+  makeFiguresOpen();
+});
