@@ -193,6 +193,6 @@ def run_index(study: Staged) -> str:
     rows = []
     for seed, runs in groupby(study.runs, key=lambda run: run.place.parent.name):
         links = [link(f"{seed}/{run.place.name}.html", run.place.name) for run in runs]
-        rows.append([seed.replace("-", " "), Html(" · ".join(links))])
+        rows.append([seed.replace("-", "\u00a0"), Html(" · ".join(links))])
     intro = "Every notebook as it ran for each seed, with its output; the result chapters summarise them.\n"
     return f"# Single runs: {title}\n\n{intro}\n{table(['run', 'notebooks'], rows)}\nStudy `{name}`.\n"
