@@ -6,8 +6,9 @@ import sys
 
 sys.path.insert(0, os.path.join(workflow.basedir, "src"))
 
+from helpers.paths import bench_tables
 from helpers.settings import OBJECTIVES, load_study, parse_seeds
-from helpers.workflow import CHAPTERS, PER_SEED, expected, file_of, modules_of, settings_of
+from helpers.workflow import CHAPTERS, PER_SEED, STAGES, expected, file_of, modules_of, settings_of
 
 STUDY = load_study(config.get("study", "organism"))
 SEEDS = parse_seeds(config.get("seeds", ""), STUDY)
@@ -69,3 +70,15 @@ for name, stage in CHAPTERS.items():
             notebook=f"{ALL_FOLDER}/notebooks/{name}.ipynb",
         shell:
             EXECUTE + " -p seeds '{params.seeds}'"
+
+
+rule cost:
+    input:
+        [str(path) for path in sorted(bench_tables().glob("*.csv"))],
+        notebook="notebooks/13_cost.ipynb",
+        modules=modules_of("13_cost"),
+    output:
+        [f"{ALL_FOLDER}/{file_of(key)}" for key in STAGES["13_cost"].writes],
+        notebook=f"{ALL_FOLDER}/notebooks/13_cost.ipynb",
+    shell:
+        EXECUTE

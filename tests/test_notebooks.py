@@ -7,7 +7,7 @@ import papermill
 import pytest
 
 from helpers.paths import NOTEBOOKS
-from helpers.workflow import PER_SEED, STAGES
+from helpers.workflow import CHAPTERS, PER_SEED, STAGES
 
 NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
 
@@ -47,7 +47,8 @@ def test_one_cell_of_parameters_and_no_functions(notebook):
 @pytest.mark.parametrize("name", NAMES)
 def test_parameters_include_study_and_seed(name):
     known = papermill.inspect_notebook(str(NOTEBOOKS / f"{name}.ipynb"))
-    assert {"study", "seed" if name in PER_SEED else "seeds"} <= set(known)
+    expected = {"study", "seed"} if name in PER_SEED else {"study", "seeds"} if name in CHAPTERS else {"study"}
+    assert expected <= set(known)
     assert all(parameter["help"] and parameter["inferred_type_name"] != "None" for parameter in known.values())
 
 

@@ -6,8 +6,10 @@ import sys
 
 import nbformat
 import pytest
+from nbclient import NotebookClient
 
 from helpers import tables
+from helpers.paths import NOTEBOOKS
 from helpers.settings import OBJECTIVES, load_study
 from helpers.workflow import CHAPTERS, PER_SEED, STAGES, expected, modules_of, settings_of
 
@@ -90,6 +92,17 @@ def test_papermill_alone_runs_a_notebook(smoke, tmp_path):
     assert "fig-behaviour" in out.read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("name", ["06_activation_overlap", "12_verdict"])
+def test_run_all_in_jupyterlab(smoke, monkeypatch, name):
+    """JupyterLab starts kernels in the folder of the notebook and passes no parameters: the user edits the cell."""
+    monkeypatch.setenv("SUBSPACES_RESULTS", str(smoke.results))
+    book = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+    cell = next(c for c in book.cells if "parameters" in c.metadata.get("tags", []))
+    cell.source = cell.source.replace('"organism"', '"smoke"')
+    NotebookClient(book, kernel_name="python3", resources={"metadata": {"path": str(NOTEBOOKS)}}).execute()
+    assert "<figcaption>" in nbformat.writes(book)
+
+
 def test_unknown_parameter_is_an_error(smoke, tmp_path):
     done = smoke.run(*EXECUTE, str(tmp_path / "x" / "out.ipynb"), "-p", "study", "smoke", "-p", "sede", "0")
     assert done.returncode == 1
@@ -135,4 +148,4 @@ def test_snakemake_by_hand_plans_the_whole_study(smoke):
     plan = smoke.run(*command)
     assert plan.returncode == 0, plan.stderr
     planned = {line.split()[1].rstrip(":") for line in plan.stdout.splitlines() if line.startswith("rule ")}
-    assert planned == {"all", *PER_SEED, *CHAPTERS}
+    assert planned == {"all", "cost", *PER_SEED, *CHAPTERS}

@@ -96,6 +96,19 @@ def heatmap(ax: Axes, table: pd.DataFrame, title: str) -> None:
     ax.tick_params(axis="x", rotation=35)
 
 
+def cost_curves(ax: Axes, table: pd.DataFrame, column: str, label: str) -> None:
+    """A cost against model size on logarithmic axes, a line per method and workload; hollow where extrapolated."""
+    for (method, workload), group in table.groupby(["method", "workload"], sort=False):
+        group = group.sort_values("parameters")
+        colour, style = (_RED if method == "released" else _BLUE), ("-" if workload == "released" else "--")
+        name = f"{'as released' if method == 'released' else 'engine'}, {workload} workload"
+        ax.plot(group["parameters"] / 1e9, group[column], style, color=colour, lw=1.4, label=name)
+        for source, points_ in group.groupby("source"):
+            fill = colour if source == "measured" else "white"
+            ax.plot(points_["parameters"] / 1e9, points_[column], "o", ms=4, mfc=fill, mec=colour)
+    ax.set(xscale="log", yscale="log", xlabel="parameters (billions)", ylabel=label)
+
+
 def show(figure: Figure, identifier: str, caption: str, run: Run, *tables: str) -> HTML:
     """A finished figure with caption, alternative text and links to the tables of the run, for notebook and book.
 

@@ -14,6 +14,12 @@ def results_root() -> Path:
     return Path(os.environ.get("SUBSPACES_RESULTS") or ROOT / "results")
 
 
+def bench_tables() -> Path:
+    """Tables of the benchmark: those of ``make bench`` on this machine, or else the published ones."""
+    own = results_root() / "bench" / "tables"
+    return own if (own / "models.csv").exists() else ROOT / "benchmarks" / "published"
+
+
 @dataclass(frozen=True)
 class RunPaths:
     """The folders of one seed of a study, or of all seeds together (``seed=None``)."""

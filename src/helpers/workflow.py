@@ -78,7 +78,10 @@ CHAPTERS = {
         8,
     ),
 }
-STAGES = PER_SEED | CHAPTERS
+APART = {  # chapters that read no results of the study
+    "13_cost": Stage((), ("tables/cost_targets", "tables/cost_models", "tables/cost_scaling"), (), 7),
+}
+STAGES = PER_SEED | CHAPTERS | APART
 
 
 def maker(key: str) -> tuple[str, str | None]:
@@ -133,4 +136,4 @@ def expected(study: str, seeds: list[int]) -> dict[Path, float]:
     for name, stage in PER_SEED.items():
         runs = [f"{name}-{objective}" for objective in OBJECTIVES] if name == "02_finetune" else [name]
         found |= {RunPaths(study, seed).notebook(run): stage.cost for seed in seeds for run in runs}
-    return found | {RunPaths(study).notebook(name): stage.cost for name, stage in CHAPTERS.items()}
+    return found | {RunPaths(study).notebook(name): stage.cost for name, stage in (CHAPTERS | APART).items()}
