@@ -21,8 +21,11 @@ from helpers.workflow import expected
 
 
 @contextmanager
-def only_run(study: str) -> Iterator[None]:
-    """Hold the study's lock, which the system frees if this process dies. Raises StudyError if another run holds it."""
+def only_run(study: str) -> Iterator[int]:
+    """Hold the study's lock and yield its file descriptor; the system frees it when all that hold it have died.
+
+    Raises StudyError if another run holds it.
+    """
     folder = results_root() / study
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -40,7 +43,7 @@ def only_run(study: str) -> Iterator[None]:
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
-        yield
+        yield lock.fileno()
 
 
 def snakemake(study: str, seeds: list[int], *options: str) -> list[str]:
@@ -65,15 +68,19 @@ def _last_line(text: str) -> str:
     return lines[-1] if lines else "no reason given"
 
 
-def run(study: str, seeds: list[int], cores: int) -> int:
-    """Run the workflow, all notebooks of the study; returns its exit status."""
+def run(study: str, seeds: list[int], cores: int, lock: int) -> int:
+    """Run the workflow, all notebooks of the study; returns its exit status.
+
+    Snakemake inherits the lock, so that it is still held if only this process is killed.
+    """
     todo = pending(study, seeds)
     plan = results_root() / study / ".plan.json"
-    plan.write_text(json.dumps({"started": time.time(), "pending": todo}), encoding="utf-8")
+    plan.write_text(json.dumps({"cores": cores, "pending": todo}), encoding="utf-8")
+    plan.with_suffix(".done").unlink(missing_ok=True)
     named = ", ".join(map(str, seeds))
     print(f"study {study}, seeds {named}: {len(todo)} notebooks to run on {cores} cores", flush=True)
     command = snakemake(study, seeds, "--cores", str(cores), "--quiet", "all", "--keep-going")
-    return subprocess.run(command, cwd=ROOT, env={**os.environ, PLAN: str(plan)}).returncode
+    return subprocess.run(command, cwd=ROOT, env={**os.environ, PLAN: str(plan)}, pass_fds=[lock]).returncode
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -88,8 +95,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         study = load_study(given.study)
         seeds = parse_seeds(given.seeds, study)
-        with only_run(study.name):
-            if run(study.name, seeds, max(1, given.cores)):
+        with only_run(study.name) as lock:
+            if run(study.name, seeds, max(1, given.cores), lock):
                 raise StudyError("the study did not finish; what is done is kept, and the same command continues")
             report = build([Selection(study, seeds)], given.report)
     except StudyError as error:

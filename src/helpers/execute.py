@@ -18,7 +18,7 @@ import yaml
 
 from helpers.errors import StudyError
 
-PLAN = "SUBSPACES_PLAN"  # names a file with {"started": time, "pending": {notebook: cost}}, written by helpers.build
+PLAN = "SUBSPACES_PLAN"  # names a file with {"cores": number, "pending": {notebook: cost}}, written by helpers.build
 
 
 def execute(notebook: Path, output: Path, parameters: dict) -> None:
@@ -58,19 +58,25 @@ def _stderr_to(log: Path) -> Iterator[None]:
 
 
 def progress(output: Path, seconds: float) -> str:
-    """One line on what just ended, how much is left, and an estimate of the time that will take."""
+    """One line on what just ended, how much is left, and an estimate of the time that will take.
+
+    The estimate is the cost of what is left, at the seconds per cost of the notebooks that have ended, over all cores.
+    """
     line = f"{'/'.join(output.parts[-4:-2])} {output.stem}: {seconds:.0f} s"
     plan_file = os.environ.get(PLAN)
     if not plan_file or not Path(plan_file).exists():
         return line
     plan = json.loads(Path(plan_file).read_text(encoding="utf-8"))
-    pending = {Path(name): cost for name, cost in plan["pending"].items()}
-    done = [p for p in pending if p == output or (p.exists() and p.stat().st_mtime >= plan["started"])]
-    cost, total = sum(pending[p] for p in done), sum(pending.values())
-    if not cost:
+    ended = Path(plan_file).with_suffix(".done")
+    with open(ended, "a", encoding="utf-8") as file:
+        file.write(json.dumps([str(output), seconds]) + "\n")
+    times = dict(json.loads(entry) for entry in ended.read_text(encoding="utf-8").splitlines())
+    costs = {name: cost for name, cost in plan["pending"].items() if name in times}
+    if not costs:
         return line
-    left = (time.time() - plan["started"]) * (total - cost) / cost
-    return f"{line} | {len(done)} of {len(pending)} notebooks, about {max(left / 60, 0):.1f} min left"
+    left = (sum(plan["pending"].values()) - sum(costs.values())) / plan["cores"]
+    rate = sum(times[name] for name in costs) / sum(costs.values())  # seconds for one unit of cost
+    return f"{line} | {len(costs)} of {len(plan['pending'])} notebooks, about {left * rate / 60:.1f} min left"
 
 
 def main(arguments: list[str] | None = None) -> int:
