@@ -122,3 +122,12 @@ def test_damaged_folders_are_refused(tmp_path, tensors):
 def test_integer_tensors_are_refused(tmp_path, tensors):
     with pytest.raises(StudyError, match="stored as I64"):
         write(tmp_path, tensors | {"model.layers.0.step.weight": torch.ones(3, dtype=torch.int64)})
+
+
+def test_other_dimensions_and_broken_settings_are_refused(tmp_path, tensors):
+    folded = write(tmp_path / "folded", tensors | {"model.layers.0.conv.weight": torch.ones(2, 3, 4)})
+    with pytest.raises(TensorMismatch, match="neither a vector nor a matrix"):
+        matched({"a": folded})
+    (tmp_path / "folded" / "config.json").write_text("{")
+    with pytest.raises(StudyError, match="is not JSON"):
+        Checkpoint(tmp_path / "folded")

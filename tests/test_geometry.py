@@ -164,14 +164,6 @@ def test_chosen_pairs_give_the_same_energies(updates):
         assert torch.allclose(some.energy[key], energy, rtol=1e-9, atol=0), key
 
 
-def test_large_random_bases_in_single_precision(updates, monkeypatch):
-    exact = weight_geometry(updates, **REQUEST)
-    monkeypatch.setattr("helpers.tensor_geometry.LARGE", 1)
-    single = weight_geometry(updates, **REQUEST)
-    for key, energy in exact.energy.items():
-        assert (single.energy[key] - energy).abs().max() <= 1e-6 * energy[-1]
-
-
 def test_resized_vocabulary(tmp_path):
     start = random_tensors(llama_shapes(layers=1), 0)
     tuned = moved(start, 1)
@@ -314,6 +306,12 @@ def environment() -> dict[str, str]:
     """The environment of a child process that imports the package and these test helpers."""
     source, here = Path(controls.__file__).parents[1], Path(__file__).parent
     return os.environ | {"PYTHONPATH": os.pathsep.join([str(source), str(here)]), "OMP_NUM_THREADS": "1"}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a CUDA device")
+def test_missing_device_is_named(updates):
+    with pytest.raises(StudyError, match="no CUDA device"):
+        weight_geometry(updates, **REQUEST, device="cuda")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -31,8 +31,7 @@ class Checkpoint:
         self._tensors = {}  # name -> (file, shape, dtype)
         for file in _files(self.folder):
             self._read_header(file)
-        config = self.folder / CONFIG
-        self.config = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
+        self.config = _config(self.folder / CONFIG)
         self._untie()
         self.names = sorted(self._tensors, key=_by_depth)
 
@@ -119,6 +118,11 @@ def matched(checkpoints: dict[str, Checkpoint], vocabulary: Literal["exact", "in
     shapes, left_out = {}, {}
     for name in reference.names:
         shapes[name] = reference.shape(name)
+        if len(shapes[name]) not in (1, 2):
+            raise TensorMismatch(
+                f"tensor {name} in {reference.file(name)} has shape {shapes[name]}, neither a vector nor a matrix: "
+                "the method is defined for models of those only"
+            )
         for other in others:
             if other.shape(name) != reference.shape(name):
                 _allow_resized(name, reference, other, vocabulary)
@@ -169,6 +173,13 @@ def _by_depth(name: str) -> tuple:
     layer = layer_of(name)
     before = layer < 0 and module_of(name) in VOCABULARY_MODULES and module_of(name) not in ("lm_head", "embed_out")
     return (0 if before else 1 if layer >= 0 else 2, layer, name)
+
+
+def _config(file: Path) -> dict:
+    try:
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    except ValueError as error:
+        raise StudyError(f"{file} is not JSON ({error}): copy or save the checkpoint again") from None
 
 
 def _opened(file: Path):

@@ -41,14 +41,14 @@ def gaussian_blocks(rows: int, columns: int, generator: torch.Generator) -> Iter
         yield part, torch.randn(part.stop - part.start, columns, generator=generator)
 
 
-def haar(rows: int, columns: int, generator: torch.Generator) -> Tensor:
+def haar(rows: int, columns: int, generator: torch.Generator, device: torch.device | str = "cpu") -> Tensor:
     """Orthonormal columns whose first k span a uniformly distributed k-subspace, for every k: (rows, columns), float64.
 
     Q of the QR decomposition of a Gaussian matrix with a positive diagonal of R, which is the span of its top-k left
-    singular vectors in distribution. Nested over k. Needs columns ≤ rows.
+    singular vectors in distribution. Nested over k. Needs columns ≤ rows. Drawn on the CPU, so alike on every device.
     """
-    gaussian = torch.cat([block for _, block in gaussian_blocks(rows, columns, generator)])
-    return (householder if rows < NEARLY_SQUARE * columns else orthonormal)(gaussian.double())
+    gaussian = torch.cat([block.to(device) for _, block in gaussian_blocks(rows, columns, generator)]).double()
+    return (householder if rows < NEARLY_SQUARE * columns else orthonormal)(gaussian)
 
 
 def random_order(rank: int, generator: torch.Generator) -> Tensor:

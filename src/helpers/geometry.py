@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 import pandas as pd
+import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -68,6 +69,8 @@ def weight_geometry(
             raise StudyError(f"update {label!r} is not given: choose among {', '.join(updates)}")
     for control in controls:
         check_kind(control)
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise StudyError(f"device is {device!r} but this machine has no CUDA device that torch can use: choose cpu")
     request = Request([*updates], subspaces, tasks, controls, pairs, energy_fractions, random_k_draws, seed)
     checkpoints = {_role(label, i): c for label, pair in updates.items() for i, c in enumerate(pair)}
     common = matched(checkpoints, vocabulary)

@@ -9,8 +9,7 @@ Only matrices (s, s) are ever held, so memory does not depend on the long side.
 
 With S of a pair (a, task), the energy of the task along mode i of a is Σ_j S_ij² σ_j², so ‖P_k D‖² for every k is a
 cumulative sum, and MSO at every energy fraction is a prefix sum of S². Along a basis B that is not a pair's, the
-energies are the diagonal of Bᵀ G B (m ≤ n), or the squared row norms of BᵀD (m > n). For random bases of a large
-tensor these products are made in float32: the errors of so many independent terms cancel to about 1e-9 of the energy.
+energies are the diagonal of Bᵀ G B (m ≤ n), or the squared row norms of BᵀD (m > n).
 """
 
 from collections.abc import Iterable, Iterator
@@ -23,8 +22,6 @@ from helpers.controls import NEARLY_SQUARE, blocks, gaussian_blocks, generator_f
 from helpers.spectra import RESOLVED, add_gram, spectrum
 from helpers.streaming import Pieces, TensorBlocks
 from helpers.subspaces import numerical_rank, rank_for_energy, rank_tolerance
-
-LARGE = 1024  # short side from which energies along random bases are computed from float32 products
 
 
 @dataclass(frozen=True)
@@ -168,13 +165,9 @@ def _energy_along(subspace: Spectrum, gram: Tensor | None, cross: Tensor | None)
 
 
 def _quadratic(basis: Tensor, lower: Tensor) -> Tensor:
-    """The diagonal of Bᵀ G B for a basis B (s, r) and the lower triangle of G, in the precision of B: (r,) float64."""
-    lower, rows = lower.to(basis), basis.T.contiguous()  # (r, s)
-    return torch.linalg.vecdot(rows @ (lower.tril() + lower.tril(-1).T), rows).double()
-
-
-def _precision(shape: tuple[int, int]) -> torch.dtype:
-    return torch.float32 if min(shape) >= LARGE else torch.float64
+    """The diagonal of Bᵀ G B for a basis B (s, r) and the lower triangle of G: (r,)."""
+    rows = basis.T.contiguous()  # (r, s)
+    return torch.linalg.vecdot(rows @ (lower.tril() + lower.tril(-1).T), rows)
 
 
 def _overlaps(squares: Tensor, a: Spectrum, b: Spectrum, energy_fractions: list[float]) -> Tensor:
@@ -198,7 +191,7 @@ def _random_energies(
         return _tall_random(tensor, generators, list(dict.fromkeys(t for _, t in projected)))
     energies, m = {}, tensor.shape[0]
     for label, generator in generators.items():
-        basis = haar(m, m, generator).to(tensor.stream.device, _precision(tensor.shape))
+        basis = haar(m, m, generator, tensor.stream.device)
         energies |= {(a, t): _quadratic(basis, grams[t]) for a, t in projected if a == label}
     return energies
 
@@ -210,22 +203,21 @@ def _tall_random(
     m, n = tensor.shape
     explicit = m < NEARLY_SQUARE * n
     drawn = {a: (_haar_blocks if explicit else gaussian_blocks)(m, n, g) for a, g in generators.items()}
-    zeros = torch.zeros(n, n, dtype=_precision(tensor.shape), device=tensor.stream.device)
+    zeros = torch.zeros(n, n, dtype=torch.float64, device=tensor.stream.device)
     grams = {a: zeros.clone() for a in drawn}
     products = {(a, t): zeros.clone() for a in drawn for t in tasks}
     for piece in tensor.blocks(tasks):
-        x = {task: block.T.to(zeros) for task, block in piece.items()}  # (b, n)
         for a, source in drawn.items():
             g = next(source)[1].to(zeros)  # (b, n)
             if not explicit:
                 add_gram(grams[a], g.T)
             for task in tasks:
-                products[a, task].addmm_(g.T, x[task])
+                products[a, task].addmm_(g.T, piece[task].T)
     if not explicit:
-        factors = {a: torch.linalg.cholesky(grams.pop(a).double()).to(zeros) for a in drawn}
+        factors = {a: torch.linalg.cholesky(gram) for a, gram in grams.items()}
         for a, task in products:
             products[a, task] = torch.linalg.solve_triangular(factors[a], products[a, task], upper=False)
-    return {key: c.square().sum(1, dtype=torch.float64) for key, c in products.items()}
+    return {key: c.square().sum(1) for key, c in products.items()}
 
 
 def _haar_blocks(m: int, n: int, generator: torch.Generator) -> Iterator[tuple[slice, Tensor]]:

@@ -60,6 +60,7 @@ class LiveUpdate:
         self.names = matched({"aligned": aligned, "task": task}).names
         self.parameters = _parameters(model, self.names, aligned)
         self.energy_kept = float("nan")  # share of ‖D‖² that the present variant holds
+        self._totals: dict[str, float] = {}  # ‖D‖² of the tensors looked at so far
 
     @torch.no_grad()
     def __enter__(self) -> "LiveUpdate":
@@ -110,7 +111,7 @@ class LiveUpdate:
                 basis = basis[:, : _capped_rank(basis, self.parameters[name], max(fractions))]
             found = None if coordinates is None or basis is None else coordinates[name][: basis.shape[1]]
             sweeps[name] = _TensorSweep(self, name, basis, found, mode)
-        total = sum(s.total for s in sweeps.values())
+        total = sum(map(self.total, self.parameters))
         for fraction in sorted(fractions):
             for one in sweeps.values():
                 one.advance(fraction)
@@ -118,16 +119,24 @@ class LiveUpdate:
             self.energy_kept = parallel if mode == "parallel" else 1 - parallel
             yield fraction
 
+    def total(self, name: str) -> float:
+        """‖D‖² of one tensor."""
+        if name not in self._totals:
+            self._totals[name] = float(self._difference(name).square().sum())
+        return self._totals[name]
+
     def _coordinates(self, name: str, basis: Tensor) -> Tensor:
-        start, tuned = self._working(name)
-        difference = tuned - start
+        difference = self._difference(name)
         return basis.to(difference).T @ difference.reshape(len(difference), -1)
 
-    def _working(self, name: str) -> tuple[Tensor, Tensor]:
-        """The aligned and the fine-tuned tensor in float32, or in float64 for a float64 parameter."""
+    def _difference(self, name: str) -> Tensor:
+        return self._working(self.task, name) - self._working(self.aligned, name)
+
+    def _working(self, checkpoint: Checkpoint, name: str) -> Tensor:
+        """A tensor in float32, or in float64 for a float64 parameter."""
         parameter = self.parameters[name]
         dtype = torch.float64 if parameter.dtype == torch.float64 else torch.float32
-        return tuple(c.tensor(name).to(parameter.device, dtype) for c in (self.aligned, self.task))
+        return checkpoint.tensor(name).to(parameter.device, dtype)
 
     def _stored(self, checkpoint: Checkpoint, name: str) -> Tensor:
         parameter = self.parameters[name]
@@ -139,17 +148,14 @@ class _TensorSweep:
 
     def __init__(self, live: LiveUpdate, name: str, basis: Tensor | None, coordinates: Tensor | None, mode: Mode):
         self.parameter, self.k, self.kept, self.basis = live.parameters[name], 0, 0.0, None
-        start, tuned = live._working(name)
-        difference = tuned - start
-        self.total = float(difference.square().sum(dtype=torch.float64))
-        begin, self.sign = (start, 1) if mode == "parallel" else (tuned, -1)
-        self.parameter.copy_(begin)
-        if basis is None or not self.total:
+        begin, self.sign = (live.aligned, 1) if mode == "parallel" else (live.task, -1)
+        self.parameter.copy_(live._stored(begin, name))
+        if basis is None or not live.total(name):
             return
-        self.basis = basis.to(difference)
-        flat = difference.reshape(len(difference), -1)
-        self.coordinates = self.basis.T @ flat if coordinates is None else coordinates  # (k, n)
-        self.running = self.parameter if self.parameter.dtype == begin.dtype else begin.clone()
+        self.coordinates = live._coordinates(name, basis) if coordinates is None else coordinates  # (k, n)
+        self.basis = basis.to(self.coordinates)
+        half = self.parameter.dtype != self.coordinates.dtype
+        self.running = live._working(begin, name).clone() if half else self.parameter
 
     def advance(self, fraction: float) -> None:
         """Go on to the k of a fraction."""
@@ -160,7 +166,7 @@ class _TensorSweep:
         self.running.view(len(self.running), -1).addmm_(self.basis[:, self.k : k], step, alpha=self.sign)
         if self.running is not self.parameter:
             self.parameter.copy_(self.running)
-        self.kept += float(step.square().sum(dtype=torch.float64))
+        self.kept += float(step.square().sum())
         self.k = k
 
 

@@ -1,0 +1,1 @@
+"""Benchmarks of the weight-space engine, run by ``make bench``."""

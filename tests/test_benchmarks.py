@@ -1,0 +1,43 @@
+"""The benchmark runs, counts as the method as released does, and its tables are whole."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+from helpers import paths
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    """Tables of a quick run."""
+    out = tmp_path_factory.mktemp("bench")
+    source = str(paths.ROOT / "src")
+    command = [sys.executable, "-m", "benchmarks.weight_space", "--quick", "--out", str(out)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": source}
+    subprocess.run(command, cwd=paths.ROOT, env=environment, check=True, capture_output=True)
+    return out / "tables"
+
+
+def test_tables_have_their_schema_and_provenance(quick):
+    assert sorted(p.stem for p in quick.glob("*.csv")) == ["in_place", "models", "scaling", "shapes", "targets"]
+    for path in quick.glob("*.csv"):
+        origin = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        assert list(pd.read_csv(path).columns) and set(pd.read_csv(path).columns) == set(origin["schema"])
+        assert origin["quick"] is True and origin["packages"]["torch"]
+
+
+def test_counts_are_those_of_the_released_code(quick):
+    counts = pd.read_csv(quick / "models.csv").set_index(["model", "workload"])
+    assert counts.loc[("Llama-3.2-1B", "released"), "variants"] == 90
+    assert counts.loc[("Llama-3.2-1B", "released"), "decompositions"] == 90 + 2 * 11
+    assert counts.loc[("Llama-3.2-1B", "project"), "decompositions"] == 2 * 3 * 5 * 2 * 7 + 10 * 2 * 11
+
+
+def test_results_equal_full_decompositions(quick):
+    targets = pd.read_csv(quick / "targets.csv").set_index("quantity").measured
+    assert targets["largest difference of energy kept"] < 1e-9
+    assert targets["largest difference of MSO"] < 1e-9
