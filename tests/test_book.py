@@ -207,6 +207,17 @@ def test_no_page_loads_anything_from_elsewhere(links):
     assert {name: page.outside for name, page in links.items() if page.outside} == {}
 
 
+def test_pages_open_from_the_disk(chromium, html):
+    page, errors = chromium.new_page(), []
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("requestfailed", lambda request: errors.append(request.url[:200]))
+    for name in ("index.html", "method.html", "notebooks/12_verdict.html"):
+        page.goto((html / name).as_uri())
+        page.wait_for_function(MATH_READY, timeout=20_000)
+    page.close()
+    assert errors == []
+
+
 def test_the_landing_page_shows_the_verdicts(chromium, address):
     page = chromium.new_page()
     page.goto(f"{address}/index.html")

@@ -6,6 +6,7 @@ report in place is replaced by a finished one only, and left alone when nothing 
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from helpers.settings import load_study, parse_seeds
 from helpers.staging import Selection, stage
 
 BUILDERS = ("jupyter-book", "sphinx", "sphinx-book-theme", "myst-nb", "sphinx-mathjax-offline")
+FONT_PRELOAD = re.compile(r'<link rel="preload" as="font"[^>]*>\n?')
 MARK = ".made-from"  # file in the report: the hash of all that it was made from
 
 
@@ -30,13 +32,14 @@ def build(selections: list[Selection], folder: Path) -> Path:
     """
     staged, final = folder / "stage", folder / "html"
     write_generated(stage(selections, staged), staged)
-    made_from = " ".join([sha256(staged), *(f"{name}={version(name)}" for name in BUILDERS)])
+    made_from = " ".join([sha256(staged), sha256(Path(__file__)), *(f"{name}={version(name)}" for name in BUILDERS)])
     mark = final / MARK
     if not (mark.exists() and mark.read_text(encoding="utf-8") == made_from):
         pages = sum(path.suffix in (".md", ".ipynb") for path in staged.rglob("*"))
         print(f"building the report from {pages} pages, about {10 + pages // 4} s", flush=True)
         _run_jupyter_book(staged, folder / "report.log")
         built = staged / "_build" / "html"
+        _drop_font_preloads(built)
         (built / MARK).write_text(made_from, encoding="utf-8")
         replace_folder(built, final)
         shutil.rmtree(staged / "_build")
@@ -54,6 +57,12 @@ def _run_jupyter_book(staged: Path, log: Path) -> None:
         raise StudyError(
             f"the report could not be built, and the one in place is left as it is: see the warnings in {log}"
         )
+
+
+def _drop_font_preloads(html: Path) -> None:
+    """Take out the theme's preloading of fonts, an error in a page opened as a file; a script draws its icons."""
+    for page in html.rglob("*.html"):
+        page.write_text(FONT_PRELOAD.sub("", page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def main(arguments: list[str] | None = None) -> int:
