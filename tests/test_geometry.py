@@ -139,7 +139,9 @@ def test_deficient_updates(tmp_path, kind, which):
     if kind == "frozen":
         assert not set(which) & {*geometry.overlap.a, *geometry.overlap.b}
         assert not any(set(which) & set(key.split("|")[:3]) for key in geometry.energy if "norm" not in key)
-    assert_equals_plain(geometry, updates, 1e-7 if kind == "wide spectrum" else 1e-9)
+    tolerance = 1e-7 if kind == "wide spectrum" else 1e-9
+    assert_equals_plain(geometry, updates, tolerance)
+    assert_equals_plain(weight_geometry(updates, **REQUEST, pairs=[("useful", "harmful")]), updates, tolerance)
 
 
 def test_tied_head_counts_once(tmp_path):

@@ -96,7 +96,7 @@ def tensor_geometry(request: Request, tensor: TensorBlocks, first: Iterable[Piec
     projected = [(a, t) for a in request.subspaces for t in request.tasks if a in alive and t in alive]
     for a, t in projected:
         if (a, t) not in along:
-            along[a, t] = _energy_along(spectra[a], grams.get(t), crosses.get((a, t)))
+            along[a, t] = _energy_along(tensor, a, t, spectra[a], grams, crosses)
     random = _random_energies(request, tensor, projected, grams) if "random" in request.controls else {}
     for a, t in projected:
         result |= _energies(request, tensor.name, a, t, along[a, t], random.get((a, t)))
@@ -157,11 +157,15 @@ def _ill_conditioned(spectrum: Spectrum) -> bool:
     return bool(spectrum.kept[-1] < RESOLVED * spectrum.kept[0])
 
 
-def _energy_along(subspace: Spectrum, gram: Tensor | None, cross: Tensor | None) -> Tensor:
+def _energy_along(tensor: TensorBlocks, a: str, task: str, modes: Spectrum, grams: dict, crosses: dict) -> Tensor:
     """Energy of a task along each mode of a subspace that is no pair with it: (rank,)."""
-    if cross is not None:
-        return (subspace.whitener.T @ cross).square().sum(1)
-    return _quadratic(subspace.modes, gram)
+    if not tensor.tall:
+        return _quadratic(modes.modes, grams[task])
+    if not _ill_conditioned(modes):
+        return (modes.whitener.T @ crosses[a, task]).square().sum(1)
+    blocks = tensor.blocks([a, task])
+    coordinates = sum(modes.modes.T @ piece[a] / modes.kept[:, None] @ piece[task].T for piece in blocks)  # (rank, n)
+    return coordinates.square().sum(1)
 
 
 def _quadratic(basis: Tensor, lower: Tensor) -> Tensor:
