@@ -11,6 +11,7 @@ import seaborn as sns
 from IPython.display import HTML
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from helpers.notebook import Run
 
@@ -64,6 +65,8 @@ def curves(ax: Axes, table: pd.DataFrame, x: str, by: str, styles: Mapping[str, 
         ax.plot(group[x], group["mean"], style, color=colour, marker=MARKERS.get(name, "o"), ms=3.5, lw=1.5, label=name)
         ax.fill_between(group[x], group["low"], group["high"], color=colour, alpha=0.15, lw=0)
     ax.set_xlabel(LABELS.get(x, x))
+    if x == "layer":
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def points(ax: Axes, table: pd.DataFrame, order: Iterable[str], by: str) -> None:
@@ -74,6 +77,16 @@ def points(ax: Axes, table: pd.DataFrame, order: Iterable[str], by: str) -> None
         errors = [[row["mean"] - row["low"]], [row["high"] - row["mean"]]]
         ax.errorbar(place, row["mean"], errors, fmt=MARKERS[name], color=COLOURS[name], capsize=3, ms=6)
     ax.set_xticks(range(len(list(order))), list(order), rotation=35, ha="right")
+
+
+def path(ax: Axes, table: pd.DataFrame, along: str, x: str, y: str, name: str, style: str = "--") -> None:
+    """One measure against another as ``along`` grows: means over seeds, joined, with both intervals as thin bars."""
+    wide = table.pivot(index=along, columns="measure", values=["mean", "low", "high"])
+    mean, low, high = wide["mean"], wide["low"], wide["high"]
+    spread = {m: [mean[m] - low[m], high[m] - mean[m]] for m in (x, y)}
+    look = {"color": COLOURS[name], "marker": MARKERS[name], "ms": 4, "lw": 1.0, "elinewidth": 0.4}
+    ax.errorbar(mean[x], mean[y], xerr=spread[x], yerr=spread[y], ls=style, label=name, **look)
+    ax.set(xlabel=LABELS[x], ylabel=LABELS[y])
 
 
 def reference(ax: Axes, value: float, label: str) -> None:
@@ -93,7 +106,9 @@ def heatmap(ax: Axes, table: pd.DataFrame, title: str) -> None:
         table, ax=ax, vmin=0, vmax=1, cmap="cividis", annot=True, fmt=".2f", annot_kws={"fontsize": 7}, cbar=False
     )
     ax.set(title=title, xlabel="", ylabel="")
+    ax.grid(False)
     ax.tick_params(axis="x", rotation=35)
+    ax.tick_params(axis="y", rotation=0)
 
 
 def cost_curves(ax: Axes, table: pd.DataFrame, column: str, label: str) -> None:
