@@ -2,7 +2,9 @@
 
 The method as released, written from its description: the update is decomposed by a full float32 singular value
 decomposition again for every fraction, mode, control and fine-tuned model, and twice for every energy fraction of an
-overlap. Decompositions of one shape take the same time whatever they are for, so a few are timed and counted.
+overlap. Decompositions of one shape take the same time whatever they are for, so a few are timed and counted. A wide
+matrix is decomposed as its transpose, which LAPACK does about three times faster: the comparison is with the best that
+the method can do.
 """
 
 from dataclasses import dataclass
@@ -79,8 +81,8 @@ def run_released(updates: Updates) -> Released:
     """Time the method as released on one matrix."""
     d_a, d_t = (update(*updates[label], NAME).float() for label in ("alignment", "useful"))
     start = updates["useful"][1].tensor(NAME).float()
-    svd = cost(lambda: torch.linalg.svd(d_a, full_matrices=False))
-    svd = Cost((svd.seconds + seconds(lambda: torch.linalg.svd(d_t, full_matrices=False))) / 2, svd.peak, svd.result)
+    svd = cost(lambda: _full_svd(d_a))
+    svd = Cost((svd.seconds + seconds(lambda: _full_svd(d_t))) / 2, svd.peak, svd.result)
     u = svd.result[0]
 
     def project(k: int) -> tuple[Tensor, float]:
@@ -90,8 +92,16 @@ def run_released(updates: Updates) -> Released:
     ranks = [rank_for_fraction(tuple(d_t.shape), fraction) for fraction in FRACTIONS]
     projection = sum(seconds(lambda k=k: project(k)) for k in ranks) / len(ranks)
     overlap = sum(seconds(lambda k=k: (u[:, :k].T @ u[:, :k]).square().sum()) for k in ranks) / len(ranks)
-    double = seconds(lambda: torch.linalg.svd(d_a.double(), full_matrices=False)[1][0])
+    double = seconds(lambda: _full_svd(d_a.double()))
     return Released(svd, double, projection, overlap)
+
+
+def _full_svd(d: Tensor) -> tuple[Tensor, Tensor]:
+    """Left singular vectors and singular values by the full decomposition."""
+    if d.shape[0] < d.shape[1]:
+        _, values, right = torch.linalg.svd(d.T, full_matrices=False)
+        return right.T, values
+    return torch.linalg.svd(d, full_matrices=False)[:2]
 
 
 def run_engine(updates: Updates, workload: Workload) -> Cost:
@@ -145,7 +155,7 @@ def largest_differences(updates: Updates, geometry: Geometry) -> tuple[float, fl
     Top-K and Random-K are compared on the decomposition's own vectors, and Random on the basis as drawn.
     """
     d = {label: update(*pair, NAME) for label, pair in updates.items()}
-    svd = {label: torch.linalg.svd(x, full_matrices=False)[:2] for label, x in d.items()}
+    svd = {label: _full_svd(x) for label, x in d.items()}
     energy = mso = 0.0
     for key, kept in geometry.energy.items():
         label, control, task, _ = key.split("|")

@@ -151,6 +151,18 @@ def test_another_model_is_refused(tmp_path):
         LiveUpdate(small_llama(tied=True), base, task)
 
 
+def test_broken_fine_tune_is_refused_and_leaves_the_model(tmp_path):
+    model = small_llama()
+    aligned, _, task = study(tmp_path, model)
+    before = copies(model)
+    tensors = {name: task.tensor(name).clone() for name in task.names}
+    tensors["lm_head.weight"][1, 1] = float("nan")
+    broken = write(tmp_path / "broken", tensors)
+    with pytest.raises(TensorMismatch, match="lm_head.weight .* holds NaN"), LiveUpdate(model, aligned, broken):
+        pass
+    assert_unchanged(model, before)
+
+
 @pytest.mark.parametrize("shards", ["5GB", "8KB"])
 def test_saved_variant_is_the_live_one(tmp_path, shards):
     model = small_llama()

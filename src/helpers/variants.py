@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from helpers.checkpoints import Checkpoint, matched, update
+from helpers.checkpoints import Checkpoint, check_finite, matched, update
 from helpers.controls import check_kind, generator_for
 from helpers.errors import StudyError, TensorMismatch
 from helpers.subspaces import Modes, check_mode, control_vectors, decompose, rank_for_fraction
@@ -52,7 +52,7 @@ class LiveUpdate:
     """A context in which a live model, which is the aligned model, becomes variants between it and a fine-tuned one.
 
     On leaving, also by an exception, every parameter is again exactly what it was. Raises StudyError when the model
-    is not the aligned checkpoint bit for bit, TensorMismatch when the checkpoints do not match.
+    is not the aligned checkpoint bit for bit, TensorMismatch when the checkpoints do not match or are not finite.
     """
 
     def __init__(self, model: nn.Module, aligned: Checkpoint, task: Checkpoint):
@@ -70,6 +70,8 @@ class LiveUpdate:
                     f"parameter {name} of the live model is not the one in {self.aligned.file(name)}: "
                     "load the model from that checkpoint"
                 )
+            if not torch.isfinite(self.task.tensor(name).sum(dtype=torch.float64)):
+                check_finite(self.task, name)
         return self
 
     @torch.no_grad()
