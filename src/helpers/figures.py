@@ -23,10 +23,12 @@ COLOURS = {
     "base": _GREY, "aligned": _BLUE, "useful": _GREEN, "harmful": _RED, "contaminated": _ORANGE, "safety": _PURPLE,
     "useful-harmful": _RED, "benign-harmful": _ORANGE, "harmful-harmful": _BLUE,
     "harmful-ceiling": _PURPLE, "useful-ceiling": _GREEN,
-    "alignment-safety": _PURPLE, "alignment-useful": _GREEN, "alignment-harmful": _BLUE,
-    "alignment-contaminated": _SKY, "useful-contaminated": _GREY, "harmful-contaminated": _ORANGE,
+    "alignment-harmful": _BLUE, "safety-harmful": _ORANGE, "alignment-safety": _PURPLE,
+    "alignment-useful": _GREEN, "alignment-contaminated": _SKY, "safety-useful": _BLUE,
+    "safety-contaminated": _PURPLE, "useful-contaminated": _GREY, "harmful-contaminated": _ORANGE,
 }  # fmt: skip
-MARKERS = dict(zip(COLOURS, "osD^vPXo<>hsD^vPXo<>h", strict=True))  # a shape as well, for readers who see no colour
+MARKERS = dict(zip(COLOURS, "osD^vPXo<>hsD^vsD^<>PXo", strict=True))  # a shape as well, for readers who see no colour
+_LEVEL = {"ha": "right", "va": "bottom", "fontsize": 7, "bbox": {"fc": "white", "ec": "none", "alpha": 0.7, "pad": 0.5}}
 PAGE_WIDTH = 7.2  # inches: letters then come out about as large as the text of the page
 LABELS = {
     "utility": "utility (exact match)",
@@ -92,7 +94,7 @@ def path(ax: Axes, table: pd.DataFrame, along: str, x: str, y: str, name: str, s
 def reference(ax: Axes, value: float, label: str) -> None:
     """A dashed level with its name, such as the value of the aligned model."""
     ax.axhline(value, color="#444444", ls="--", lw=0.9)
-    ax.annotate(label, (0.995, value), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=7.5)
+    ax.annotate(label, (0.995, value), xycoords=("axes fraction", "data"), **_LEVEL)
 
 
 def band(ax: Axes, low: float, high: float, label: str) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import Dataset
 from transformers import (
     DataCollatorForSeq2Seq,
+    PrinterCallback,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     Trainer,
@@ -83,6 +84,7 @@ def train(
             data_collator=DataCollatorForSeq2Seq(tokenizer, padding=True, label_pad_token_id=IGNORED),
             callbacks=[StopOnNonFinite()],
         )
+        trainer.remove_callback(PrinterCallback)  # the log is returned, not printed
         trainer.train()
     log = pd.DataFrame([entry for entry in trainer.state.log_history if "loss" in entry])
     return log[["step", "loss", "learning_rate", "grad_norm"]]
