@@ -27,7 +27,7 @@ COLOURS = {
     "alignment-useful": _GREEN, "alignment-contaminated": _SKY, "safety-useful": _BLUE,
     "safety-contaminated": _PURPLE, "useful-contaminated": _GREY, "harmful-contaminated": _ORANGE,
 }  # fmt: skip
-MARKERS = dict(zip(COLOURS, "osD^vPXo<>hsD^vsD^<>PXo", strict=True))  # a shape as well, for readers who see no colour
+MARKERS = dict(zip(COLOURS, "osD^vPXo<>hsD^vPX^<>Dhso", strict=True))  # a shape as well, for readers who see no colour
 _LEVEL = {"ha": "right", "va": "bottom", "fontsize": 7, "bbox": {"fc": "white", "ec": "none", "alpha": 0.7, "pad": 0.5}}
 PAGE_WIDTH = 7.2  # inches: letters then come out about as large as the text of the page
 LABELS = {

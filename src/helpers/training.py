@@ -10,9 +10,9 @@ import torch
 from torch.utils.data import Dataset
 from transformers import (
     DataCollatorForSeq2Seq,
-    PrinterCallback,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    PrinterCallback,
     Trainer,
     TrainerCallback,
     TrainingArguments,
