@@ -17,7 +17,7 @@ from benchmarks.shapes import NAME, TASKS
 from helpers.checkpoints import update
 from helpers.controls import NEARLY_SQUARE, generator_for, haar, random_order
 from helpers.geometry import Geometry, weight_geometry
-from helpers.spectra import gram
+from helpers.spectra import gram, quadratic_forms
 from helpers.streaming import Updates
 from helpers.subspaces import rank_for_fraction
 
@@ -125,6 +125,7 @@ def kernels(updates: Updates) -> dict[str, float]:
         "gram": seconds(lambda: gram(short)),
         "eigh": seconds(lambda: torch.linalg.eigh(lower)),
         "short": seconds(lambda: square @ square),
+        "forms": seconds(lambda: quadratic_forms(square, lower)),
         "long": seconds(lambda: short @ short.T) if m > n else 0.0,
     }
     if m < NEARLY_SQUARE * n:
@@ -144,7 +145,7 @@ def floor(timed: dict[str, float], workload: Workload, tall: bool) -> float:
     total = len(workload.updates) * timed["gram"] + (subspaces + len(in_pairs)) * timed["eigh"]
     total += subspaces * timed["basis"]
     if not tall:
-        return total + (workload.overlaps + alone + projected) * timed["short"]
+        return total + workload.overlaps * timed["short"] + (alone + projected) * timed["forms"]
     total += (workload.overlaps + alone + projected) * timed["long"] + projected * timed["solve"]
     return total + (2 * workload.overlaps + alone) * timed["short"]
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from helpers.controls import NEARLY_SQUARE, blocks, gaussian_blocks, generator_for, haar, random_order
-from helpers.spectra import RESOLVED, add_gram, spectrum
+from helpers.spectra import RESOLVED, add_gram, quadratic_forms, spectrum
 from helpers.streaming import Pieces, TensorBlocks
 from helpers.subspaces import numerical_rank, rank_for_energy, rank_tolerance
 
@@ -160,18 +160,12 @@ def _ill_conditioned(spectrum: Spectrum) -> bool:
 def _energy_along(tensor: TensorBlocks, a: str, task: str, modes: Spectrum, grams: dict, crosses: dict) -> Tensor:
     """Energy of a task along each mode of a subspace that is no pair with it: (rank,)."""
     if not tensor.tall:
-        return _quadratic(modes.modes, grams[task])
+        return quadratic_forms(modes.modes.T.contiguous(), grams[task])
     if not _ill_conditioned(modes):
         return (modes.whitener.T @ crosses[a, task]).square().sum(1)
     blocks = tensor.blocks([a, task])
     coordinates = sum(modes.modes.T @ piece[a] / modes.kept[:, None] @ piece[task].T for piece in blocks)  # (rank, n)
     return coordinates.square().sum(1)
-
-
-def _quadratic(basis: Tensor, lower: Tensor) -> Tensor:
-    """The diagonal of Bᵀ G B for a basis B (s, r) and the lower triangle of G: (r,)."""
-    rows = basis.T.contiguous()  # (r, s)
-    return torch.linalg.vecdot(rows @ (lower.tril() + lower.tril(-1).T), rows)
 
 
 def _overlaps(squares: Tensor, a: Spectrum, b: Spectrum, energy_fractions: list[float]) -> Tensor:
@@ -195,8 +189,8 @@ def _random_energies(
         return _tall_random(tensor, generators, list(dict.fromkeys(t for _, t in projected)))
     energies, m = {}, tensor.shape[0]
     for label, generator in generators.items():
-        basis = haar(m, m, generator, tensor.stream.device)
-        energies |= {(a, t): _quadratic(basis, grams[t]) for a, t in projected if a == label}
+        rows = haar(m, m, generator, tensor.stream.device).T.contiguous()
+        energies |= {(a, t): quadratic_forms(rows, grams[t]) for a, t in projected if a == label}
     return energies
 
 
