@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from tqdm import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -16,13 +17,21 @@ from helpers.variants import LiveUpdate, control_bases
 Updates = dict[str, tuple[Checkpoint, Checkpoint]]
 
 
-def load_model(folder: Path, device: str = "cpu") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A model in float32 and its tokenizer, from safetensors only and without remote code, ready for evaluation."""
+def best_device() -> str:
+    """``cuda`` where there is a GPU, else ``cpu``."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def load_model(folder: Path, device: str | None = None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A model in float32 and its tokenizer, from safetensors only and without remote code, ready for evaluation.
+
+    ``device`` defaults to a GPU where there is one.
+    """
     model = AutoModelForCausalLM.from_pretrained(
         folder, dtype="float32", use_safetensors=True, trust_remote_code=False, local_files_only=True
     )
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    return model.to(device).eval(), tokenizer
+    return model.to(device or best_device()).eval(), tokenizer
 
 
 def study_updates(checkpoints: dict[str, Checkpoint]) -> Updates:
