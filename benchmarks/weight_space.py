@@ -1,6 +1,6 @@
 """The weight-space engine beside the method as released, on the same tensors in one process.
 
-    python -m benchmarks.weight_space            # about 10 minutes on one core
+    python -m benchmarks.weight_space            # about 12 minutes on an idle core
     python -m benchmarks.weight_space --quick    # shapes divided by 8, about 30 seconds: it runs, but says little
 
 Writes tables to ``results/bench`` (``results/bench-quick``) and prints them.
