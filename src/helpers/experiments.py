@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from helpers.behaviour import EvaluationSets, measure
 from helpers.checkpoints import Checkpoint, matched, module_of, update
 from helpers.settings import Study
-from helpers.variants import LiveUpdate, control_bases
+from helpers.variants import LiveUpdate, control_bases, reference_modes
 
 Updates = dict[str, tuple[Checkpoint, Checkpoint]]
 
@@ -79,9 +79,10 @@ def projection_table(
     """
     grid, sets, updates = study.projection, EvaluationSets.of(study, seed), study_updates(checkpoints)
     runs = [("parallel", task) for task in grid.parallel] + [("orthogonal", task) for task in grid.orthogonal]
+    modes = {subspace: reference_modes(updates[subspace]) for subspace in grid.subspaces}
     rows = []
     for subspace, control, draw in tqdm(_grid(study), desc="bases"):
-        bases = control_bases(updates[subspace], control, seed, draw, label=subspace)
+        bases = control_bases(updates[subspace], control, seed, draw, label=subspace, modes=modes[subspace])
         for mode, task in runs:
             with LiveUpdate(model, checkpoints["aligned"], checkpoints[task]) as live:
                 for fraction in live.sweep(bases, grid.fractions, mode):
