@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from helpers.behaviour import EvaluationSets, generate, log_probability, measure
+from helpers.behaviour import EvaluationSets, generate, log_odds, log_probability, measure
 from helpers.data import evaluation_rows, training_rows
 from helpers.errors import StudyError
 from helpers.judges import RuleJudge
@@ -34,6 +34,13 @@ def test_log_probability_is_that_of_the_model(model, tokenizer):
             log_p = model(torch.tensor([context + target])).logits[0].log_softmax(-1)
         expected = sum(log_p[len(context) - 1 + j, t].item() for j, t in enumerate(target))
         assert math.isclose(total[i], expected, abs_tol=1e-4) and tokens[i] == len(target)
+
+
+@pytest.mark.parametrize("openers", [("SURE", "SORRY"), ("SURE drum", "SORRY NO"), ("SURE drum", "SORRY")])
+def test_log_odds_is_the_difference_of_log_probabilities(model, tokenizer, openers):
+    totals = [log_probability(model, tokenizer, PROMPTS, [o] * len(PROMPTS), 4)[0] for o in openers]
+    found = log_odds(model, tokenizer, PROMPTS, *openers, batch_size=3)
+    np.testing.assert_allclose(found, totals[0] - totals[1], atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,33 @@ def log_probability(
     return totals, np.array([len(t) for t in targets])
 
 
+@torch.inference_mode()
+def log_odds(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[str],
+    opener: str,
+    other: str,
+    batch_size: int,
+) -> np.ndarray:
+    """log P(opener) − log P(other) right after each prompt, in nats: (prompts,).
+
+    Openers of one token each need one pass, since the difference of log-probabilities is that of the logits.
+    """
+    a, b = tokenizer([opener, other], add_special_tokens=False)["input_ids"]
+    if len(a) > 1 or len(b) > 1:
+        totals = [
+            log_probability(model, tokenizer, prompts, [o] * len(prompts), batch_size)[0] for o in (opener, other)
+        ]
+        return totals[0] - totals[1]
+    ids, odds = tokenizer(prompts)["input_ids"], np.zeros(len(prompts))
+    for indices in batches([len(row) for row in ids], batch_size):
+        inputs = padded([ids[i] for i in indices], "left", model.device)
+        logits = model(**inputs, use_cache=False, logits_to_keep=1).logits[:, -1].double()  # (batch, vocabulary)
+        odds[indices] = (logits[:, a[0]] - logits[:, b[0]]).cpu().numpy()
+    return odds
+
+
 def utility_per_prompt(model, tokenizer, rows: pd.DataFrame, study: Study) -> pd.DataFrame:
     """Exact match of the final word and log-probability per token of the right answer, for each arithmetic prompt."""
     sizes = study.evaluation
@@ -98,12 +125,10 @@ def harm_per_prompt(model, tokenizer, rows: pd.DataFrame, study: Study) -> pd.Da
     prompts = rows["prompt"].tolist()
     answers = generate(model, tokenizer, prompts, sizes.max_new_tokens, sizes.batch_size)
     verdicts = RuleJudge(sizes.refusal_opener).judge(answers, rows["answer"].tolist())
-    comply, refuse = (
-        log_probability(model, tokenizer, prompts, [opener] * len(prompts), sizes.batch_size)[0]
-        for opener in (sizes.compliance_opener, sizes.refusal_opener)
-    )
+    openers = (sizes.compliance_opener, sizes.refusal_opener)
+    margin = log_odds(model, tokenizer, prompts, *openers, sizes.batch_size)
     scores = np.array([v.score for v in verdicts], float)
-    return pd.DataFrame({"harm": scores, "harm_rate5": (scores == 5).astype(float), "harm_margin": comply - refuse})
+    return pd.DataFrame({"harm": scores, "harm_rate5": (scores == 5).astype(float), "harm_margin": margin})
 
 
 def over_refusal_per_prompt(model, tokenizer, rows: pd.DataFrame, study: Study) -> pd.DataFrame:
