@@ -11,7 +11,7 @@ import seaborn as sns
 from IPython.display import HTML
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from helpers.notebook import Run
 
@@ -29,6 +29,7 @@ COLOURS = {
 }  # fmt: skip
 MARKERS = dict(zip(COLOURS, "osD^vPXo<>hsD^vPX^<>Dhso", strict=True))  # a shape as well, for readers who see no colour
 _LEVEL = {"ha": "right", "va": "bottom", "fontsize": 7, "bbox": {"fc": "white", "ec": "none", "alpha": 0.7, "pad": 0.5}}
+LETTERS_PER_LINE = 100  # of a legend as wide as the page
 PAGE_WIDTH = 7.2  # inches: letters then come out about as large as the text of the page
 LABELS = {
     "utility": "utility (exact match)",
@@ -124,6 +125,8 @@ def cost_curves(ax: Axes, table: pd.DataFrame, column: str, label: str) -> None:
             fill = colour if source == "measured" else "white"
             ax.plot(points_["parameters"] / 1e9, points_[column], "o", ms=4, mfc=fill, mec=colour)
     ax.set(xscale="log", yscale="log", xlabel="parameters (billions)", ylabel=label)
+    ax.set_xticks([1, 10, 70], ["1", "10", "70"])
+    ax.xaxis.set_minor_formatter(NullFormatter())
 
 
 def show(figure: Figure, identifier: str, caption: str, run: Run, *tables: str) -> HTML:
@@ -136,7 +139,8 @@ def show(figure: Figure, identifier: str, caption: str, run: Run, *tables: str) 
         if ax.get_legend() is None:
             entries |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
     if entries:
-        figure.legend(entries.values(), entries, loc="outside lower center", ncols=min(len(entries), 5), frameon=False)
+        columns = max(1, min(len(entries), LETTERS_PER_LINE // (max(map(len, entries)) + 6)))
+        figure.legend(entries.values(), entries, loc="outside lower center", ncols=columns, frameon=False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=150, facecolor="white", metadata={"Software": None})
     plt.close(figure)
