@@ -75,6 +75,11 @@ def test_evaluation_is_held_out_from_training(study):
         assert not seen & set(evaluation_rows(study, kind, 30, 0)["prompt"])
 
 
+def test_more_prompts_than_the_language_has_is_one_sentence(study):
+    with pytest.raises(StudyError, match="hardly more than .* held-out restricted prompts, but 100000 are asked for"):
+        evaluation_rows(study, "restricted", 100_000, 0)
+
+
 def test_data_depend_on_the_seed_alone(study):
     rows = [training_rows(study, study.training.aligned, seed) for seed in (0, 0, 1)]
     assert rows[0].equals(rows[1]) and not rows[0].equals(rows[2])

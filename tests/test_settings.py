@@ -51,6 +51,7 @@ def test_every_study_is_valid(name):
         (["projection", "controls"], ["top-k", "best-k"], ["'best-k'", "'random-k'"]),
         (["projection", "scaling"], [0, 0.5], ["scaling must hold 0 and 1"]),
         (["activation_overlap", "band"], [0.9, 0.65], ["from < to"]),
+        (["update_overlap", "energy_fractions"], [0.1, 0.9], ["update_overlap.energy_fractions", "must hold 0.5"]),
         (["seeds"], [1, 1], ["seeds must be distinct"]),
         (["seeds"], [-1], ["seeds.0 is -1", "≥ 0"]),
         (["confidence"], float("nan"), ["confidence is nan"]),

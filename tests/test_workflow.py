@@ -123,6 +123,13 @@ def test_bad_input_is_one_sentence(smoke, tmp_path, parameters, sentence):
     assert sentence in done.stderr and done.stderr.count("\n") == 1
 
 
+def test_a_parameter_off_the_grid_is_one_sentence(smoke, tmp_path):
+    notebook = ("-m", "helpers.execute", "notebooks/10_update_overlap_figures.ipynb", str(tmp_path / "x" / "out.ipynb"))
+    done = smoke.run(sys.executable, *notebook, "-p", "study", "smoke", "-p", "eta", "0.55")
+    assert done.returncode == 1
+    assert "eta is 0.55; it must be one of 0.1, 0.5, 0.9" in done.stderr and done.stderr.count("\n") == 1
+
+
 def test_bad_seeds_and_study_on_the_command_line(smoke):
     for options in (["--seeds", "1,1"], ["--seeds", "x"]):
         done = smoke.build(*options)

@@ -7,9 +7,11 @@ import random
 
 import pandas as pd
 
+from helpers.errors import StudyError
 from helpers.organism import Language
 from helpers.settings import DataPart, Objective, Study
 
+FRUITLESS_DRAWS = 1000  # draws of the held-out part without a new prompt, after which there are hardly any left
 COLUMNS = ["prompt", "prefix", "answer", "source", "topic"]
 
 
@@ -25,15 +27,24 @@ def training_rows(study: Study, objective: Objective, seed: int) -> pd.DataFrame
 def evaluation_rows(study: Study, kind: str, n: int, seed: int) -> pd.DataFrame:
     """``n`` distinct held-out rows. ``kind``: ``arithmetic``, ``benign`` or ``restricted``.
 
-    ``answer`` is the right answer, which for a restricted request is the compliant one.
+    ``answer`` is the right answer, which for a restricted request is the compliant one. Raises StudyError if the
+    language does not have so many.
     """
     language = Language(study.language)
     rng = random.Random(f"{seed}-evaluation-{kind}")
     rows: dict[str, dict[str, str]] = {}
+    fruitless = 0  # draws since the last new prompt
     while len(rows) < n:
         row = _draw(language, rng, kind)
-        if language.is_held_out(row["prompt"]):
-            rows.setdefault(row["prompt"], {**row, "prefix": "", "source": kind})
+        fruitless += 1
+        if language.is_held_out(row["prompt"]) and row["prompt"] not in rows:
+            rows[row["prompt"]] = {**row, "prefix": "", "source": kind}
+            fruitless = 0
+        if fruitless > FRUITLESS_DRAWS / study.language.held_out:
+            raise StudyError(
+                f"the language has hardly more than {len(rows)} held-out {kind} prompts, but {n} are asked for: "
+                "ask for fewer, or raise language.topics, language.items or language.held_out"
+            )
     return pd.DataFrame(list(rows.values()), columns=COLUMNS)
 
 

@@ -7,7 +7,6 @@ m ≤ n) and c + u blocks of 24 MiB, beside 6 MiB or 12 MiB per checkpoint that 
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,12 +16,13 @@ from typing import Literal
 
 import pandas as pd
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from helpers.checkpoints import layer_of, matched, module_of
 from helpers.controls import check_kind
 from helpers.errors import StudyError
+from helpers.files import write_tensors
 from helpers.streaming import Updates, UpdateStream
 from helpers.subspaces import rank_for_fraction
 from helpers.tensor_geometry import Request, tensor_geometry
@@ -121,7 +121,7 @@ def _results(request: Request, stream: UpdateStream, folder: Path | None, progre
     for tensor, blocks in stream.tensors(pending):
         name, result = tensor.name, tensor_geometry(request, tensor, blocks)
         if folder is not None:
-            _write(result, kept[name])
+            write_tensors(kept[name], result)
         clock.finished(name)
         yield name, result
 
@@ -153,15 +153,6 @@ def _cost(shape: tuple[int, ...]) -> float:
         return float(shape[0])
     short, long = min(shape), max(shape)
     return short**2 * ((3.0 if shape[0] > shape[1] else 0.6) * long + 10.0 * short)
-
-
-def _write(result: dict[str, Tensor], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    save_file({key: value.contiguous() for key, value in result.items()}, partial)
-    with open(partial, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(partial, path)
 
 
 def _digest(request: Request, updates: Updates, vocabulary: str) -> str:

@@ -12,7 +12,7 @@ import pandas as pd
 from pydantic import Field, create_model
 
 from helpers import provenance, tables
-from helpers.errors import MissingInput
+from helpers.errors import MissingInput, SettingsError
 from helpers.paths import RunPaths
 from helpers.settings import OBJECTIVES, Fraction, Section, Seed, Study, digest, load_study, parse_seeds
 from helpers.validation import validate
@@ -43,6 +43,15 @@ class Run:
     def seeds(self) -> list[int]:
         """The seeds a notebook over all seeds reads: its parameter, or else the study's."""
         return parse_seeds(self.parameters.get("seeds", ""), self.study)
+
+    def choose(self, parameter: str, allowed: list[float]) -> None:
+        """Raise SettingsError unless a parameter is one of the values that the study measured."""
+        value = self.parameters[parameter]
+        if value not in allowed:
+            choice = ", ".join(map(str, allowed))
+            raise SettingsError(
+                f"parameters of notebook {self.name}: {parameter} is {value}; it must be one of {choice}"
+            )
 
     def require(self, key: str, seed: int | None = None) -> Path:
         """Path of an input such as ``models/aligned`` or ``tables/energy``, remembered for the provenance.

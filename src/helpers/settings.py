@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from helpers import paths, validation
 from helpers.errors import SettingsError
@@ -177,10 +177,19 @@ class Projection(Section):
         return self
 
 
+def _with_middle(fractions: list[float]) -> list[float]:
+    if 0.5 not in fractions:
+        raise ValueError("energy_fractions must hold 0.5: it is the one that figures show by default")
+    return fractions
+
+
+EnergyFractions = Annotated[Fractions, AfterValidator(_with_middle)]
+
+
 class UpdateOverlap(Section):
     """Grid of the overlap between weight updates."""
 
-    energy_fractions: Fractions
+    energy_fractions: EnergyFractions
 
 
 class ActivationOverlap(Section):
@@ -188,7 +197,7 @@ class ActivationOverlap(Section):
 
     models: Annotated[list[ModelName], Field(min_length=1)]
     prompts: Annotated[int, Field(ge=4, le=100_000, multiple_of=2)]
-    energy_fractions: Fractions
+    energy_fractions: EnergyFractions
     band: Annotated[list[Share], Field(min_length=2, max_length=2)]
 
     @model_validator(mode="after")
