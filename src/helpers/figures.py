@@ -46,7 +46,7 @@ LABELS = {
 }
 
 
-def panels(count: int, columns: int = 0, height: float = 2.5) -> tuple[Figure, list[Axes]]:
+def panels(count: int, columns: int = 0, height: float = 2.7) -> tuple[Figure, list[Axes]]:
     """Empty panels in the look of the book, two or three in a row, as wide together as a page."""
     sns.set_theme(context="paper", style="whitegrid", rc={"font.size": 9, "axes.titlesize": 9, "grid.color": "#E4E4E4"})
     columns = columns or {1: 1, 2: 2, 4: 2}.get(count, 3)
