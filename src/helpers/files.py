@@ -39,9 +39,11 @@ def replace_folder(partial: Path, final: Path) -> None:
         if path.is_file():
             with open(path, "rb") as file:
                 os.fsync(file.fileno())
+    old = final.with_name(f".{final.name}.old-{os.getpid()}")
     if final.exists():
-        shutil.rmtree(final)
+        os.replace(final, old)  # deleted only once the new one is in its place
     os.replace(partial, final)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def sha256(path: Path) -> str:
