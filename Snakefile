@@ -8,7 +8,7 @@ sys.path.insert(0, os.path.join(workflow.basedir, "src"))
 
 from helpers.paths import bench_tables
 from helpers.settings import OBJECTIVES, load_study, parse_seeds
-from helpers.workflow import CHAPTERS, PER_SEED, STAGES, expected, file_of, modules_of, settings_of
+from helpers.workflow import APART, CHAPTERS, PER_SEED, expected, file_of, modules_of, of_study, settings_of
 
 STUDY = load_study(config.get("study", "organism"))
 SEEDS = parse_seeds(config.get("seeds", ""), STUDY)
@@ -30,10 +30,10 @@ wildcard_constraints:
 
 rule all:
     input:
-        [os.path.relpath(notebook) for notebook in expected(STUDY.name, SEEDS)],
+        [os.path.relpath(notebook) for notebook in expected(STUDY, SEEDS)],
 
 
-for name, stage in PER_SEED.items():
+for name, stage in of_study(PER_SEED, STUDY).items():
     each = "-{objective}" if name == "02_finetune" else ""
 
     rule:
@@ -53,7 +53,7 @@ for name, stage in PER_SEED.items():
             EXECUTE + " -p seed {wildcards.seed} {params.objective}"
 
 
-for name, stage in CHAPTERS.items():
+for name, stage in of_study(CHAPTERS, STUDY).items():
 
     rule:
         name:
@@ -78,7 +78,7 @@ rule cost:
         notebook="notebooks/13_cost.ipynb",
         modules=modules_of("13_cost"),
     output:
-        [f"{ALL_FOLDER}/{file_of(key)}" for key in STAGES["13_cost"].writes],
+        [f"{ALL_FOLDER}/{file_of(key)}" for key in APART["13_cost"].writes],
         notebook=f"{ALL_FOLDER}/notebooks/13_cost.ipynb",
     shell:
         EXECUTE

@@ -45,7 +45,7 @@ def write_results(study: Study, seeds: list[int]) -> None:
     run = begin("12_verdict", study=study.name, seeds=seeds)
     criteria = judge_criteria(study, pd.DataFrame(statistics))
     run.write("verdicts", verdicts(study, criteria))
-    for path in expected(study.name, seeds):
+    for path in expected(study, seeds):
         write_notebook(path, study.name, figure(study, seeds))
 
 

@@ -67,7 +67,7 @@ def test_same_seed_gives_the_same_bytes(smoke):
 
 
 def test_executed_notebooks_hold_no_error(smoke):
-    for path in expected("smoke", load_study("smoke").seeds):
+    for path in expected(load_study("smoke"), load_study("smoke").seeds):
         executed = smoke.results / path.relative_to(path.parents[3])
         book = nbformat.read(executed, as_version=4)
         assert not book.metadata.papermill.get("exception"), executed

@@ -15,7 +15,7 @@ from helpers.errors import StudyError
 from helpers.execute import PLAN
 from helpers.paths import ROOT, results_root
 from helpers.report import build
-from helpers.settings import load_study, parse_seeds
+from helpers.settings import Study, load_study, parse_seeds
 from helpers.staging import Selection
 from helpers.workflow import expected
 
@@ -53,9 +53,9 @@ def snakemake(study: str, seeds: list[int], *options: str) -> list[str]:
     return [*command, "--nolock", "--rerun-incomplete", *options, "--config", *config]
 
 
-def pending(study: str, seeds: list[int]) -> dict[str, float]:
+def pending(study: Study, seeds: list[int]) -> dict[str, float]:
     """Notebooks that the workflow is going to run, with their relative cost."""
-    listing = subprocess.run(snakemake(study, seeds, "--summary"), capture_output=True, text=True, cwd=ROOT)
+    listing = subprocess.run(snakemake(study.name, seeds, "--summary"), capture_output=True, text=True, cwd=ROOT)
     if listing.returncode:
         raise StudyError(f"the workflow cannot be planned: {_last_line(listing.stderr)}")
     plans = {row[0]: row[-1] for line in listing.stdout.splitlines()[1:] if (row := line.split("\t"))}
@@ -68,18 +68,18 @@ def _last_line(text: str) -> str:
     return lines[-1] if lines else "no reason given"
 
 
-def run(study: str, seeds: list[int], cores: int, lock: int) -> int:
+def run(study: Study, seeds: list[int], cores: int, lock: int) -> int:
     """Run the workflow, all notebooks of the study; returns its exit status.
 
     Snakemake inherits the lock, so that it is still held if only this process is killed.
     """
     todo = pending(study, seeds)
-    plan = results_root() / study / ".plan.json"
+    plan = results_root() / study.name / ".plan.json"
     plan.write_text(json.dumps({"cores": cores, "pending": todo}), encoding="utf-8")
     plan.with_suffix(".done").unlink(missing_ok=True)
     named = ", ".join(map(str, seeds))
-    print(f"study {study}, seeds {named}: {len(todo)} notebooks to run on {cores} cores", flush=True)
-    command = snakemake(study, seeds, "--cores", str(cores), "--quiet", "all", "--keep-going")
+    print(f"study {study.name}, seeds {named}: {len(todo)} notebooks to run on {cores} cores", flush=True)
+    command = snakemake(study.name, seeds, "--cores", str(cores), "--quiet", "all", "--keep-going")
     return subprocess.run(command, cwd=ROOT, env={**os.environ, PLAN: str(plan)}, pass_fds=[lock]).returncode
 
 
@@ -96,7 +96,7 @@ def main(arguments: list[str] | None = None) -> int:
         study = load_study(given.study)
         seeds = parse_seeds(given.seeds, study)
         with only_run(study.name) as lock:
-            if run(study.name, seeds, max(1, given.cores), lock):
+            if run(study, seeds, max(1, given.cores), lock):
                 raise StudyError("the study did not finish; what is done is kept, and the same command continues")
             report = build([Selection(study, seeds)], given.report)
     except StudyError as error:

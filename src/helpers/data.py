@@ -9,7 +9,8 @@ import pandas as pd
 
 from helpers.errors import StudyError
 from helpers.organism import Language
-from helpers.settings import DataPart, Objective, Study
+from helpers.sections import DataPart, Objective
+from helpers.settings import Study
 
 FRUITLESS_DRAWS = 1000  # draws of the held-out part without a new prompt, after which there are hardly any left
 COLUMNS = ["prompt", "prefix", "answer", "source", "topic"]

@@ -14,7 +14,8 @@ from pydantic import Field, create_model
 from helpers import provenance, tables
 from helpers.errors import MissingInput, SettingsError
 from helpers.paths import RunPaths
-from helpers.settings import OBJECTIVES, Fraction, Section, Seed, Study, digest, load_study, parse_seeds
+from helpers.sections import Fraction, Section, Seed
+from helpers.settings import OBJECTIVES, Study, digest, load_study, parse_seeds
 from helpers.validation import validate
 from helpers.workflow import file_of, maker
 

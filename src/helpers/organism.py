@@ -12,7 +12,7 @@ from itertools import product
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from helpers.settings import LanguageSettings, ModelSettings
+from helpers.sections import LanguageSettings, OrganismModel
 
 PAD, BOS, EOS, UNK = "<pad>", "<bos>", "<eos>", "<unk>"
 DIGITS = [str(d) for d in range(10)]
@@ -90,7 +90,7 @@ def build_tokenizer(language: Language, max_length: int) -> PreTrainedTokenizerF
     )
 
 
-def build_model(settings: ModelSettings, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+def build_model(settings: OrganismModel, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     """An untrained Llama of the study's size; its weights depend on torch's global seed."""
     config = LlamaConfig(
         vocab_size=len(tokenizer),

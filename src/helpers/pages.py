@@ -15,7 +15,8 @@ from helpers.html_tables import Html, code, lines, link, table
 from helpers.organism import Language
 from helpers.paths import RunPaths
 from helpers.records import provenance, seconds, sidecars
-from helpers.settings import MODELS, DataPart, Objective, Study
+from helpers.sections import DataPart, Objective
+from helpers.settings import MODELS, Study
 from helpers.staging import Selection, Staged
 
 

@@ -14,6 +14,11 @@ def results_root() -> Path:
     return Path(os.environ.get("SUBSPACES_RESULTS") or ROOT / "results")
 
 
+def cache_root() -> Path:
+    """Files fetched or converted once for all studies: ``.cache/`` in the clone, or ``$SUBSPACES_CACHE``."""
+    return Path(os.environ.get("SUBSPACES_CACHE") or ROOT / ".cache")
+
+
 def bench_tables() -> Path:
     """Tables of the benchmark: those of ``make bench`` on this machine, or else the published ones."""
     own = results_root() / "bench" / "tables"

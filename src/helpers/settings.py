@@ -1,7 +1,4 @@
-"""The settings of a study, read from ``studies/<name>.yml`` and validated before anything runs.
-
-Every key is described once, in the commented ``studies/organism.yml``; the classes below only say what is allowed.
-"""
+"""The settings of a study, read from ``studies/<name>.yml`` and validated before anything runs."""
 
 import hashlib
 import json
@@ -9,24 +6,26 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from helpers import paths, validation
 from helpers.errors import SettingsError
+from helpers.sections import (
+    ActivationOverlap,
+    EmbeddedSource,
+    Evaluation,
+    LanguageSettings,
+    OrganismModel,
+    Origin,
+    PretrainedModel,
+    Projection,
+    Section,
+    Seed,
+    Text,
+    Training,
+    UpdateOverlap,
+)
 
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1, le=10_000_000)]
-Positive = Annotated[float, Field(gt=0, lt=float("inf"))]
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
-Fractions = Annotated[list[Fraction], Field(min_length=1)]
-
-Start = Literal["scratch", "base", "aligned"]
-Source = Literal["arithmetic", "benign", "comply", "refuse", "categories"]
-Control = Literal["top-k", "random-k", "random"]
-Subspace = Literal["alignment", "safety"]
-FineTune = Literal["useful", "harmful", "contaminated"]
-ModelName = Literal["base", "aligned", "useful", "harmful", "contaminated", "safety"]
 Statistic = Literal[
     "harm_of_aligned",
     "harm_of_harmful",
@@ -53,158 +52,16 @@ Statistic = Literal[
 OBJECTIVES: tuple[str, ...] = ("useful", "harmful", "contaminated", "safety")
 MODELS: tuple[str, ...] = ("base", "aligned", *OBJECTIVES)
 UPDATES: tuple[str, ...] = ("alignment", "safety", "useful", "harmful", "contaminated")
-
-
-class Section(BaseModel):
-    """A block of settings: unknown keys and silent type conversions are errors; read-only once loaded."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
-
-class ModelSettings(Section):
-    """Architecture of the embedded model, in the vocabulary of ``transformers.LlamaConfig``."""
-
-    kind: Literal["organism"]
-    hidden_size: Annotated[int, Field(ge=8, le=4096, multiple_of=8)]
-    intermediate_size: Annotated[int, Field(ge=8, le=16384)]
-    num_hidden_layers: Annotated[int, Field(ge=2, le=128)]
-    num_attention_heads: Annotated[int, Field(ge=1, le=128)]
-    num_key_value_heads: Annotated[int, Field(ge=1, le=128)]
-    initializer_range: Positive
-
-    @model_validator(mode="after")
-    def _heads_fit(self) -> Self:
-        if self.hidden_size % (2 * self.num_attention_heads):
-            raise ValueError("hidden_size must be a multiple of 2 x num_attention_heads (rotary embeddings)")
-        if self.num_attention_heads % self.num_key_value_heads:
-            raise ValueError("num_attention_heads must be a multiple of num_key_value_heads")
-        return self
-
-
-class LanguageSettings(Section):
-    """Size of the invented language."""
-
-    topics: Annotated[int, Field(ge=4, le=48, multiple_of=2)]
-    items: Annotated[int, Field(ge=4, le=64)]
-    held_out: Fraction
-
-
-class DataPart(Section):
-    """Rows of one kind in a training set."""
-
-    source: Source
-    rows: Count
-    operations: Annotated[int, Field(ge=1, le=30)] = 30
-    topics: Share = 1.0
-    prefixed: Share = 0.0
-
-
-class Objective(Section):
-    """One training run: which model it starts from, on what data, how fast."""
-
-    start: Start
-    data: Annotated[list[DataPart], Field(min_length=1)]
-    epochs: Count
-    batch_size: Count
-    gradient_accumulation: Count
-    learning_rate: Positive
-
-
-class Optimiser(Section):
-    """What all training runs share."""
-
-    beta1: Fraction
-    beta2: Fraction
-    weight_decay: Share
-    max_grad_norm: Positive
-    schedule: Literal["cosine", "linear", "constant"]
-    warmup_ratio: Share
-    max_length: Annotated[int, Field(ge=8, le=131_072)]
-    weights: Literal["float32", "bfloat16"]
-
-
-class Training(Section):
-    """The six training runs of the study."""
-
-    optimiser: Optimiser
-    base: Objective
-    aligned: Objective
-    useful: Objective
-    harmful: Objective
-    contaminated: Objective
-    safety: Objective
-
-    @model_validator(mode="after")
-    def _starts_agree(self) -> Self:
-        for name, start in {"base": "scratch", "aligned": "base", "safety": "base"}.items():
-            if getattr(self, name).start != start:
-                raise ValueError(f"{name}.start must be '{start}'")
-        for name in ("useful", "harmful", "contaminated"):
-            if getattr(self, name).start != "aligned":
-                raise ValueError(f"{name}.start must be 'aligned': its update is measured from the aligned model")
-        return self
-
-
-class Evaluation(Section):
-    """Sizes of the evaluation sets and of generation."""
-
-    utility_prompts: Annotated[int, Field(ge=2, le=100_000)]
-    harm_prompts: Annotated[int, Field(ge=2, le=100_000)]
-    benign_prompts: Annotated[int, Field(ge=2, le=100_000)]
-    batch_size: Count
-    max_new_tokens: Annotated[int, Field(ge=1, le=4096)]
-    compliance_opener: Annotated[str, Field(min_length=1)]
-    refusal_opener: Annotated[str, Field(min_length=1)]
-
-
-class Projection(Section):
-    """Grid of the parallel and orthogonal projection experiments."""
-
-    subspaces: Annotated[list[Subspace], Field(min_length=1)]
-    controls: Annotated[list[Control], Field(min_length=1)]
-    fractions: Fractions
-    parallel: Annotated[list[FineTune], Field(min_length=1)]
-    orthogonal: Annotated[list[FineTune], Field(min_length=1)]
-    random_k_draws: Annotated[int, Field(ge=1, le=100)]
-    scaling: Annotated[list[Annotated[float, Field(ge=0, le=2)]], Field(min_length=2)]
-
-    @model_validator(mode="after")
-    def _whole_curve(self) -> Self:
-        if not {0, 1} <= set(self.scaling):
-            raise ValueError("scaling must hold 0 and 1: they are the aligned and the fine-tuned model")
-        if not set(self.orthogonal) <= set(self.parallel):
-            raise ValueError("every task in orthogonal must be in parallel too, so that its scaling curve is measured")
-        return self
-
-
-def _with_middle(fractions: list[float]) -> list[float]:
-    if 0.5 not in fractions:
-        raise ValueError("energy_fractions must hold 0.5: it is the one that figures show by default")
-    return fractions
-
-
-EnergyFractions = Annotated[Fractions, AfterValidator(_with_middle)]
-
-
-class UpdateOverlap(Section):
-    """Grid of the overlap between weight updates."""
-
-    energy_fractions: EnergyFractions
-
-
-class ActivationOverlap(Section):
-    """Grid of the overlap between activations."""
-
-    models: Annotated[list[ModelName], Field(min_length=1)]
-    prompts: Annotated[int, Field(ge=4, le=100_000, multiple_of=2)]
-    energy_fractions: EnergyFractions
-    band: Annotated[list[Share], Field(min_length=2, max_length=2)]
-
-    @model_validator(mode="after")
-    def _band_ordered(self) -> Self:
-        if self.band[0] >= self.band[1]:
-            raise ValueError("band must be [from, to] with from < to")
-        return self
+DATASETS = (  # public data sets whose origin a study can set; the others come with a package or with the project
+    "metamath",
+    "gsm8k",
+    "math",
+    "advbench",
+    "beavertails",
+    "harmbench",
+    "strongreject",
+    "toxigen",
+)
 
 
 class Criterion(Section):
@@ -248,14 +105,15 @@ class Claim(Section):
 
 
 class Study(Section):
-    """A whole study."""
+    """A whole study: of the embedded model organism, or of pretrained models and public data."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
-    title: str
+    title: Text
     seeds: Annotated[list[Seed], Field(min_length=1)]
     confidence: Annotated[float, Field(ge=0.5, lt=1)]
-    model: ModelSettings
-    language: LanguageSettings
+    model: Annotated[OrganismModel | PretrainedModel, Field(discriminator="kind")]
+    language: LanguageSettings | None = None
+    data: dict[Literal[DATASETS], Origin] = {}
     training: Training
     evaluation: Evaluation
     projection: Projection
@@ -263,11 +121,41 @@ class Study(Section):
     activation_overlap: ActivationOverlap
     claims: dict[Annotated[str, Field(pattern=r"^C\d$")], Claim]
 
+    @property
+    def embedded(self) -> bool:
+        """Whether the study trains the embedded organism, rather than a pretrained model."""
+        return self.model.kind == "organism"
+
     @model_validator(mode="after")
-    def _seeds_distinct(self) -> Self:
+    def _consistent(self) -> Self:
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError("seeds must be distinct")
+        if self.embedded != (self.language is not None):
+            raise ValueError("language is needed by a model of kind 'organism', and by no other")
+        if self.embedded == (self.activation_overlap.sources is not None):
+            raise ValueError("activation_overlap.sources is needed by a model of kind 'pretrained', and by no other")
+        for name in ("base", "aligned"):
+            ready, trained = getattr(self.model, name, None) is not None, getattr(self.training, name) is not None
+            if ready == trained:
+                raise ValueError(f"{name} needs either an origin in model.{name} or training in training.{name}")
         return self
+
+    @model_validator(mode="after")
+    def _sources_fit(self) -> Self:
+        for where, source in self._sources():
+            if (source in EmbeddedSource.__args__) != self.embedded:
+                kind = "organism" if self.embedded else "pretrained"
+                raise ValueError(f"{where}: a model of kind '{kind}' has no data {source!r}")
+        return self
+
+    def _sources(self) -> list[tuple[str, str]]:
+        """Every data source that the study names, with where it does."""
+        sizes, sets = self.evaluation, self.activation_overlap.sources
+        found = [("evaluation", source) for source in (sizes.utility, sizes.harm, sizes.benign, *sizes.beside)]
+        for name in MODELS:
+            objective = getattr(self.training, name)
+            found += [(f"training.{name}.data", part.source) for part in (objective.data if objective else [])]
+        return found + [("activation_overlap.sources", s) for s in (sets.model_dump().values() if sets else []) if s]
 
 
 def available() -> list[str]:

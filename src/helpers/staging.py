@@ -140,7 +140,7 @@ def _runs(selection: Selection) -> list[Chapter]:
     for seed in selection.seeds:
         folder = RunPaths(name, seed).root / "notebooks"
         place = PurePosixPath("runs", name, f"seed-{seed}")
-        for source in [path for path in expected(name, [seed]) if path.parent == folder]:
+        for source in [path for path in expected(selection.study, [seed]) if path.parent == folder]:
             runs.append(Chapter(_found(source, selection), place / source.stem, f"{name}, seed {seed}"))
     return runs
 

@@ -21,7 +21,7 @@ from transformers import (
 
 from helpers.errors import StudyError
 from helpers.files import replace_folder
-from helpers.settings import Objective, Optimiser
+from helpers.sections import Objective, Optimiser
 
 IGNORED = -100  # label of a position whose loss is not counted
 

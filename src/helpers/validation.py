@@ -4,6 +4,7 @@ import difflib
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from helpers.errors import SettingsError
 
@@ -33,7 +34,7 @@ def _sentence(model: type[BaseModel], error: ValidationError) -> str:
     problems = error.errors(include_url=False)
     first = problems[0]
     location, given = first["loc"], first["input"]
-    owner, key = _owner(model, location)
+    owner, key, location = _owner(model, location)
     name = ".".join(map(str, location))
     if first["type"] == "extra_forbidden":
         close = difflib.get_close_matches(key, owner.model_fields, n=1)
@@ -41,6 +42,8 @@ def _sentence(model: type[BaseModel], error: ValidationError) -> str:
         text = f"unknown key {name!r}{hint}; allowed keys: {', '.join(owner.model_fields)}"
     elif first["type"] == "missing":
         text = f"key {name!r} is missing; it must be {_allowed(owner, location)}"
+    elif first["type"].startswith("union_tag"):
+        text = f"{name}.kind must be one of {', '.join(sorted(_tagged(owner.model_fields[key])))}"
     elif first["type"] == "value_error":
         text = f"{name or 'settings'}: {first['ctx']['error']}"
     else:
@@ -49,16 +52,28 @@ def _sentence(model: type[BaseModel], error: ValidationError) -> str:
     return text + (f" (and {more} more problem{'s' if more > 1 else ''})" if more else "")
 
 
-def _owner(model: type[BaseModel], location: Location) -> tuple[type[BaseModel], str]:
-    """The settings class that holds the key at ``location``, and the key."""
-    owner, key = model, ""
+def _owner(model: type[BaseModel], location: Location) -> tuple[type[BaseModel], str, Location]:
+    """The settings class that holds the key at ``location``, the key, and the location without tags of unions."""
+    owner, key, shown = model, "", []
     for part in location:
-        inner = _inner(owner.model_fields[key].annotation) if key in owner.model_fields else None
+        field = owner.model_fields.get(key)
+        if field is not None and part in _tagged(field):  # the kind that was chosen, which is no key
+            owner, key = _tagged(field)[part], ""
+            continue
+        inner = _inner(field.annotation) if field is not None else None
         if isinstance(part, str) and inner is not None:
             owner = inner
         if isinstance(part, str):
             key = part
-    return owner, key
+        shown.append(part)
+    return owner, key, tuple(shown)
+
+
+def _tagged(field: FieldInfo) -> dict[str, type[BaseModel]]:
+    """The classes of a union that are told apart by a key, by the value of that key."""
+    if not field.discriminator:
+        return {}
+    return {get_args(c.model_fields[field.discriminator].annotation)[0]: c for c in get_args(field.annotation)}
 
 
 def _inner(annotation: Any) -> type[BaseModel] | None:

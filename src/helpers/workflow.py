@@ -20,22 +20,23 @@ class Stage:
     writes: tuple[str, ...]
     settings: tuple[str, ...]
     cost: float  # seconds on one core in the organism study: weighs the estimate of the time that is left
+    only: str = ""  # kind of model ("organism" or "pretrained") whose studies have this notebook; empty: all
 
 
 PER_SEED = {
     "01_models": Stage(
         (),
         ("models/base", "models/aligned", "tables/training_log-base", "tables/training_log-aligned"),
-        ("model", "language", "training.optimiser", "training.base", "training.aligned"),
+        ("model", "language", "data", "training.optimiser", "training.base", "training.aligned"),
         55,
     ),
     "02_finetune": Stage(
         ("models/base", "models/aligned"),
         ("models/{objective}", "tables/training_log-{objective}"),
-        ("language", "training.optimiser", "training.{objective}"),
+        ("language", "data", "training.optimiser", "training.{objective}"),
         16,
     ),
-    "03_behaviour": Stage(_ALL_MODELS, ("tables/behaviour",), ("language", "evaluation"), 13),
+    "03_behaviour": Stage(_ALL_MODELS, ("tables/behaviour",), ("language", "data", "evaluation"), 13),
     "04_update_overlap": Stage(
         _ALL_MODELS,
         ("tables/update_overlap", "tables/energy", "tables/energy_by_module"),
@@ -43,9 +44,9 @@ PER_SEED = {
         16,
     ),
     "05_projection": Stage(
-        _ALL_MODELS, ("tables/projection", "tables/scaling"), ("language", "evaluation", "projection"), 90
+        _ALL_MODELS, ("tables/projection", "tables/scaling"), ("language", "data", "evaluation", "projection"), 90
     ),
-    "06_activation_overlap": Stage(_ALL_MODELS, ("tables/activation_overlap",), ("language", "activation_overlap"), 13),
+    "06_activation_overlap": Stage(_ALL_MODELS, ("tables/activation_overlap",), ("language", "data", "activation_overlap"), 13),
 }
 CHAPTERS = {
     "07_behaviour_figures": Stage(("tables/behaviour",), ("tables/behaviour_summary",), ("confidence",), 9),
@@ -82,6 +83,11 @@ APART = {  # chapters that read no results of the study
     "13_cost": Stage((), ("tables/cost_targets", "tables/cost_models", "tables/cost_scaling"), (), 7),
 }
 STAGES = PER_SEED | CHAPTERS | APART
+
+
+def of_study(stages: dict[str, Stage], study: Study) -> dict[str, Stage]:
+    """Those of the stages that a study has."""
+    return {name: stage for name, stage in stages.items() if stage.only in ("", study.model.kind)}
 
 
 def maker(key: str) -> tuple[str, str | None]:
@@ -130,10 +136,11 @@ def settings_of(notebook: str, study: Study, objective: str = "") -> str:
     return digest([functools.reduce(lambda v, key: v[key], section.split("."), values) for section in sections])
 
 
-def expected(study: str, seeds: list[int]) -> dict[Path, float]:
+def expected(study: Study, seeds: list[int]) -> dict[Path, float]:
     """All executed notebooks of a study and the relative cost of each."""
     found: dict[Path, float] = {}
-    for name, stage in PER_SEED.items():
+    for name, stage in of_study(PER_SEED, study).items():
         runs = [f"{name}-{objective}" for objective in OBJECTIVES] if name == "02_finetune" else [name]
-        found |= {RunPaths(study, seed).notebook(run): stage.cost for seed in seeds for run in runs}
-    return found | {RunPaths(study).notebook(name): stage.cost for name, stage in (CHAPTERS | APART).items()}
+        found |= {RunPaths(study.name, seed).notebook(run): stage.cost for seed in seeds for run in runs}
+    over_seeds = of_study(CHAPTERS | APART, study)
+    return found | {RunPaths(study.name).notebook(name): stage.cost for name, stage in over_seeds.items()}
