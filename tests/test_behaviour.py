@@ -7,13 +7,14 @@ import pandas as pd
 import pytest
 import torch
 
+from helpers.answers import IGNORED, AnswerDataset
 from helpers.behaviour import EvaluationSets, generate, log_odds, log_probability, measure
 from helpers.data import evaluation_rows, training_rows
 from helpers.errors import StudyError
 from helpers.judges import RuleJudge
 from helpers.measures import MEASURES
 from helpers.organism import OPERATIONS, Language, build_model
-from helpers.training import IGNORED, AnswerDataset, save_model, train
+from helpers.training import save_model, train
 
 PROMPTS = ["CALC 3 +4 *2 neg =", "KIND x =", "CALL keep a WITH b c d", "CALC 7 ="]
 

@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from torch.utils.data import Dataset
 from transformers import (
-    DataCollatorForSeq2Seq,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PrinterCallback,
@@ -19,34 +17,10 @@ from transformers import (
     set_seed,
 )
 
+from helpers.answers import AnswerDataset, collate
 from helpers.errors import StudyError
 from helpers.files import replace_folder
 from helpers.sections import Objective, Optimiser
-
-IGNORED = -100  # label of a position whose loss is not counted
-
-
-class AnswerDataset(Dataset):
-    """Token ids and labels of prompt–answer rows; loss falls on the answer and its end-of-sequence token only."""
-
-    def __init__(self, rows: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, max_length: int):
-        contexts = [f"{p} {x}".strip() for p, x in zip(rows["prompt"], rows["prefix"], strict=True)]
-        context_ids = tokenizer(contexts)["input_ids"]
-        answer_ids = tokenizer(rows["answer"].tolist(), add_special_tokens=False)["input_ids"]
-        self.examples = [
-            _example(c, [*a, tokenizer.eos_token_id], max_length) for c, a in zip(context_ids, answer_ids, strict=True)
-        ]
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def __getitem__(self, index: int) -> dict[str, list[int]]:
-        return self.examples[index]
-
-
-def _example(context: list[int], answer: list[int], max_length: int) -> dict[str, list[int]]:
-    ids, labels = context + answer, [IGNORED] * len(context) + answer
-    return {"input_ids": ids[:max_length], "attention_mask": [1] * len(ids[:max_length]), "labels": labels[:max_length]}
 
 
 class StopOnNonFinite(TrainerCallback):
@@ -68,6 +42,7 @@ def train(
     objective: Objective,
     optimiser: Optimiser,
     seed: int,
+    folder: Path | None = None,
 ) -> pd.DataFrame:
     """Train ``model`` in place on ``rows`` and return the log (columns step, loss, learning_rate, grad_norm).
 
@@ -75,17 +50,18 @@ def train(
     """
     set_seed(seed)
     model.to(torch.bfloat16 if optimiser.weights == "bfloat16" else torch.float32)
-    dataset = AnswerDataset(rows, tokenizer, optimiser.max_length)
+    dataset = AnswerDataset(rows, tokenizer, optimiser.max_length, optimiser.style)
     with tempfile.TemporaryDirectory() as scratch:
         trainer = Trainer(
             model=model,
             args=_arguments(scratch, objective, optimiser, seed, len(dataset)),
             train_dataset=dataset,
-            data_collator=DataCollatorForSeq2Seq(tokenizer, padding=True, label_pad_token_id=IGNORED),
+            data_collator=collate,
             callbacks=[StopOnNonFinite()],
         )
         trainer.remove_callback(PrinterCallback)  # the log is returned, not printed
         trainer.train()
+    trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # evaluation is not to inherit autocast
     log = pd.DataFrame([entry for entry in trainer.state.log_history if "loss" in entry])
     return log[["step", "loss", "learning_rate", "grad_norm"]]
 
@@ -109,6 +85,8 @@ def _arguments(scratch: str, objective: Objective, optimiser: Optimiser, seed: i
         data_seed=seed,
         logging_steps=max(1, steps // 20),
         logging_nan_inf_filter=False,
+        bf16=optimiser.autocast == "bfloat16",
+        activation_checkpointing=optimiser.gradient_checkpointing,
         save_strategy="no",
         report_to=[],
         disable_tqdm=True,
