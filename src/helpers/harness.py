@@ -1,6 +1,6 @@
 """Word problems through lm-evaluation-harness, on a model object in memory: exact match of the last number.
 
-The task is ``word_problems.yaml`` beside this file. Nothing is fetched and nothing is left behind: rows go through a
+The task is ``harness.yaml`` beside this file. Nothing is fetched and nothing is left behind: rows go through a
 temporary file, and model and tokenizer are as before.
 """
 
@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from helpers.errors import StudyError
 from helpers.sections import Harness, Precision
 
-TASK = Path(__file__).with_name("word_problems.yaml")
+TASK = Path(__file__).with_suffix(".yaml")
 CACHED = 8  # tasks kept in memory: one per set of rows and settings
 
 
