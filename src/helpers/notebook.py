@@ -17,7 +17,7 @@ from helpers.paths import RunPaths
 from helpers.sections import Fraction, Section, Seed
 from helpers.settings import OBJECTIVES, Study, digest, load_study, parse_seeds
 from helpers.validation import validate
-from helpers.workflow import file_of, maker
+from helpers.workflow import STAGES, file_of, maker, of_study
 
 _PARAMETERS = {
     "study": Annotated[str, Field(min_length=1)],
@@ -113,6 +113,8 @@ def begin(name: str, **parameters: Any) -> Run:
     checked = create_model("Parameters", __base__=Section, **fields)
     values = validate(checked, parameters, f"parameters of notebook {name}").model_dump()
     study = load_study(values["study"])
+    if name not in of_study(STAGES, study):
+        raise SettingsError(f"study {study.name} has no notebook {name}: it has {', '.join(of_study(STAGES, study))}")
     seed = values.get("seed")
     return Run(name, study, seed, values, RunPaths(study.name, seed))
 

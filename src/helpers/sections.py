@@ -55,6 +55,16 @@ EvaluationSource = Literal[
     "matched-benign",
     "look-alikes",
 ]
+DATASETS = (  # public data sets whose origin a study can set; the others come with a package or with the project
+    "metamath",
+    "gsm8k",
+    "math",
+    "advbench",
+    "beavertails",
+    "harmbench",
+    "strongreject",
+    "toxigen",
+)
 
 
 class Section(BaseModel):

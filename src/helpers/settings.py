@@ -10,7 +10,9 @@ from pydantic import BaseModel, Field, model_validator
 
 from helpers import paths, validation
 from helpers.errors import SettingsError
+from helpers.own_models import OwnModels
 from helpers.sections import (
+    DATASETS,
     ActivationOverlap,
     EmbeddedSource,
     Evaluation,
@@ -52,16 +54,6 @@ Statistic = Literal[
 OBJECTIVES: tuple[str, ...] = ("useful", "harmful", "contaminated", "safety")
 MODELS: tuple[str, ...] = ("base", "aligned", *OBJECTIVES)
 UPDATES: tuple[str, ...] = ("alignment", "safety", "useful", "harmful", "contaminated")
-DATASETS = (  # public data sets whose origin a study can set; the others come with a package or with the project
-    "metamath",
-    "gsm8k",
-    "math",
-    "advbench",
-    "beavertails",
-    "harmbench",
-    "strongreject",
-    "toxigen",
-)
 
 
 class Criterion(Section):
@@ -122,6 +114,11 @@ class Study(Section):
     claims: dict[Annotated[str, Field(pattern=r"^C\d$")], Claim]
 
     @property
+    def kind(self) -> str:
+        """What its models are: ``organism`` or ``pretrained`` (``own-models`` in the settings of your own models)."""
+        return self.model.kind
+
+    @property
     def embedded(self) -> bool:
         """Whether the study trains the embedded organism, rather than a pretrained model."""
         return self.model.kind == "organism"
@@ -142,13 +139,13 @@ class Study(Section):
 
     @model_validator(mode="after")
     def _sources_fit(self) -> Self:
-        for where, source in self._sources():
+        for where, source in self.sources():
             if (source in EmbeddedSource.__args__) != self.embedded:
                 kind = "organism" if self.embedded else "pretrained"
                 raise ValueError(f"{where}: a model of kind '{kind}' has no data {source!r}")
         return self
 
-    def _sources(self) -> list[tuple[str, str]]:
+    def sources(self) -> list[tuple[str, str]]:
         """Every data source that the study names, with where it does."""
         sizes, sets = self.evaluation, self.activation_overlap.sources
         found = [("evaluation", source) for source in (sizes.utility, sizes.harm, sizes.benign, *sizes.beside)]
@@ -163,7 +160,7 @@ def available() -> list[str]:
     return sorted(path.stem for path in paths.STUDIES.glob("*.yml"))
 
 
-def load_study(name: str) -> Study:
+def load_study(name: str) -> Study | OwnModels:
     """Read and validate ``studies/<name>.yml``.
 
     Raises SettingsError with one sentence that names file, key and allowed values.
@@ -174,8 +171,11 @@ def load_study(name: str) -> Study:
     return read_study(paths.STUDIES / f"{name}.yml")
 
 
-def read_study(path: Path) -> Study:
-    """Read and validate one study file; its ``name`` must be the file's. Raises SettingsError."""
+def read_study(path: Path) -> Study | OwnModels:
+    """Read and validate one study file; its ``name`` must be the file's. One with a ``kind`` is of your own models.
+
+    Raises SettingsError.
+    """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -183,7 +183,8 @@ def read_study(path: Path) -> Study:
         raise SettingsError(f"{path.name} is not valid YAML ({reason}): compare it with studies/organism.yml") from None
     if isinstance(values, dict) and isinstance(values.get("name"), str) and values["name"] != path.stem:
         raise SettingsError(f"{path.name}: name is {values['name']!r} but must be the file's name, {path.stem!r}")
-    return validation.validate(Study, values, path.name)
+    settings = OwnModels if isinstance(values, dict) and "kind" in values else Study
+    return validation.validate(settings, values, path.name)
 
 
 def parse_seeds(seeds: str | int | list[int], study: Study) -> list[int]:

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from helpers.own_models import OwnModels
 from helpers.paths import NOTEBOOKS, ROOT, RunPaths
 from helpers.settings import MODELS, OBJECTIVES, Study, digest
 
@@ -20,7 +21,7 @@ class Stage:
     writes: tuple[str, ...]
     settings: tuple[str, ...]
     cost: float  # seconds on one core in the organism study: weighs the estimate of the time that is left
-    only: str = ""  # kind of model ("organism" or "pretrained") whose studies have this notebook; empty: all
+    only: str = ""  # kind of study that has this notebook; empty: all that train models ("organism", "pretrained")
 
 
 PER_SEED = {
@@ -78,6 +79,13 @@ CHAPTERS = {
         ("confidence", "claims"),
         8,
     ),
+    "16_own_models": Stage(
+        (),
+        ("tables/energy", "tables/update_overlap", "tables/energy_by_module", "tables/behaviour"),
+        ("base", "aligned", "tuned", "geometry", "evaluation", "language", "data", "confidence"),
+        30,
+        only="own-models",
+    ),
 }
 APART = {  # chapters that read no results of the study
     "13_cost": Stage((), ("tables/cost_targets", "tables/cost_models", "tables/cost_scaling"), (), 7),
@@ -85,9 +93,10 @@ APART = {  # chapters that read no results of the study
 STAGES = PER_SEED | CHAPTERS | APART
 
 
-def of_study(stages: dict[str, Stage], study: Study) -> dict[str, Stage]:
-    """Those of the stages that a study has."""
-    return {name: stage for name, stage in stages.items() if stage.only in ("", study.model.kind)}
+def of_study(stages: dict[str, Stage], study: Study | OwnModels) -> dict[str, Stage]:
+    """Those of the stages that a study has; one of your own models has its one notebook only."""
+    having = {study.kind} if isinstance(study, OwnModels) else {study.kind, ""}
+    return {name: stage for name, stage in stages.items() if stage.only in having}
 
 
 def maker(key: str) -> tuple[str, str | None]:
