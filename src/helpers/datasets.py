@@ -1,26 +1,25 @@
 """Public data sets as tables with the same columns wherever they come from, and an account of what was left out.
 
-A prompt's split is decided by a hash of its text, so alike for every seed and every study: no prompt of an evaluation
-is ever trained on. The seed decides which rows are drawn, and in what order.
+Whether a prompt of a data set is held out is decided by a hash of its text, so alike for every seed: no prompt of an
+evaluation is ever trained on. A study that does not train on a data set at all evaluates on the whole of it. The seed
+decides which rows are drawn, and in what order.
 """
 
 import hashlib
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
 from helpers import dataset_origins, packages, word_problems
-from helpers.data import COLUMNS
+from helpers.columns import COLUMNS
 from helpers.dataset_readers import Reader
 from helpers.dataset_registry import DATASETS, Dataset
 from helpers.errors import StudyError
 from helpers.neutral import PARAGRAPHS
 from helpers.sections import Origin
 from helpers.settings import Study
-
-SPLITS = ("train", "held-out")
 
 
 @dataclass(frozen=True)
@@ -33,16 +32,18 @@ class Found:
 
 
 def rows(name: str, split: str, n: int, seed: int, origin: Origin | None = None) -> pd.DataFrame:
-    """``n`` rows with the columns ``helpers.data.COLUMNS`` of one split, ``train`` or ``held-out``.
+    """``n`` rows with the columns ``helpers.data.COLUMNS`` of one split: ``train``, ``held-out``, or ``all``.
 
+    ``all`` holds every row out: only for a study that does not train on the data set (see ``evaluation_split``).
     Drawn and ordered by the seed; the rows for a smaller ``n`` come first among those for a larger one. Held-out rows
     have distinct prompts. ``origin``: as the study sets it under ``data``; nothing means the pinned package.
     Raises StudyError if the set has no such split, not so many rows, or cannot be read.
     """
-    dataset = _dataset(name)
-    if split not in SPLITS or dataset.held_out == {"train": 1, "held-out": 0}[split]:
-        only = {1: "evaluation only (split 'held-out')", 0: "training only (split 'train')"}[round(dataset.held_out)]
-        raise StudyError(f"data set {name!r} is for {only}, not for {split!r}: name another in the study's settings")
+    dataset = _dataset(name, split == "all")
+    split = "held-out" if split == "all" else split
+    if dataset.held_out == {"train": 1, "held-out": 0}[split]:
+        only = "evaluation" if split == "train" else "training"
+        raise StudyError(f"data set {name!r} is for {only} only: name another in the study's settings")
     found = _find(name, origin)
     if dataset.drawn:
         rng = random.Random(f"{seed}-{name}-{split}")
@@ -58,12 +59,12 @@ def rows(name: str, split: str, n: int, seed: int, origin: Origin | None = None)
     return table.assign(prefix="", source=name)[COLUMNS].reset_index(drop=True)
 
 
-def describe(name: str, origin: Origin | None = None) -> dict:
+def describe(name: str, origin: Origin | None = None, whole: bool = False) -> dict:
     """What a data set holds: origin, licence, counts (None where rows are drawn without limit), hash and use.
 
-    ``excluded`` counts the rows left out by reason; ``rows`` are those that are left.
+    ``excluded`` counts the rows left out by reason; ``rows`` are those that are left. ``whole``: all are held out.
     """
-    dataset, found = _dataset(name), _find(name, origin)
+    dataset, found = _dataset(name, whole), _find(name, origin)
     facts = {"dataset": name, "origin": found.where, "licence": dataset.licence}
     if dataset.drawn:
         excluded = {"broken templates": len(word_problems.BROKEN)}
@@ -83,11 +84,21 @@ def origin_of(study: Study, name: str) -> Origin | None:
     return study.data.get(_dataset(name).key)
 
 
+def evaluation_split(study: Study, name: str) -> str:
+    """``held-out`` if the study trains on the data set, or on another made from the same files, else ``all``."""
+    trained = [source for where, source in study.sources() if where.startswith("training")]
+    dataset = _dataset(name)
+    shared = [other for other in trained if dataset.key is not None and _dataset(other).key == dataset.key]
+    return "held-out" if name in trained or shared else "all"
+
+
 def datasets_table(study: Study) -> pd.DataFrame:
     """One row for each data set that a study of pretrained models uses: the table ``datasets``."""
-    found = [describe(name, origin_of(study, name)) for name in sorted({source for _, source in study.sources()})]
-    for row in found:
-        row["excluded"] = "; ".join(f"{reason}: {count}" for reason, count in row["excluded"].items())
+    found = []
+    for name in sorted({source for _, source in study.sources()}):
+        facts = describe(name, origin_of(study, name), evaluation_split(study, name) == "all")
+        excluded = "; ".join(f"{reason}: {count}" for reason, count in facts["excluded"].items())
+        found.append(facts | {"excluded": excluded})
     return pd.DataFrame(found)
 
 
@@ -96,10 +107,10 @@ def neutral_texts() -> list[str]:
     return list(PARAGRAPHS)
 
 
-def _dataset(name: str) -> Dataset:
+def _dataset(name: str, whole: bool = False) -> Dataset:
     if name not in DATASETS:
         raise StudyError(f"data set {name!r} is not known: choose one of {', '.join(DATASETS)}")
-    return DATASETS[name]
+    return replace(DATASETS[name], held_out=1) if whole else DATASETS[name]
 
 
 def _find(name: str, origin: Origin | None) -> Found:
@@ -126,7 +137,7 @@ def _find_own(dataset: Dataset, origin: Origin) -> Found:
     layouts = [layout.files for layout in dataset.layouts]
     if origin.origin == "hub":
         place = dataset_origins.hub_folder(dataset.key, origin, [pattern for files in layouts for pattern in files])
-        where = f"hub: {origin.id} at {origin.revision}"
+        where = f"hub: {origin.id} at {place.name}"  # the commit, whatever name was given for it
     else:
         place = dataset_origins.folder(dataset.key, origin)
         where = f"folder: {place.name}"
