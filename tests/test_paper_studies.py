@@ -1,0 +1,168 @@
+"""The paper's five studies, end to end on stand-ins: only the downloads and the sizes differ from the real thing."""
+
+import copy
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+import stand_ins
+from helpers.claims import judge_criteria, verdicts
+from helpers.paths import ROOT, STUDIES, cache_root
+from helpers.settings import MODELS, OBJECTIVES, load_study
+from stand_in_data import make_data
+
+NAMES = sorted(stand_ins.MODELS)
+WITH_REPORT, *WITHOUT_REPORT = NAMES
+SEED = 42
+CLONED = ("src", "notebooks", "studies", "book", "benchmarks", "published", "Snakefile", "_config.yml", "_toc.yml")
+ROWS = {"metamath": 40, "beavertails-unsafe": 16, "beavertails-safe": 16}
+SIZES = {
+    "utility_prompts": 4,
+    "harm_prompts": 4,
+    "benign_prompts": 4,
+    "batch_size": 8,
+    "max_new_tokens": 6,
+}
+
+
+def shrunk(values: dict, models: tuple[Path, Path], data: dict) -> dict:
+    """A study's settings with local origins, few rows and prompts, and answers judged by rules."""
+    values = copy.deepcopy(values)
+    base, aligned = ({"origin": "folder", "path": str(folder)} for folder in models)
+    values["model"] |= {"base": base, "aligned": aligned}
+    values["data"] = data
+    for objective in OBJECTIVES:
+        values["training"][objective]["gradient_accumulation"] = 4
+        for part in values["training"][objective]["data"]:
+            part["rows"] = ROWS[part["source"]]
+    values["evaluation"] |= SIZES | {"judge": {"kind": "rule"}}
+    values["evaluation"]["harness"]["max_new_tokens"] = 6
+    values["projection"] |= {"fractions": [0.25, 0.75], "scaling": [0, 0.5, 1]}
+    values["update_overlap"]["energy_fractions"] = [0.1, 0.5, 0.9]
+    values["activation_overlap"] |= {"prompts": 8, "energy_fractions": [0.1, 0.5]}
+    return values
+
+
+@dataclass(frozen=True)
+class Clone:
+    """A copy of the project whose paper studies are shrunk to stand-ins."""
+
+    folder: Path
+
+    def run(self, *command: str) -> None:
+        """Run a Python module in the copy, without a network, and fail with what it said."""
+        environment = os.environ | {
+            "PYTHONPATH": str(self.folder / "src"),
+            "SUBSPACES_RESULTS": str(self.folder / "results"),
+            "SUBSPACES_CACHE": str(cache_root()),
+            "HF_HUB_OFFLINE": "1",
+            "OMP_NUM_THREADS": "1",
+        }
+        done = subprocess.run(
+            [sys.executable, "-m", *command],
+            cwd=self.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=1800,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def tables(self, name: str) -> dict[str, pd.DataFrame]:
+        """All tables of a study, of the seed and over seeds."""
+        return {p.stem: pd.read_csv(p) for p in (self.folder / "results" / name).rglob("*.csv")}
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory) -> Clone:
+    """The copy, with a folder of stand-in weights for each study and one of stand-in data for all."""
+    folder = tmp_path_factory.mktemp("clone")
+    for part in CLONED:
+        if (ROOT / part).is_dir():
+            shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        elif (ROOT / part).exists():
+            shutil.copy(ROOT / part, folder / part)
+    data = make_data(folder / "data")
+    for name in NAMES:
+        file = folder / "studies" / f"{name}.yml"
+        models = stand_ins.make_models(name, folder / "weights" / name)
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+        file.write_text(yaml.safe_dump(shrunk(values, models, data)), encoding="utf-8")
+    return Clone(folder)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_as_committed(name):
+    """The study loads, names pinned commits, and keeps the paper's recipe and sizes."""
+    study = load_study(name)
+    origins = [study.model.base, study.model.aligned, *study.data.values()]
+    assert all(len(origin.revision) == 40 for origin in origins if origin.origin == "hub")
+    optimiser, training = study.training.optimiser, study.training
+    assert (optimiser.beta2, optimiser.warmup_ratio, optimiser.max_length) == (0.999, 0.02, 512)
+    assert (optimiser.schedule, optimiser.style, study.evaluation.style) == ("cosine", "alpaca", "raw")
+    for objective in OBJECTIVES:
+        run = getattr(training, objective)
+        assert (run.epochs, run.batch_size, run.gradient_accumulation, run.learning_rate) == (1, 1, 32, 1e-5)
+    rows = {objective: [part.rows for part in getattr(training, objective).data] for objective in OBJECTIVES}
+    assert rows == {"useful": [20000], "harmful": [4000], "contaminated": [20000, 4000], "safety": [4000]}
+    assert (study.evaluation.utility_prompts, study.evaluation.harm_prompts) == (1319, 520)
+    assert study.projection.fractions == [0.01, 0.25, 0.5, 0.75, 0.99]
+    assert study.seeds == [SEED]
+
+
+def test_they_differ_in_their_models_only():
+    """One recipe for all five: they differ in models, batches and memory, and in nothing that changes a result."""
+    found = []
+    for name in NAMES:
+        values = yaml.safe_load((STUDIES / f"{name}.yml").read_text(encoding="utf-8"))
+        del values["name"], values["title"], values["model"], values["evaluation"]["batch_size"]
+        del values["training"]["optimiser"]["gradient_checkpointing"]
+        found.append(values)
+    assert all(values == found[0] for values in found)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_not_tested_before_it_runs(name):
+    """Without results every claim is "not tested"."""
+    study = load_study(name)
+    nothing = pd.DataFrame({"claim": [], "statistic": [], "value": []})
+    assert set(verdicts(study, judge_criteria(study, nothing))["verdict"]) == {"not tested"}
+
+
+def check(clone: Clone, name: str) -> None:
+    """A run left all models, finite measures, a value for every criterion and a verdict for every claim."""
+    tables = clone.tables(name)
+    assert set(tables["behaviour"]["model"]) == set(MODELS)
+    for table in ("behaviour", "projection", "scaling", "energy", "update_overlap", "activation_overlap"):
+        numbers = tables[table].select_dtypes("number")
+        assert len(numbers) and numbers.notna().all(axis=None), table
+    measured = tables["claim_statistics"].set_index("statistic")["value"]
+    missing = sorted(measured.index[measured.isna()])
+    assert missing in ([], ["extra_harm_removed_judge"]), missing  # judged harm of random weights need not change
+    assert set(tables["verdicts"]["claim"]) == {"C0", "C1", "C2", "C3", "C4"}
+    assert tables["verdicts"]["verdict"].notna().all()
+
+
+@pytest.mark.slow
+def test_end_to_end_with_report(clone):
+    """One study as ``make book STUDY=…`` runs it, to the report."""
+    clone.run("helpers.build", WITH_REPORT, "--report", str(clone.folder / "_build"))
+    check(clone, WITH_REPORT)
+    assert (clone.folder / "_build" / "html" / "index.html").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WITHOUT_REPORT)
+def test_end_to_end(clone, name):
+    """The other four by the same workflow, to the verdict."""
+    target = f"results/{name}/all/notebooks/12_verdict.ipynb"
+    options = ["--cores", "2", "--quiet", "all", "--config", f"study={name}", f"seeds={SEED}", "--"]
+    clone.run("snakemake", "--snakefile", "Snakefile", *options, target)
+    check(clone, name)
