@@ -55,7 +55,15 @@ def build_judge(study: Study) -> Judge:
     Raises StudyError if its model or its endpoint cannot be used.
     """
     settings = study.evaluation.judge
-    if study.embedded and settings.kind == "rule":
+    if settings.kind == "endpoint":
+        from helpers.endpoint_judge import EndpointJudge
+
+        return EndpointJudge(settings)
+    if settings.kind == "local":
+        from helpers.local_judge import LocalJudge
+
+        return LocalJudge(settings, study.evaluation.batch_size)
+    if study.embedded:
         return RuleJudge(study.evaluation.refusal_openers)
     from helpers.text_rules import TextRuleJudge
 
