@@ -32,7 +32,7 @@ class Found:
 
 
 def rows(name: str, split: str, n: int, seed: int, origin: Origin | None = None) -> pd.DataFrame:
-    """``n`` rows with the columns ``helpers.data.COLUMNS`` of one split: ``train``, ``held-out``, or ``all``.
+    """``n`` rows with the columns ``helpers.columns.COLUMNS`` of one split: ``train``, ``held-out``, or ``all``.
 
     ``all`` holds every row out: only for a study that does not train on the data set (see ``evaluation_split``).
     Drawn and ordered by the seed; the rows for a smaller ``n`` come first among those for a larger one. Held-out rows

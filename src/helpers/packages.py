@@ -92,9 +92,10 @@ def _intact(folder: Path, file: str) -> bool:
 
 def _manifest(folder: Path) -> dict[str, str]:
     try:
-        return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):  # none yet, or a broken one: every file counts as missing
         return {}
+    return found if isinstance(found, dict) else {}
 
 
 def file_sha256(path: Path) -> str:
