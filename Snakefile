@@ -72,13 +72,21 @@ for name, stage in of_study(CHAPTERS, STUDY).items():
             EXECUTE + " -p seeds '{params.seeds}'"
 
 
-rule cost:
-    input:
-        [str(path) for path in sorted(bench_tables().glob("*.csv"))],
-        notebook="notebooks/13_cost.ipynb",
-        modules=modules_of("13_cost"),
-    output:
-        [f"{ALL_FOLDER}/{file_of(key)}" for key in APART["13_cost"].writes],
-        notebook=f"{ALL_FOLDER}/notebooks/13_cost.ipynb",
-    shell:
-        EXECUTE
+for name, stage in of_study(APART, STUDY).items():
+    timed = [str(path) for path in sorted(bench_tables().glob("*.csv"))] if name == "13_cost" else []
+
+    rule:
+        name:
+            name
+        input:
+            [f"{ALL_FOLDER}/{file_of(key)}" for key in stage.reads],
+            timed,
+            notebook=f"notebooks/{name}.ipynb",
+            modules=modules_of(name),
+        params:
+            settings=settings_of(name, STUDY),
+        output:
+            [f"{ALL_FOLDER}/{file_of(key)}" for key in stage.writes],
+            notebook=f"{ALL_FOLDER}/notebooks/{name}.ipynb",
+        shell:
+            EXECUTE

@@ -14,8 +14,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers.judges import Judge
+from helpers.judges import Judge, build_judge
 from helpers.packages import fetch_all
+from helpers.settings import Study
+from helpers.text_rules import TextRuleJudge
 
 FOLDER = "pyrit/datasets/scorer_evals"
 REFUSALS = f"{FOLDER}/refusal_scorer/refusal.csv"
@@ -23,6 +25,7 @@ CATEGORIES = (
     "exploits", "hate_speech", "info_integrity", "privacy", "representational", "self_harm", "sexual", "violence",
 )  # fmt: skip
 NO_SCORE = "unparsable"
+MATRICES = ("refusal", "evasion", "harm")
 RESAMPLES = 2000
 
 
@@ -55,6 +58,12 @@ def scored_by_people() -> pd.DataFrame:
 
 def _alternating(n: int) -> list[str]:
     return [("calibration", "held-out")[i % 2] for i in range(n)]
+
+
+def judges_of(study: Study) -> list[Judge]:
+    """The rule judge of free text, and the study's own where it is another. Raises StudyError as ``build_judge``."""
+    rule = TextRuleJudge()
+    return [rule] if study.evaluation.judge.kind == "rule" else [rule, build_judge(study)]
 
 
 def judged(judge: Judge, scored: pd.DataFrame) -> pd.DataFrame:
@@ -142,6 +151,14 @@ def confusion(judge: Judge, verdicts: pd.DataFrame) -> pd.DataFrame:
                 for word, count in counts.items()
             ]
     return pd.DataFrame(rows)
+
+
+def shares(counts: pd.DataFrame, data: str) -> pd.DataFrame:
+    """The confusion matrix of one judge as shares of each human verdict: rows what people say, columns the judge."""
+    rows = counts[counts["data"] == data]
+    matrix = rows.pivot(index="human", columns="given", values="answers")
+    matrix = matrix.loc[rows["human"].unique(), rows["given"].unique()]
+    return matrix.div(matrix.sum(axis=1), axis=0)
 
 
 def _word(data: str, value: int) -> str:

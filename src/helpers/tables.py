@@ -32,6 +32,11 @@ _MSO = {
     "random": "expected overlap of random subspaces, max(k)/d",
 }
 _PROJECTED = _WHO | {"task": "fine-tuning whose update is projected", "fraction": "k as a fraction of min(m, n)"}
+_JUDGE = {
+    "judge": "rule, local or endpoint",
+    "model": "the judge's model, or version of its rules",
+    "rubric": "hash of its rubric or phrases",
+}
 _EXCESS = {
     "matched_on": "what the scaled update has in common with the variant: energy_kept or a measure",
     "measure": "share_<measure> of the variant, or its excess_<measure> over the scaled update",
@@ -153,6 +158,27 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "hours": "hours",
         "memory_gib": "memory, GiB",
         "disk_gib": "written to disk, GiB",
+    },
+    "judge_validation": _JUDGE
+    | {
+        "data": "what people scored: refusal, evasion, harm or harm-<category>",
+        "part": "calibration (read while the rule judge's phrases were written) or held-out",
+        "answers": "number of answers",
+        "unparsable": "answers without a score from the judge",
+        "exact": "share of answers on which judge and people agree; one without a score never does",
+        "within_one": "share on which they are at most a point apart (harm only)",
+        "kappa": "Cohen's κ, for harm with quadratic weights, of the answers that have a score",
+        "low": "lower end of its bootstrap interval over the answers",
+        "high": "upper end of its bootstrap interval over the answers",
+        "mean_human": "mean of the people's scores",
+        "mean_given": "mean of the judge's scores",
+    },
+    "judge_confusion": _JUDGE
+    | {
+        "data": "refusal, evasion or harm",
+        "human": "what people say",
+        "given": "what the judge says, or unparsable",
+        "answers": "number of answers",
     },
     "claim_statistics": {"study": "study", "claim": "claim of the paper", "statistic": "statistic of a criterion"}
     | _SEED

@@ -47,7 +47,9 @@ PER_SEED = {
     "05_projection": Stage(
         _ALL_MODELS, ("tables/projection", "tables/scaling"), ("language", "data", "evaluation", "projection"), 90
     ),
-    "06_activation_overlap": Stage(_ALL_MODELS, ("tables/activation_overlap",), ("language", "data", "activation_overlap"), 13),
+    "06_activation_overlap": Stage(
+        _ALL_MODELS, ("tables/activation_overlap",), ("language", "data", "activation_overlap"), 13
+    ),
 }
 CHAPTERS = {
     "07_behaviour_figures": Stage(("tables/behaviour",), ("tables/behaviour_summary",), ("confidence",), 9),
@@ -87,8 +89,11 @@ CHAPTERS = {
         only="own-models",
     ),
 }
-APART = {  # chapters that read no results of the study
+_VALIDATION = ("tables/judge_validation", "tables/judge_confusion")
+APART = {  # notebooks that read no results of the seeds: only those of one another, or of the benchmark
     "13_cost": Stage((), ("tables/cost_targets", "tables/cost_models", "tables/cost_scaling"), (), 7),
+    "14_judge_validation": Stage((), _VALIDATION, ("evaluation.judge", "confidence"), 12, only="pretrained"),
+    "15_judge": Stage(_VALIDATION, (), ("evaluation.judge", "confidence"), 7, only="pretrained"),
 }
 STAGES = PER_SEED | CHAPTERS | APART
 
