@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 import yaml
 
 import stand_ins
+from helpers.checkpoints import Checkpoint
 from helpers.claims import judge_criteria, verdicts
+from helpers.datasets import evaluation_split
 from helpers.paths import ROOT, STUDIES, cache_root
 from helpers.settings import MODELS, OBJECTIVES, load_study
 from stand_in_data import make_data
@@ -46,7 +49,7 @@ def shrunk(values: dict, models: tuple[Path, Path], data: dict) -> dict:
     values["evaluation"]["harness"]["max_new_tokens"] = 6
     values["projection"] |= {"fractions": [0.25, 0.75], "scaling": [0, 0.5, 1]}
     values["update_overlap"]["energy_fractions"] = [0.1, 0.5, 0.9]
-    values["activation_overlap"] |= {"prompts": 8, "energy_fractions": [0.1, 0.5]}
+    values["activation_overlap"] |= {"prompts": 8, "matched_prompts": 6, "energy_fractions": [0.1, 0.5]}
     return values
 
 
@@ -113,6 +116,7 @@ def test_as_committed(name):
     rows = {objective: [part.rows for part in getattr(training, objective).data] for objective in OBJECTIVES}
     assert rows == {"useful": [20000], "harmful": [4000], "contaminated": [20000, 4000], "safety": [4000]}
     assert (study.evaluation.utility_prompts, study.evaluation.harm_prompts) == (1319, 520)
+    assert evaluation_split(study, "advbench") == "all"  # nothing is trained on it, so all 520 goals are asked
     assert study.projection.fractions == [0.01, 0.25, 0.5, 0.75, 0.99]
     assert study.seeds == [SEED]
 
@@ -134,6 +138,21 @@ def test_not_tested_before_it_runs(name):
     study = load_study(name)
     nothing = pd.DataFrame({"claim": [], "statistic": [], "value": []})
     assert set(verdicts(study, judge_criteria(study, nothing))["verdict"]) == {"not tested"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_stand_ins_are_like_the_models(name, tmp_path):
+    """Sharded bfloat16, grouped-query attention, biases on q, k and v in Qwen2, tied or untied as the real one."""
+    base, aligned = (Checkpoint(folder) for folder in stand_ins.make_models(name, tmp_path))
+    stand_in = stand_ins.MODELS[name]
+    assert base.names == aligned.names and len(base.files()) > 1
+    assert {base.dtype(tensor) for tensor in base.names} == {torch.bfloat16}
+    assert any(not torch.equal(base.tensor(tensor), aligned.tensor(tensor)) for tensor in base.names)
+    assert ("lm_head.weight" in base) != stand_in.tied
+    biased = {tensor.split(".")[-2] for tensor in base.names if tensor.endswith("bias")}
+    assert biased == ({"q_proj", "k_proj", "v_proj"} if name.startswith("qwen") else set())
+    rows, width = base.shape("model.layers.0.self_attn.k_proj.weight")
+    assert rows * 4 == stand_in.key_value_heads * width
 
 
 def check(clone: Clone, name: str) -> None:
