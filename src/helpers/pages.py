@@ -11,6 +11,7 @@ from safetensors import safe_open
 
 from helpers import tables
 from helpers.claims import NOT_TESTED, STATISTICS
+from helpers.data_page import data_table
 from helpers.html_tables import Html, code, lines, link, table
 from helpers.organism import Language
 from helpers.paths import RunPaths
@@ -27,6 +28,7 @@ def write_generated(staged: list[Staged], folder: Path) -> None:
         "verdicts": verdicts(selections),
         "cost": cost(staged),
         "settings": settings_files(selections),
+        "datasets": data_table(selections),
         "examples": examples(selections[0].study),
         "models": models(selections[0]),
         "training": training(selections[0].study),

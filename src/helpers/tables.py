@@ -180,6 +180,17 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "given": "what the judge says, or unparsable",
         "answers": "number of answers",
     },
+    "datasets": {
+        "dataset": "name of the data set in settings",
+        "origin": "package, hub id and commit, folder, or made here",
+        "licence": "licence that its makers state",
+        "rows": "rows after exclusions; empty where they are drawn without limit",
+        "excluded": "rows left out, by reason",
+        "train": "rows from which training draws",
+        "held_out": "rows from which evaluation draws",
+        "sha256": "SHA-256 of its file, or of the hashes of several",
+        "use": "what it is used for",
+    },
     "claim_statistics": {"study": "study", "claim": "claim of the paper", "statistic": "statistic of a criterion"}
     | _SEED
     | {"value": "its value for the seed"},
