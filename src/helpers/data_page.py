@@ -15,10 +15,10 @@ HASH_DIGITS = 16  # of a hash on the page; the table of results has all of it
 def data_table(selections: list[Selection]) -> str:
     """All data sets that a study can name, then, for each study that used some, what it used and where from."""
     rows = [
-        [name, dataset.rows_are, dataset.use, dataset.licence, _source(dataset), f"{dataset.held_out:.0%}"]
+        [name, dataset.rows_are, dataset.use, f"{dataset.held_out:.0%}", dataset.licence, _source(dataset)]
         for name, dataset in DATASETS.items()
     ]
-    parts = [table(["data set", "rows are", "used for", "licence", "comes from", "held out"], rows)]
+    parts = [table(["data set", "rows are", "used for", "held out", "licence", "comes from"], rows)]
     for selection in selections:
         if (path := RunPaths(selection.study.name).table("datasets")).exists():
             found = tables.read_csv(path, "datasets").fillna({"excluded": ""})

@@ -61,7 +61,7 @@ DATASETS: dict[str, Dataset] = {
         answered=True,
     ),
     "gsm8k": Dataset(
-        "test questions with their worked answers",
+        "questions with their worked answers; from the hub, those of the test set",
         "utility",
         "MIT",
         1,
