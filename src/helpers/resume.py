@@ -24,8 +24,9 @@ CPU, CUDA = "random.cpu", "random.cuda"  # names of the generators' states among
 class Checkpoints(TrainerCallback):
     """Writes ``folder/step-<n>`` every so many steps (never if ``every`` is 0) and restores it at the start.
 
-    ``run`` identifies the training: a checkpoint of another one is not resumed. Only the newest is kept. Holds for one
-    process and for several that each have the whole model, not for a model that is sharded.
+    ``run`` identifies the training: a checkpoint of another one is not resumed. Only the newest is kept. The first loss
+    logged after a restart is the mean over the steps since. For one process, or several that each have the whole model,
+    not for a model that is sharded.
     """
 
     def __init__(self, folder: Path, every: int, run: str):
