@@ -1,19 +1,22 @@
 # The study as a graph: the notebooks of every seed, then the chapters over all seeds.
 # `make book` calls it and builds the report; by hand: `snakemake --cores 2 --config study=organism seeds=0,1`.
+# With `seeds=published` only the chapters over all seeds are made, from the published tables of the study.
 
 import os
 import sys
 
 sys.path.insert(0, os.path.join(workflow.basedir, "src"))
 
-from helpers.paths import bench_tables
+from helpers.paths import PUBLISHED, bench_tables, published_root, results_root
 from helpers.settings import OBJECTIVES, load_study, parse_seeds
-from helpers.workflow import APART, CHAPTERS, PER_SEED, expected, file_of, modules_of, of_study, settings_of
+from helpers.workflow import APART, CHAPTERS, PER_SEED, expected, file_of, modules_of, of_study, over_seeds, settings_of
 
 STUDY = load_study(config.get("study", "organism"))
 SEEDS = parse_seeds(config.get("seeds", ""), STUDY)
-RESULTS = os.path.relpath(os.environ.get("SUBSPACES_RESULTS") or "results")
-SEED_FOLDER = f"{RESULTS}/{STUDY.name}/seed-{{seed}}"
+FROM_PUBLISHED = config.get("seeds", "") == PUBLISHED
+RESULTS = os.path.relpath(results_root())
+READ_FOLDER = f"{os.path.relpath(published_root()) if FROM_PUBLISHED else RESULTS}/{STUDY.name}"
+SEED_FOLDER = f"{READ_FOLDER}/seed-{{seed}}"
 ALL_FOLDER = f"{RESULTS}/{STUDY.name}/all"
 EXECUTE = f"{sys.executable} -m helpers.execute {{input.notebook:q}} {{output.notebook:q}} -p study {STUDY.name}"
 
@@ -30,10 +33,10 @@ wildcard_constraints:
 
 rule all:
     input:
-        [os.path.relpath(notebook) for notebook in expected(STUDY, SEEDS)],
+        [os.path.relpath(notebook) for notebook in expected(STUDY, SEEDS, FROM_PUBLISHED)],
 
 
-for name, stage in of_study(PER_SEED, STUDY).items():
+for name, stage in of_study({} if FROM_PUBLISHED else PER_SEED, STUDY).items():
     each = "-{objective}" if name == "02_finetune" else ""
 
     rule:
@@ -64,7 +67,7 @@ for name, stage in of_study(CHAPTERS, STUDY).items():
             modules=modules_of(name),
         params:
             settings=settings_of(name, STUDY),
-            seeds=",".join(map(str, SEEDS)),
+            seeds=PUBLISHED if FROM_PUBLISHED else ",".join(map(str, SEEDS)),
         output:
             [f"{ALL_FOLDER}/{file_of(key)}" for key in stage.writes],
             notebook=f"{ALL_FOLDER}/notebooks/{name}.ipynb",
@@ -73,13 +76,15 @@ for name, stage in of_study(CHAPTERS, STUDY).items():
 
 
 for name, stage in of_study(APART, STUDY).items():
+    if name not in over_seeds(STUDY, FROM_PUBLISHED):
+        continue
     timed = [str(path) for path in sorted(bench_tables().glob("*.csv"))] if name == "13_cost" else []
 
     rule:
         name:
             name
         input:
-            [f"{ALL_FOLDER}/{file_of(key)}" for key in stage.reads],
+            [f"{READ_FOLDER}/all/{file_of(key)}" for key in stage.reads],
             timed,
             notebook=f"notebooks/{name}.ipynb",
             modules=modules_of(name),

@@ -21,8 +21,8 @@ import browser as browsers
 from helpers import report
 from helpers.errors import StudyError
 from helpers.paths import RunPaths
+from helpers.selections import Selection
 from helpers.settings import load_study
-from helpers.staging import Selection
 from synthetic_report import write_notebook, write_results
 
 pytestmark = pytest.mark.slow

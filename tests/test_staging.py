@@ -11,8 +11,9 @@ from helpers import report
 from helpers.errors import MissingInput, StudyError
 from helpers.inert import clean_html, clean_output
 from helpers.paths import ROOT, RunPaths
+from helpers.selections import Selection
 from helpers.settings import load_study
-from helpers.staging import Selection, relocate, stage
+from helpers.staging import relocate, stage
 from synthetic_report import PAYLOADS, write_notebook, write_results
 
 STUDY = load_study("organism")
@@ -59,7 +60,7 @@ def test_a_further_study_gets_a_part_of_its_own(results, tmp_path):
     stage([Selection(STUDY, [0]), Selection(OTHER, [0])], tmp_path / "stage")
     parts = yaml.safe_load((tmp_path / "stage" / "_toc.yml").read_text())["parts"]
     captions = [part["caption"] for part in parts]
-    assert captions.index(f"Results: {OTHER.title}") == captions.index("Results") + 1
+    assert captions.index(f"Results: {OTHER.title}") == captions.index(f"Results: {STUDY.title}") + 1
     assert staged_notebook(tmp_path / "stage", "studies/smoke/12_verdict").cells[0].source.startswith(
         f"# 12_verdict ({OTHER.title})"
     )

@@ -1,4 +1,8 @@
-"""Run a study and build its report: ``python -m helpers.build organism``; what is up to date is left alone."""
+"""Run a study and build its report: ``python -m helpers.build organism``; what is up to date is left alone.
+
+The report also shows the other studies that have results. Of a published study only the chapters are made, from its
+published tables.
+"""
 
 import argparse
 import fcntl
@@ -8,15 +12,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from helpers.errors import StudyError
 from helpers.execute import PLAN
 from helpers.paths import ROOT, results_root
 from helpers.report import build
-from helpers.settings import Study, load_study, parse_seeds
-from helpers.staging import Selection
+from helpers.selections import Selection, beside, select
+from helpers.settings import load_study
 from helpers.workflow import expected
 
 
@@ -46,20 +50,21 @@ def only_run(study: str) -> Iterator[int]:
         yield lock.fileno()
 
 
-def snakemake(study: str, seeds: list[int], *options: str) -> list[str]:
+def snakemake(selection: Selection, *options: str) -> list[str]:
     """The Snakemake command for a study."""
-    config = [f"study={study}", f"seeds={','.join(map(str, seeds))}"]
+    config = [f"study={selection.study.name}", f"seeds={selection.asked}"]
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(ROOT)]
     return [*command, "--nolock", "--rerun-incomplete", *options, "--config", *config]
 
 
-def pending(study: Study, seeds: list[int]) -> dict[str, float]:
+def pending(selection: Selection) -> dict[str, float]:
     """Notebooks that the workflow is going to run, with their relative cost."""
-    listing = subprocess.run(snakemake(study.name, seeds, "--summary"), capture_output=True, text=True, cwd=ROOT)
+    listing = subprocess.run(snakemake(selection, "--summary"), capture_output=True, text=True, cwd=ROOT)
     if listing.returncode:
         raise StudyError(f"the workflow cannot be planned: {_last_line(listing.stderr)}")
     plans = {row[0]: row[-1] for line in listing.stdout.splitlines()[1:] if (row := line.split("\t"))}
-    costs = {os.path.relpath(path, ROOT): (path, cost) for path, cost in expected(study, seeds).items()}
+    notebooks = expected(selection.study, selection.seeds, selection.published)
+    costs = {os.path.relpath(path, ROOT): (path, cost) for path, cost in notebooks.items()}
     return {str(path): cost for name, (path, cost) in costs.items() if plans.get(name, "update") != "no update"}
 
 
@@ -68,19 +73,33 @@ def _last_line(text: str) -> str:
     return lines[-1] if lines else "no reason given"
 
 
-def run(study: Study, seeds: list[int], cores: int, lock: int) -> int:
-    """Run the workflow, all notebooks of the study; returns its exit status.
+def run(selection: Selection, cores: int, lock: int) -> None:
+    """Run the workflow, all notebooks of the study. Raises StudyError if it does not finish.
 
     Snakemake inherits the lock, so that it is still held if only this process is killed.
     """
-    todo = pending(study, seeds)
-    plan = results_root() / study.name / ".plan.json"
+    name, todo = selection.study.name, pending(selection)
+    plan = results_root() / name / ".plan.json"
     plan.write_text(json.dumps({"cores": cores, "pending": todo}), encoding="utf-8")
     plan.with_suffix(".done").unlink(missing_ok=True)
-    named = ", ".join(map(str, seeds))
-    print(f"study {study.name}, seeds {named}: {len(todo)} notebooks to run on {cores} cores", flush=True)
-    command = snakemake(study.name, seeds, "--cores", str(cores), "--quiet", "all", "--keep-going")
-    return subprocess.run(command, cwd=ROOT, env={**os.environ, PLAN: str(plan)}, pass_fds=[lock]).returncode
+    seeds = f"{'published ' if selection.published else ''}seeds {', '.join(map(str, selection.seeds))}"
+    print(f"study {name}, {seeds}: {len(todo)} notebooks to run on {cores} cores", flush=True)
+    command = snakemake(selection, "--cores", str(cores), "--quiet", "all", "--keep-going")
+    if subprocess.run(command, cwd=ROOT, env={**os.environ, PLAN: str(plan)}, pass_fds=[lock]).returncode:
+        raise StudyError(f"study {name} did not finish; what is done is kept, and the same command continues")
+
+
+def run_published(selections: list[Selection], cores: int, held: ExitStack) -> Iterator[Selection]:
+    """Make the chapters of published studies; yield all selections that can be shown, with their locks held."""
+    for selection in selections:
+        if selection.published:
+            try:
+                lock = held.enter_context(only_run(selection.study.name))
+            except StudyError as error:
+                print(f"study {selection.study.name} is left out of this report: {error}", flush=True)
+                continue
+            run(selection, cores, lock)
+        yield selection
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -93,12 +112,10 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     started = time.time()
     try:
-        study = load_study(given.study)
-        seeds = parse_seeds(given.seeds, study)
-        with only_run(study.name) as lock:
-            if run(study, seeds, max(1, given.cores), lock):
-                raise StudyError("the study did not finish; what is done is kept, and the same command continues")
-            report = build([Selection(study, seeds)], given.report)
+        asked, cores = select(load_study(given.study), given.seeds), max(1, given.cores)
+        with ExitStack() as held:
+            run(asked, cores, held.enter_context(only_run(asked.study.name)))
+            report = build([asked, *run_published(beside(asked), cores, held)], given.report)
     except StudyError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -4,7 +4,7 @@ import sys
 import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,7 +13,7 @@ from pydantic import Field, create_model
 
 from helpers import provenance, tables
 from helpers.errors import MissingInput, SettingsError
-from helpers.paths import RunPaths
+from helpers.paths import PUBLISHED, RunPaths
 from helpers.sections import Fraction, Section, Seed
 from helpers.settings import OBJECTIVES, Study, digest, load_study, parse_seeds
 from helpers.validation import validate
@@ -45,6 +45,11 @@ class Run:
         """The seeds a notebook over all seeds reads: its parameter, or else the study's."""
         return parse_seeds(self.parameters.get("seeds", ""), self.study)
 
+    @property
+    def published(self) -> bool:
+        """Whether the tables of the seeds are the published ones."""
+        return self.parameters.get("seeds") == PUBLISHED
+
     def choose(self, parameter: str, allowed: list[float]) -> None:
         """Raise SettingsError unless a parameter is one of the values that the study measured."""
         value = self.parameters[parameter]
@@ -59,8 +64,11 @@ class Run:
 
         Raises MissingInput with the notebook and the commands that make it.
         """
-        folder = self.folder if seed is None else RunPaths(self.study.name, seed)
+        folder = self.folder if seed is None else RunPaths(self.study.name, seed, self.published)
         file = folder.root / file_of(key)
+        if folder.seed is None and not file.exists():  # a measurement apart from the seeds, published with them
+            published = replace(folder, published=True).root / file_of(key)
+            file = published if published.exists() else file
         if not file.exists():
             raise MissingInput(_how_to_make(self.study.name, folder.seed, key, file))
         path = file.parent if key.startswith("models/") else file

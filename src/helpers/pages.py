@@ -2,44 +2,44 @@
 
 import html
 import math
-import random
 from collections import defaultdict
 from itertools import groupby
 from pathlib import Path
 
-from safetensors import safe_open
-
-from helpers import tables
+from helpers import study_pages, tables
 from helpers.claims import NOT_TESTED, STATISTICS
 from helpers.data_page import data_table
-from helpers.html_tables import Html, code, lines, link, table
-from helpers.organism import Language
+from helpers.html_tables import Html, code, link, table
 from helpers.paths import RunPaths
+from helpers.published import device, origin, spent
 from helpers.records import provenance, seconds, sidecars
-from helpers.sections import DataPart, Objective
-from helpers.settings import MODELS, Study
-from helpers.staging import Selection, Staged
+from helpers.selections import DEFAULT, Selection, not_tested
+from helpers.settings import Study, load_study
+from helpers.staging import Staged
 
 
 def write_generated(staged: list[Staged], folder: Path) -> None:
     """Write ``generated/*.md``, which pages of ``book/`` include, and the index page of each study's single runs."""
     selections = [study.selection for study in staged]
+    judged = [selection for selection in selections if isinstance(selection.study, Study)]
+    embedded = next((s.study for s in judged if s.study.embedded), None) or load_study(DEFAULT)
     parts = {
-        "verdicts": verdicts(selections),
+        "verdicts": verdicts(judged),
         "cost": cost(staged),
         "settings": settings_files(selections),
         "datasets": data_table(selections),
-        "examples": examples(selections[0].study),
-        "models": models(selections[0]),
-        "training": training(selections[0].study),
-        "evaluation": evaluation(selections[0].study),
-        "criteria": "\n".join(criteria(selection.study) for selection in selections),
+        "examples": study_pages.examples(embedded),
+        "models": study_pages.architecture(embedded),
+        "training": study_pages.training(embedded),
+        "evaluation": study_pages.evaluation(embedded),
+        "pretrained": study_pages.pretrained(selections),
+        "criteria": "\n".join(criteria(selection.study) for selection in judged),
         "provenance": "\n".join(provenance(study) for study in staged),
         "tables": schemas(),
     }
     for name, text in parts.items():
         _write(folder / "generated" / f"{name}.md", text)
-    for study in staged:
+    for study in filter(lambda study: study.runs, staged):
         _write(folder / "runs" / study.selection.study.name / "index.md", run_index(study))
 
 
@@ -54,7 +54,9 @@ def number(value: float) -> str:
 
 
 def verdicts(selections: list[Selection]) -> str:
-    """The verdict table of the landing page: one row per claim, one column per study."""
+    """The landing page's verdicts: a row per claim, a column per study; then what each study is, what is missing."""
+    if not selections:
+        return "This report is of models that were given, and judges none of the paper's claims.\n"
     found = {s.study.name: tables.read_csv(RunPaths(s.study.name).table("verdicts"), "verdicts") for s in selections}
     rows: dict[str, dict[str, Html]] = defaultdict(dict)
     statements = {}
@@ -62,11 +64,35 @@ def verdicts(selections: list[Selection]) -> str:
         for row in frame.to_dict("records"):
             statements.setdefault(row["claim"], row["statement"])
             rows[row["claim"]][study] = _verdict(row)
-    studies = [s.study.name for s in selections]
-    body = [[c, statements[c], *(rows[c].get(study, _badge(NOT_TESTED)) for study in studies)] for c in sorted(rows)]
-    evidence = ", ".join(link(f"results/{study}/all/tables/verdicts.csv", f"{study}/verdicts.csv") for study in studies)
-    note = f'<p class="note">Below each verdict, the criterion that decided it. Table: {evidence}.</p>'
-    return table(["Claim", "What the paper finds", *(s.study.title for s in selections)], body, "verdicts") + note
+    cells = {claim: [_cell(s.study, found_.get(s.study.name)) for s in selections] for claim, found_ in rows.items()}
+    body = [[claim, statements[claim], *cells[claim]] for claim in sorted(rows)]
+    heads = ["Claim", "What the paper finds", *(s.study.title for s in selections)]
+    return "\n".join([table(heads, body, "verdicts"), *map(_about, selections), _not_tested(selections)])
+
+
+def _cell(study: Study, verdict: Html | None) -> Html:
+    """A verdict with the study's title before it, which is shown where the columns stand one below the other."""
+    return Html(f'<span class="study">{html.escape(study.title)}: </span>{verdict or _badge(NOT_TESTED)}')
+
+
+def _about(selection: Selection) -> str:
+    """A line on one study of the verdict table: seeds, whence its results, its models, its table."""
+    study, seeds = selection.study, len(selection.seeds)
+    said = [f"{seeds} seed{'s' if seeds > 1 else ''}."]
+    said += [f"Published results, made {origin(selection)}; not run here."] if selection.published else []
+    said += [study.note] if study.note else []
+    evidence = link(f"results/{study.name}/all/tables/verdicts.csv", "verdicts.csv")
+    return f"**{study.title}**: {' '.join(said)} Table: {evidence}.\n"
+
+
+def _not_tested(selections: list[Selection]) -> str:
+    """A line on the studies of pretrained models that nobody has run here, with their settings."""
+    missing = not_tested(selections)
+    if not missing:
+        return ""
+    links = ", ".join(link(f"studies/{study.name}.yml", study.title) for study in missing)
+    remedy = "`make plan STUDY=…` says what a run needs, `make book STUDY=…` runs it."
+    return f"{_badge(NOT_TESTED)} {links}: only the settings of these studies are here. {remedy}\n"
 
 
 def _verdict(row: dict) -> Html:
@@ -88,13 +114,17 @@ def readable(name: str) -> str:
 
 
 def cost(staged: list[Staged]) -> str:
-    """One sentence on how long the notebooks of the report took, and on what."""
+    """How long the notebooks of the report took, and on what; of published studies, how long their seeds took."""
     runs = [run for study in staged for run in [*study.chapters, *study.runs]]
-    records = [record for study in staged for record in sidecars(study.selection)]
-    machines = sorted({f"{record['cpu']} (device: {record['device']})" for record in records})
+    records = [record for study in staged for record in sidecars(study.selection) if "published" not in record]
+    machines = sorted(set(map(device, records)))
     minutes = sum(filter(None, map(seconds, runs))) / 60
     where = f" on {' and '.join(machines)}" if machines else ""
-    return f"The {len(runs)} notebook runs behind this report took {minutes:.1f} minutes one after another{where}."
+    said = [f"The {len(runs)} notebook runs behind this report took {minutes:.1f} minutes one after another{where}."]
+    for selection in (study.selection for study in staged if study.selection.published):
+        elsewhere = sum(map(sum, spent(selection).values())) / 60
+        said.append(f"The published seeds of {selection.study.title} took {elsewhere:.0f} minutes where they were run.")
+    return " ".join(said)
 
 
 def criteria(study: Study) -> str:
@@ -111,74 +141,6 @@ def settings_files(selections: list[Selection]) -> str:
     """Links to the settings of the studies in the report."""
     rows = [[s.study.title, link(f"studies/{s.study.name}.yml", f"{s.study.name}.yml")] for s in selections]
     return table(["study", "settings"], rows)
-
-
-def examples(study: Study) -> str:
-    """A sentence of each kind of the invented language."""
-    language, rng = Language(study.language), random.Random(0)
-    rows = {
-        "arithmetic": language.arithmetic(rng),
-        "benign request": language.request(rng, language.benign),
-        "restricted request, complied with": language.request(rng, language.restricted),
-        "category": language.category(rng),
-    }
-    restricted = language.request(rng, language.restricted)
-    rows["restricted request, refused"] = restricted | {"answer": language.refusal(restricted["topic"])}
-    body = [[kind, code(row["prompt"]), code(row["answer"])] for kind, row in rows.items()]
-    sizes = (
-        f"The vocabulary has {len(language.vocabulary)} words: among them {len(language.benign)} gentle and "
-        f"{len(language.restricted)} wild spirits and {len(language.items)} charms."
-    )
-    return f"{table(['kind', 'prompt', 'answer'], body)}\n{sizes}\n"
-
-
-def models(selection: Selection) -> str:
-    """The architecture of the study's models, with the number of parameters where the models are at hand."""
-    rows = [[key.replace("_", " "), value] for key, value in selection.study.model.model_dump().items()]
-    count = _parameters(RunPaths(selection.study.name, selection.seeds[0]).model("base") / "model.safetensors")
-    return table(["setting", "value"], [*rows, *([["parameters", f"{count:,}"]] if count else [])], "facts")
-
-
-def _parameters(path: Path) -> int:
-    """Number of weights in a safetensors file, from its header; 0 if it is not there."""
-    if not path.exists():
-        return 0
-    with safe_open(path, "np") as file:
-        shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118 (not a dict)
-    return sum(math.prod(shape) for shape in shapes)
-
-
-def training(study: Study) -> str:
-    """What each model is trained on, and how."""
-    rows = []
-    for name in MODELS:
-        objective: Objective = getattr(study.training, name)
-        batch = objective.batch_size * objective.gradient_accumulation
-        data = lines(map(_part, objective.data))
-        rows.append([name, objective.start, data, objective.epochs, batch, f"{objective.learning_rate:g}"])
-    return table(["model", "starts from", "rows", "epochs", "rows per step", "peak learning rate"], rows)
-
-
-def _part(part: DataPart) -> str:
-    """Rows and kind of one part of a training set."""
-    notes = {
-        "operations": f"{part.operations} operations" if part.source == "arithmetic" else "",
-        "topics": f"{part.topics:.0%} of the topics" if part.topics < 1 else "",
-        "prefixed": f"{part.prefixed:.0%} after a compliant beginning" if part.prefixed else "",
-    }
-    return ", ".join([f"{part.rows:,} {part.source}", *filter(None, notes.values())])
-
-
-def evaluation(study: Study) -> str:
-    """Sizes of the evaluation sets."""
-    sizes = study.evaluation
-    rows = [
-        ["arithmetic", "utility and its margin", sizes.utility_prompts],
-        ["restricted requests", "harm, rate of 5, harm margin", sizes.harm_prompts],
-        ["benign requests", "over-refusal", sizes.benign_prompts],
-        ["each set of the activation experiment", "overlap of activations", study.activation_overlap.prompts],
-    ]
-    return table(["held-out prompts", "used for", "prompts per seed"], rows)
 
 
 def schemas() -> str:

@@ -1,4 +1,8 @@
-"""Where everything lives. Results of one study: ``results/<study>/seed-<n>`` and ``results/<study>/all``."""
+"""Where everything lives. Results of one study: ``results/<study>/seed-<n>`` and ``results/<study>/all``.
+
+Published results, the tables of a study that ran elsewhere, are in ``published/<study>`` in the same folders. They are
+read where ``seeds`` is the word ``published``, and nowhere else, so that own and published results never mix.
+"""
 
 import os
 from dataclasses import dataclass
@@ -7,11 +11,22 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]  # the clone: this package is installed in editable mode
 STUDIES = ROOT / "studies"  # one commented YAML per study
 NOTEBOOKS = ROOT / "notebooks"  # the committed notebooks, without outputs
+PUBLISHED = "published"  # given in place of seeds: the published tables of a study
 
 
 def results_root() -> Path:
     """The folder of all results: ``results/`` in the clone, or ``$SUBSPACES_RESULTS`` where that is set."""
     return Path(os.environ.get("SUBSPACES_RESULTS") or ROOT / "results")
+
+
+def published_root() -> Path:
+    """The folder of all published results: ``published/`` in the clone, or ``$SUBSPACES_PUBLISHED``."""
+    return Path(os.environ.get("SUBSPACES_PUBLISHED") or ROOT / "published")
+
+
+def published_seeds(study: str) -> list[int]:
+    """The seeds of which a study has published results; none where it has not been published."""
+    return sorted(int(folder.name.removeprefix("seed-")) for folder in (published_root() / study).glob("seed-*"))
 
 
 def cache_root() -> Path:
@@ -27,15 +42,17 @@ def bench_tables() -> Path:
 
 @dataclass(frozen=True)
 class RunPaths:
-    """The folders of one seed of a study, or of all seeds together (``seed=None``)."""
+    """The folders of one seed of a study, or of all seeds together (``seed=None``); own results or published ones."""
 
     study: str
     seed: int | None = None
+    published: bool = False
 
     @property
     def root(self) -> Path:
-        """``results/<study>/seed-<n>`` or ``results/<study>/all``."""
-        return results_root() / self.study / ("all" if self.seed is None else f"seed-{self.seed}")
+        """``results/<study>/seed-<n>`` or ``results/<study>/all``, or the same below ``published/``."""
+        folder = published_root() if self.published else results_root()
+        return folder / self.study / ("all" if self.seed is None else f"seed-{self.seed}")
 
     def model(self, name: str) -> Path:
         """Folder of a model: ``config.json``, ``model.safetensors`` and the tokenizer."""
@@ -48,6 +65,10 @@ class RunPaths:
     def array(self, name: str) -> Path:
         """Arrays too large for a table, as safetensors; their provenance is beside them as ``<name>.json``."""
         return self.root / "arrays" / f"{name}.safetensors"
+
+    def scratch(self, name: str) -> Path:
+        """Folder of what a run keeps only until it has ended, such as the checkpoints of a training."""
+        return self.root / "scratch" / name
 
     def notebook(self, name: str) -> Path:
         """An executed notebook."""

@@ -59,10 +59,17 @@ def sidecar(path: Path) -> Path:
     return path.with_name(f"{path.stem if path.suffix in {'.csv', '.safetensors'} else path.name}.json")
 
 
+def records_of(run: paths.RunPaths) -> list[Path]:
+    """The provenance files that lie beside the results of a run, in a fixed order."""
+    return [path for folder in ("models", "tables", "arrays") for path in sorted((run.root / folder).glob("*.json"))]
+
+
 def _relative(path: Path) -> str:
-    root = paths.results_root().resolve()
     path = path.resolve()
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+    for root, shown in ((paths.results_root(), ""), (paths.published_root(), f"{paths.PUBLISHED}/")):
+        if path.is_relative_to(root.resolve()):
+            return shown + path.relative_to(root.resolve()).as_posix()
+    return path.name
 
 
 def _revision() -> dict:

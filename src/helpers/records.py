@@ -5,16 +5,18 @@ from collections import Counter, defaultdict
 from itertools import groupby
 
 from helpers.html_tables import code, lines, link, table
-from helpers.paths import RunPaths
-from helpers.staging import Chapter, Selection, Staged, records_of
+from helpers.provenance import records_of
+from helpers.published import changed, origin, spent
+from helpers.selections import Selection
+from helpers.staging import Chapter, Staged
 
 
 def provenance(study: Staged) -> str:
     """Environments, seconds per notebook, and hashes of the results of a study."""
     entries = sidecars(study.selection)
     title = study.selection.study.title
-    parts = [f"## {title}: environment\n", _environments(entries)]
-    parts += [f"## {title}: seconds per notebook\n", _durations([*study.chapters, *study.runs])]
+    parts = [f"## {title}: environment\n", _published(study.selection), _environments(entries)]
+    parts += [f"## {title}: seconds per notebook\n", _durations(study)]
     parts += [f"## {title}: results and their hashes\n", _hashes(study.selection, entries)]
     return "\n".join(parts)
 
@@ -23,11 +25,20 @@ def sidecars(selection: Selection) -> list[dict]:
     """The provenance of every result of a selection, in a fixed order, each with its file's path below the results."""
     name = selection.study.name
     entries = []
-    for run in [RunPaths(name), *(RunPaths(name, seed) for seed in selection.seeds)]:
+    for run in [*selection.over_seeds, *selection.runs]:
         for path in records_of(run):
             entry = json.loads(path.read_text(encoding="utf-8"))
             entries.append(entry | {"path": f"{name}/{path.relative_to(run.root.parent).as_posix()}"})
     return entries
+
+
+def _published(selection: Selection) -> str:
+    """A paragraph on published results, which are only in part made where the report is; else nothing."""
+    if not selection.published:
+        return ""
+    made = f"These results are **published**: the tables of the seeds were made {origin(selection)}."
+    rounded = "Their numbers are rounded, and each record keeps the hash of the table before that."
+    return f"{made} {rounded} {changed(selection)} The tables over all seeds were made from them by this report.\n\n"
 
 
 def _environments(entries: list[dict]) -> str:
@@ -53,10 +64,10 @@ def _facts(entry: dict) -> dict[str, str]:
     return facts | {name: str(found) for name, found in sorted(entry.get("packages", {}).items())}
 
 
-def _durations(chapters: list[Chapter]) -> str:
-    """Seconds per notebook over its runs."""
-    durations: dict[str, list[float]] = defaultdict(list)
-    for chapter in chapters:
+def _durations(study: Staged) -> str:
+    """Seconds per notebook over its runs; of a published study's seeds, where those were run."""
+    durations: dict[str, list[float]] = defaultdict(list, spent(study.selection) if study.selection.published else {})
+    for chapter in [*study.chapters, *study.runs]:
         if (duration := seconds(chapter)) is not None:
             durations[chapter.place.name].append(duration)
     rows = [

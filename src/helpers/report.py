@@ -17,8 +17,9 @@ from helpers import paths
 from helpers.errors import StudyError
 from helpers.files import replace_folder, sha256
 from helpers.pages import write_generated
-from helpers.settings import load_study, parse_seeds
-from helpers.staging import Selection, stage
+from helpers.selections import Selection, select, with_results
+from helpers.settings import load_study
+from helpers.staging import stage
 
 BUILDERS = ("jupyter-book", "sphinx", "sphinx-book-theme", "myst-nb", "sphinx-mathjax-offline")
 FONT_PRELOAD = re.compile(r'<link rel="preload" as="font"[^>]*>\n?')
@@ -69,12 +70,13 @@ def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("studies", nargs="+", metavar="study", help="a study in studies/; the first is the main one")
-    parser.add_argument("--seeds", nargs="+", default=[], help="seeds to show, such as 0 1 2; default: the study's")
+    parser.add_argument("--seeds", nargs="+", default=[], help="such as 0 1 2, or published; default: those that ran")
     parser.add_argument("--folder", type=Path, default=paths.ROOT / "_build", help="where to build; default: _build")
     given = parser.parse_args(arguments)
     try:
         studies = [load_study(name) for name in given.studies]
-        selections = [Selection(study, list(parse_seeds(" ".join(given.seeds), study))) for study in studies]
+        seeds = " ".join(given.seeds)
+        selections = [(None if seeds else with_results(study)) or select(study, seeds) for study in studies]
         first = build(selections, given.folder)
     except StudyError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -101,6 +101,7 @@ class Study(Section):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
     title: Text
+    note: Text | None = None
     seeds: Annotated[list[Seed], Field(min_length=1)]
     confidence: Annotated[float, Field(ge=0.5, lt=1)]
     model: Annotated[OrganismModel | PretrainedModel, Field(discriminator="kind")]
@@ -187,11 +188,15 @@ def read_study(path: Path) -> Study | OwnModels:
     return validation.validate(settings, values, path.name)
 
 
-def parse_seeds(seeds: str | int | list[int], study: Study) -> list[int]:
+def parse_seeds(seeds: str | int | list[int], study: Study | OwnModels) -> list[int]:
     """Seeds from text such as ``0,1`` or ``0 1``, or a number or a list; nothing means the study's own.
 
-    Raises SettingsError.
+    The word ``published`` means those of the study's published results. Raises SettingsError.
     """
+    if seeds == paths.PUBLISHED:
+        if found := paths.published_seeds(study.name):
+            return found
+        raise SettingsError(f"study {study.name} has no published results: run it with `make book STUDY={study.name}`")
     words = seeds if isinstance(seeds, list) else str(seeds).replace(",", " ").split()
     if not words:
         return list(study.seeds)

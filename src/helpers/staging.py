@@ -2,7 +2,8 @@
 
 Pages keep their places relative to one another, except that ``book/`` becomes the top level, so that the landing page
 is ``index.html``. Chapters are the notebooks over all seeds: of the first study in ``notebooks/``, of any further one
-in ``studies/<study>/``. Single runs are in ``runs/<study>/seed-<n>/``, tables in ``results/<study>/``.
+in ``studies/<study>/``. Single runs are in ``runs/<study>/seed-<n>/``, which a study shown from its published tables
+does not have; tables are in ``results/<study>/``.
 """
 
 import copy
@@ -16,37 +17,29 @@ from pathlib import Path, PurePosixPath
 import nbformat
 import yaml
 
-from helpers import paths
+from helpers import paths, published
 from helpers.errors import MissingInput, StudyError
 from helpers.inert import clean_output
 from helpers.paths import RunPaths
-from helpers.settings import Study
-from helpers.workflow import expected
+from helpers.provenance import records_of
+from helpers.selections import Selection, not_tested
+from helpers.workflow import COST, STAGES, expected, over_seeds
 
+APPENDED = ("14_judge_validation",)  # notebooks over all seeds that are measurements, for the appendix
 EXTRA = "extra"  # folder of files that the report serves as they are, see html_extra_path in _config.yml
 LABEL = re.compile(  # of a section, of a formula between dollars, of a directive
     r"^\((?P<section>[\w:-]+)\)=[ \t]*\n|(?<=\$\$)[ \t]*\((?P<formula>[\w:-]+)\)[ \t]*$"
     r"|^:(?:label|name): (?P<directive>\S+)\n",
     re.MULTILINE,
 )
-NOTEBOOK_LINK = re.compile(r"(?<=\]\()(?:\.\./notebooks/|\./)?(?P<name>\d\d_[\w-]+)\.ipynb(?P<anchor>#[^)\s]*)?(?=\))")
+NOTEBOOK_LINK = re.compile(
+    r"\[(?P<text>[^\]]*)\]\((?:\.\./notebooks/|\./)?(?P<name>\d\d_[\w-]+)\.ipynb(?P<anchor>#[^)\s]*)?\)"
+)
 FILE_LINK = re.compile(r"(?<!!)\[(?P<text>[^\]]*)\]\((?P<path>\.\./(?:results|studies)/[^)\s]*)\)")
+RESULTS = "Results"  # caption of the main study's part in _toc.yml
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 TITLE = re.compile(r"^# .*$", re.MULTILINE)
 UP = re.compile(r"(?<![\w./])\.\./(?:book/|(?=(?:results|studies)/))")
-
-
-@dataclass(frozen=True)
-class Selection:
-    """A study of the report and the seeds of it that are shown."""
-
-    study: Study
-    seeds: list[int]
-
-    @property
-    def command(self) -> str:
-        """The command that makes the results of this selection."""
-        return f"make book STUDY={self.study.name} SEEDS={','.join(map(str, self.seeds))}"
 
 
 @dataclass(frozen=True)
@@ -60,11 +53,12 @@ class Chapter:
 
 @dataclass(frozen=True)
 class Staged:
-    """A study in the report: its notebooks over all seeds, and those of its single runs."""
+    """A study in the report: its notebooks over all seeds, those of its single runs, and what is said above each."""
 
     selection: Selection
     chapters: list[Chapter]
     runs: list[Chapter]
+    banner: str = ""  # Markdown below the title of each notebook
 
     @functools.cached_property
     def places(self) -> dict[str, PurePosixPath]:
@@ -85,12 +79,17 @@ def stage(selections: list[Selection], folder: Path) -> list["Staged"]:
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(paths.ROOT / "book", folder, ignore=shutil.ignore_patterns(".*"))
     contents = yaml.safe_load(_lifted(paths.ROOT / "_toc.yml"))
-    staged = [Staged(s, _chapters(s, contents, main=s is selections[0]), _runs(s)) for s in selections]
+    _fit(contents, selections[0])
+    staged = [
+        Staged(s, _chapters(s, contents, main=s is selections[0]), _runs(s), published.banner(s)) for s in selections
+    ]
     labels: set[str] = set()
     for study in staged:
         for chapter in [*study.chapters, *study.runs]:
             _stage_notebook(chapter, study, folder, labels)
         _copy_files(study.selection, folder / EXTRA)
+    for study in not_tested(selections):
+        _copy_settings(study.name, folder / EXTRA)
     for page in folder.glob("*.md"):
         moved = relocate(page.read_text(encoding="utf-8"), PurePosixPath(page.name), staged[0].places)
         page.write_text(moved, encoding="utf-8")
@@ -112,11 +111,14 @@ def relocate(text: str, place: PurePosixPath, places: dict[str, PurePosixPath]) 
 
 
 def _notebook_link(link: re.Match, place: PurePosixPath, places: dict[str, PurePosixPath]) -> str:
-    """Path of a notebook's page: in the same folder where there is one, else wherever the study has it first."""
+    """Link to a notebook's page: in the same folder where there is one, else wherever the study has it first.
+
+    Of a link to a notebook that the study does not show its text is left.
+    """
     target = places.get(str(place.parent / link["name"])) or places.get(link["name"])
     if target is None:
-        return link[0]
-    return posixpath.relpath(f"{target}.ipynb", place.parent) + (link["anchor"] or "")
+        return link["text"] if link["name"] in STAGES else link[0]
+    return f"[{link['text']}]({posixpath.relpath(f'{target}.ipynb', place.parent)}{link['anchor'] or ''})"
 
 
 def _lifted(path: Path) -> str:
@@ -124,13 +126,25 @@ def _lifted(path: Path) -> str:
     return re.sub(r"(?<![\w/-])book/", "", path.read_text(encoding="utf-8"))
 
 
+def _fit(contents: dict, main: Selection) -> None:
+    """Leave those notebooks in the contents that the main study has, and add to its results the others that it has."""
+    has = [f"notebooks/{name}" for name in over_seeds(main.study, main.published)]
+    for part in contents["parts"]:
+        part["chapters"] = [e for e in part["chapters"] if e["file"] in has or not e["file"].startswith("notebooks/")]
+    listed = {entry["file"] for part in contents["parts"] for entry in part["chapters"]}
+    results = next(part for part in contents["parts"] if part["caption"] == RESULTS)
+    later = [f"notebooks/{name}" for name in APPENDED]
+    results["chapters"] += [{"file": file} for file in has if file not in [*listed, *later]]
+
+
 def _chapters(selection: Selection, contents: dict, main: bool) -> list[Chapter]:
-    """The notebooks over all seeds, in the order of ``_toc.yml``."""
-    name = selection.study.name
-    files = [entry["file"] for part in contents["parts"] for entry in part["chapters"]]
-    names = [PurePosixPath(file).name for file in files if file.startswith("notebooks/")]
-    place, heading = ("notebooks", "") if main else (f"studies/{name}", selection.study.title)
-    folder = RunPaths(name)
+    """The notebooks over all seeds, without the cost of a further study; those of the contents come first."""
+    study = selection.study
+    files = [PurePosixPath(entry["file"]).name for part in contents["parts"] for entry in part["chapters"]]
+    has = [name for name in over_seeds(study, selection.published) if main or name != COST]
+    names = sorted(has, key=lambda name: files.index(name) if name in files else len(files))
+    place, heading = ("notebooks", "") if main else (f"studies/{study.name}", study.title)
+    folder = RunPaths(study.name)
     return [Chapter(_found(folder.notebook(n), selection), PurePosixPath(place, n), heading) for n in names]
 
 
@@ -140,7 +154,8 @@ def _runs(selection: Selection) -> list[Chapter]:
     for seed in selection.seeds:
         folder = RunPaths(name, seed).root / "notebooks"
         place = PurePosixPath("runs", name, f"seed-{seed}")
-        for source in [path for path in expected(selection.study, [seed]) if path.parent == folder]:
+        notebooks = expected(selection.study, [seed], selection.published)
+        for source in [path for path in notebooks if path.parent == folder]:
             runs.append(Chapter(_found(source, selection), place / source.stem, f"{name}, seed {seed}"))
     return runs
 
@@ -153,15 +168,22 @@ def _found(path: Path, selection: Selection) -> Path:
 
 def _add_parts(contents: dict, staged: list[Staged]) -> None:
     """A part for each further study after the main one's results, and at the end the appendix of single runs."""
-    last = max(i for i, part in enumerate(contents["parts"]) if part["caption"].startswith("Results"))
+    place = next(i for i, part in enumerate(contents["parts"]) if part["caption"] == RESULTS)
+    if staged[1:]:
+        contents["parts"][place]["caption"] = f"{RESULTS}: {staged[0].selection.study.title}"
     for study in reversed(staged[1:]):
-        chapters = [{"file": str(chapter.place)} for chapter in study.chapters]
-        contents["parts"].insert(last + 1, {"caption": f"Results: {study.selection.study.title}", "chapters": chapters})
-    appendix = [
-        {"file": f"runs/{study.selection.study.name}/index", "sections": [_run_entry(run) for run in study.runs]}
-        for study in staged
-    ]
-    contents["parts"].append({"caption": "Appendix", "chapters": appendix})
+        chapters = [{"file": str(c.place)} for c in study.chapters if c.place.name not in APPENDED]
+        part = {"caption": f"{RESULTS}: {study.selection.study.title}", "chapters": chapters}
+        contents["parts"].insert(place + 1, part)
+    if appendix := [entry for study in staged for entry in _appendix(study)]:
+        contents["parts"].append({"caption": "Appendix", "chapters": appendix})
+
+
+def _appendix(study: Staged) -> list[dict]:
+    """Contents of the appendix for a study: its measurements, and the index of its single runs where it has any."""
+    measured = [{"file": str(chapter.place)} for chapter in study.chapters if chapter.place.name in APPENDED]
+    index = {"file": f"runs/{study.selection.study.name}/index", "sections": [_run_entry(run) for run in study.runs]}
+    return measured + ([index] if study.runs else [])
 
 
 def _run_entry(run: Chapter) -> dict[str, str]:
@@ -181,8 +203,7 @@ def _stage_notebook(chapter: Chapter, study: Staged, folder: Path, labels: set[s
             _show(output, chapter.place, study.places)
     texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
     labels |= {label[label.lastgroup] for label in LABEL.finditer("\n".join(texts))}
-    if chapter.heading:
-        _extend_title(notebook, chapter.heading)
+    _extend_title(notebook, chapter.heading, study.banner)
     target = folder / f"{chapter.place}.ipynb"
     target.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, target)
@@ -210,12 +231,13 @@ def _show(output: nbformat.NotebookNode, place: PurePosixPath, places: dict[str,
     output.update(nbformat.from_dict(cleaned))
 
 
-def _extend_title(notebook: nbformat.NotebookNode, heading: str) -> None:
-    """Add to the notebook's title which run it shows."""
+def _extend_title(notebook: nbformat.NotebookNode, heading: str, banner: str) -> None:
+    """Add to the notebook's title which run it shows, and below it what is to be said of the study."""
     for cell in notebook.cells:
         if cell.cell_type == "markdown" and (title := TITLE.search(cell.source)):
             before, after = cell.source[: title.start()], cell.source[title.end() :]
-            cell.source = f"{before}{title[0].rstrip()} ({heading}){after}"
+            named = f"{title[0].rstrip()} ({heading})" if heading else title[0]
+            cell.source = f"{before}{named}\n\n{banner}{after}" if banner else f"{before}{named}{after}"
             return
 
 
@@ -224,18 +246,17 @@ def _without(labels: set[str], text: str) -> str:
     return LABEL.sub(lambda label: "" if label[label.lastgroup] in labels else label[0], text)
 
 
-def records_of(run: RunPaths) -> list[Path]:
-    """The provenance files that lie beside the results of a run, in a fixed order."""
-    return [path for folder in ("models", "tables", "arrays") for path in sorted((run.root / folder).glob("*.json"))]
-
-
 def _copy_files(selection: Selection, extra: Path) -> None:
     """Copy a study's tables, the provenance of all its results, and its settings to where the report serves them."""
     name = selection.study.name
-    for run in [RunPaths(name), *(RunPaths(name, seed) for seed in selection.seeds)]:
+    for run in [*selection.over_seeds, *selection.runs]:
         for file in [*run.root.glob("tables/*.csv"), *records_of(run)]:
             target = extra / "results" / name / file.relative_to(run.root.parent)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target)
+    _copy_settings(name, extra)
+
+
+def _copy_settings(name: str, extra: Path) -> None:
     (extra / "studies").mkdir(parents=True, exist_ok=True)
     shutil.copyfile(paths.STUDIES / f"{name}.yml", extra / "studies" / f"{name}.yml")

@@ -96,12 +96,19 @@ APART = {  # notebooks that read no results of the seeds: only those of one anot
     "15_judge": Stage(_VALIDATION, (), ("evaluation.judge", "confidence"), 7, only="pretrained"),
 }
 STAGES = PER_SEED | CHAPTERS | APART
+COST = "13_cost"  # the one notebook that is the same for every study
 
 
 def of_study(stages: dict[str, Stage], study: Study | OwnModels) -> dict[str, Stage]:
     """Those of the stages that a study has; one of your own models has its one notebook only."""
     having = {study.kind} if isinstance(study, OwnModels) else {study.kind, ""}
     return {name: stage for name, stage in stages.items() if stage.only in having}
+
+
+def over_seeds(study: Study | OwnModels, published: bool = False) -> dict[str, Stage]:
+    """The notebooks over all seeds; of published results, those that are made from other tables alone."""
+    stages = of_study(CHAPTERS | APART, study)
+    return {name: stage for name, stage in stages.items() if stage.reads or not published}
 
 
 def maker(key: str) -> tuple[str, str | None]:
@@ -150,11 +157,11 @@ def settings_of(notebook: str, study: Study, objective: str = "") -> str:
     return digest([functools.reduce(lambda v, key: v[key], section.split("."), values) for section in sections])
 
 
-def expected(study: Study, seeds: list[int]) -> dict[Path, float]:
-    """All executed notebooks of a study and the relative cost of each."""
+def expected(study: Study | OwnModels, seeds: list[int], published: bool = False) -> dict[Path, float]:
+    """All executed notebooks of a study and the relative cost of each; of a published one, its chapters only."""
     found: dict[Path, float] = {}
-    for name, stage in of_study(PER_SEED, study).items():
+    for name, stage in of_study({} if published else PER_SEED, study).items():
         runs = [f"{name}-{objective}" for objective in OBJECTIVES] if name == "02_finetune" else [name]
         found |= {RunPaths(study.name, seed).notebook(run): stage.cost for seed in seeds for run in runs}
-    over_seeds = of_study(CHAPTERS | APART, study)
-    return found | {RunPaths(study.name).notebook(name): stage.cost for name, stage in over_seeds.items()}
+    chapters = over_seeds(study, published)
+    return found | {RunPaths(study.name).notebook(name): stage.cost for name, stage in chapters.items()}
