@@ -66,10 +66,11 @@ class EndpointJudge:
                 raise self._explained(error) from None
             finally:
                 stop.set()
-                for future in asked:
-                    future.cancel()
 
     def _one(self, client: ChatClient, pair: Pair, keep: Keep, stop: threading.Event) -> None:
+        """Ask about one pair until there is a reply; a failure that stays stops the others."""
+        if stop.is_set():
+            return
         tries = Retrying(
             retry=retry_if_exception_type(Passing),
             stop=stop_after_attempt(self._settings.retries + 1) | stop_when_event_set(stop),
@@ -77,8 +78,12 @@ class EndpointJudge:
             sleep=sleep_using_event(stop),
             reraise=True,
         )
-        reply = tries(client.reply, rubric.question(*pair), SEED)
-        keep(pair, Judgement(None, False) if reply is None else rubric.parse(reply))
+        try:
+            reply = tries(client.reply, rubric.question(*pair), SEED)
+            keep(pair, Judgement(None, False) if reply is None else rubric.parse(reply))
+        except BaseException:
+            stop.set()
+            raise
 
     def _explained(self, failure: Passing | StudyError) -> StudyError:
         kept = f"the {len(self._verdicts)} verdicts in {self._verdicts.path} are kept and will not be asked again"

@@ -4,15 +4,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-
 from helpers import rubric
-from helpers.batching import batches, padded
-from helpers.experiments import best_device
+from helpers.answering import generate
+from helpers.batching import batches
 from helpers.files import sha256
 from helpers.judge_cache import Keep, Pair, Verdicts
 from helpers.judges import Judgement
+from helpers.models import Loaded, load_model
 from helpers.origins import resolve
 from helpers.prompts import prompt_ids
 from helpers.sections import Judge, Origin
@@ -47,35 +45,23 @@ class LocalJudge:
         return dict(self._identity)
 
     @cached_property
-    def _loaded(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    def _loaded(self) -> Loaded:
         """The model in the precision it is stored in; loaded when there is something to ask."""
-        model = AutoModelForCausalLM.from_pretrained(
-            self._folder, dtype="auto", use_safetensors=True, trust_remote_code=False, local_files_only=True
-        )
-        tokenizer = AutoTokenizer.from_pretrained(self._folder, trust_remote_code=False, local_files_only=True)
-        return model.to(best_device()).eval(), tokenizer
+        return load_model(self._folder, dtype="auto")
 
     def _ask(self, pairs: list[Pair], keep: Keep) -> None:
         model, tokenizer = self._loaded
         style = "chat" if tokenizer.chat_template else "raw"
-        ids = prompt_ids(tokenizer, [rubric.question(*pair) for pair in pairs], style)
+        questions = [rubric.question(*pair) for pair in pairs]
+        lengths = [len(row) for row in prompt_ids(tokenizer, questions, style)]
         room = getattr(model.config, "max_position_embeddings", None) or float("inf")
-        fits = [i for i, row in enumerate(ids) if len(row) + self._settings.max_tokens <= room]
-        for i in set(range(len(ids))) - set(fits):
-            keep(pairs[i], Judgement(None, False))
-        for indices in batches([len(ids[i]) for i in fits], self._batch_size):
-            chosen = [fits[i] for i in indices]
-            for i, reply in zip(chosen, self._replies([ids[i] for i in chosen]), strict=True):
-                keep(pairs[i], rubric.parse(reply))
-
-    @torch.inference_mode()
-    def _replies(self, ids: list[list[int]]) -> list[str]:
-        model, tokenizer = self._loaded
-        inputs = padded(ids, "left", model.device)
-        del inputs["position_ids"]  # generate() derives them from the mask
-        new_tokens = {"max_new_tokens": self._settings.max_tokens, "pad_token_id": tokenizer.eos_token_id}
-        output = model.generate(**inputs, **new_tokens, do_sample=False)
-        return tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        for indices in batches(lengths, self._batch_size):
+            fits = [i for i in indices if lengths[i] + self._settings.max_tokens <= room]
+            asked = [questions[i] for i in fits]
+            replies = generate(model, tokenizer, asked, self._settings.max_tokens, self._batch_size, style)
+            verdicts = dict(zip(fits, map(rubric.parse, replies), strict=True))
+            for i in indices:
+                keep(pairs[i], verdicts.get(i, Judgement(None, False)))
 
 
 def _label(origin: Origin) -> str:
