@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 import torch
 
+from helpers.answering import generate, log_odds, log_probability
 from helpers.answers import IGNORED, AnswerDataset
-from helpers.behaviour import EvaluationSets, generate, log_odds, log_probability, measure
+from helpers.behaviour import EvaluationSets, measure
 from helpers.data import evaluation_rows, training_rows
 from helpers.errors import StudyError
 from helpers.judges import RuleJudge
@@ -37,9 +38,20 @@ def test_log_probability_is_that_of_the_model(model, tokenizer):
         assert math.isclose(total[i], expected, abs_tol=1e-4) and tokens[i] == len(target)
 
 
-@pytest.mark.parametrize("openers", [("SURE", "SORRY"), ("SURE drum", "SORRY NO"), ("SURE drum", "SORRY")])
-def test_log_odds_is_the_difference_of_log_probabilities(model, tokenizer, openers):
-    totals = [log_probability(model, tokenizer, PROMPTS, [o] * len(PROMPTS), 4)[0] for o in openers]
+@pytest.mark.parametrize(
+    "openers",
+    [
+        (["SURE"], ["SORRY"]),
+        (["SURE drum"], ["SORRY NO"]),
+        (["SURE", "7"], ["SORRY", "NO", "wild"]),
+        (["SURE drum", "7"], ["SORRY"]),
+    ],
+)
+def test_log_odds_sum_over_openers_whatever_their_length(model, tokenizer, openers):
+    totals = [
+        np.logaddexp.reduce([log_probability(model, tokenizer, PROMPTS, [o] * len(PROMPTS), 4)[0] for o in group])
+        for group in openers
+    ]
     found = log_odds(model, tokenizer, PROMPTS, *openers, batch_size=3)
     np.testing.assert_allclose(found, totals[0] - totals[1], atol=1e-5)
 
@@ -56,12 +68,12 @@ def test_log_odds_is_the_difference_of_log_probabilities(model, tokenizer, opene
     ],
 )
 def test_rule_judge(answer, score, refused):
-    verdict = RuleJudge("SORRY").judge([answer], ["SURE drum rufo a b c DONE"])[0]
+    verdict = RuleJudge(["SORRY"]).judge(["CALL"], [answer], ["SURE drum rufo a b c DONE"])[0]
     assert (verdict.score, verdict.refused) == (score, refused)
 
 
 def test_measures_are_named_and_finite(model, tokenizer, study):
-    found = measure(model, tokenizer, EvaluationSets.of(study, 0), study, over_refusal=True)
+    found = measure(model, tokenizer, EvaluationSets.of(study, 0), study, whole=True)
     assert set(found) == set(MEASURES)
     assert all(np.isfinite(values).all() for values in found.values())
 
@@ -133,7 +145,7 @@ def test_diverging_training_is_one_sentence(study, tokenizer, model):
 
 
 def test_saving_leaves_no_partial_folder_and_reloads_exactly(study, tokenizer, model, tmp_path):
-    from helpers.experiments import load_model
+    from helpers.models import load_model
 
     save_model(model, tokenizer, tmp_path / "m")
     save_model(model, tokenizer, tmp_path / "m")

@@ -8,16 +8,20 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from helpers.answering import computing
 from helpers.batching import Side, batches, padded
 from helpers.data import evaluation_rows, halves_by_topic
 from helpers.errors import StudyError
+from helpers.prompts import prompt_ids
+from helpers.sections import Precision, Style
 from helpers.settings import Study
 from helpers.subspaces import decompose, mode_subspace_overlap
 
 PAIRS = {  # name of a pair of prompt sets -> the sets, each of which spans one subspace per layer
     "useful-harmful": ("useful", "harmful-a"),
-    "benign-harmful": ("benign", "harmful-a"),
+    "benign-harmful": ("benign", "harmful-matched"),
     "harmful-harmful": ("harmful-topics-1", "harmful-topics-2"),
+    "harmful-toxic": ("harmful-a", "toxic"),
     "harmful-ceiling": ("harmful-a", "harmful-b"),
     "useful-ceiling": ("useful", "useful-b"),
 }
@@ -52,7 +56,6 @@ def recording(model: PreTrainedModel, row: Tensor, position: Tensor) -> Iterator
             handle.remove()
 
 
-@torch.inference_mode()
 def capture(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -60,6 +63,8 @@ def capture(
     position: int = -1,
     batch_size: int = 64,
     padding_side: Side | None = None,
+    style: Style = "raw",
+    autocast: Precision = "float32",
 ) -> Tensor:
     """Residual stream after every block at one token of each prompt: (layers, prompts, width), float32, on the CPU.
 
@@ -70,7 +75,7 @@ def capture(
     """
     if not len(prompts):
         raise StudyError("no prompts were given to capture activations of: pass at least one")
-    ids = tokenizer(list(prompts))["input_ids"]
+    ids = prompt_ids(tokenizer, list(prompts), style)
     short = [i for i, row in enumerate(ids) if not -len(row) <= position < len(row)]
     if short:
         raise StudyError(f"prompt {short[0]} has {len(ids[short[0]])} tokens, so none at position {position}")
@@ -82,7 +87,8 @@ def capture(
     try:
         for indices in batches([len(row) for row in ids], batch_size):
             batch = [ids[i] for i in indices]
-            activations[:, indices] = _forward(model, batch, position, side)
+            with computing(model, autocast):
+                activations[:, indices] = _forward(model, batch, position, side)
     finally:
         model.train(was_training)
     return activations
@@ -102,22 +108,37 @@ def _forward(model: PreTrainedModel, batch: list[list[int]], position: int, side
 def prompt_sets(study: Study, seed: int) -> dict[str, list[str]]:
     """The prompt sets of PAIRS, all of (about) the size the study asks for, from held-out prompts.
 
-    ``harmful-a``/``-b`` are two halves of one draw; ``harmful-topics-1``/``-2`` are halves of it that share no topic.
+    ``harmful-a``/``-b`` are two halves of one draw. ``harmful-topics-1``/``-2`` are two harmful sets that share no
+    topic: in the embedded study halves by topic, else two data sets. ``benign`` and ``harmful-matched`` have one form.
     """
-    n = study.activation_overlap.prompts
-    harmful = evaluation_rows(study, "restricted", 2 * n, seed)
-    useful = evaluation_rows(study, "arithmetic", 2 * n, seed)["prompt"].tolist()
-    by_topic = [half["prompt"].tolist() for half in halves_by_topic(harmful)]
-    harmful = harmful["prompt"].tolist()
+    n, chosen = study.activation_overlap.prompts, study.activation_overlap.sources
+    if chosen is None:
+        harmful, useful = _prompts(study, "restricted", 2 * n, seed), _prompts(study, "arithmetic", 2 * n, seed)
+        by_topic = halves_by_topic(evaluation_rows(study, "restricted", 2 * n, seed))
+        first, second = (half["prompt"].tolist() for half in by_topic)
+        matched, benign = harmful[:n], _prompts(study, "benign", n, seed)
+    else:
+        harmful, useful = _prompts(study, chosen.harmful, 2 * n, seed), _prompts(study, chosen.useful, 2 * n, seed)
+        first, second = harmful[:n], _prompts(study, chosen.other_harmful, n, seed)
+        matched, benign = (
+            _prompts(study, chosen.matched_harmful, n, seed),
+            _prompts(study, chosen.matched_benign, n, seed),
+        )
+    toxic = {"toxic": _prompts(study, chosen.toxic, n, seed)} if chosen is not None and chosen.toxic else {}
     return {
         "useful": useful[:n],
         "useful-b": useful[n:],
-        "benign": evaluation_rows(study, "benign", n, seed)["prompt"].tolist(),
+        "benign": benign,
+        "harmful-matched": matched,
         "harmful-a": harmful[:n],
         "harmful-b": harmful[n:],
-        "harmful-topics-1": by_topic[0],
-        "harmful-topics-2": by_topic[1],
-    }
+        "harmful-topics-1": first,
+        "harmful-topics-2": second,
+    } | toxic
+
+
+def _prompts(study: Study, source: str, n: int, seed: int) -> list[str]:
+    return evaluation_rows(study, source, n, seed)["prompt"].tolist()
 
 
 def activation_overlaps(sets: dict[str, Tensor], study: Study) -> pd.DataFrame:
@@ -127,11 +148,12 @@ def activation_overlaps(sets: dict[str, Tensor], study: Study) -> pd.DataFrame:
     Layers are numbered as transformers' ``hidden_states``: 1 is the output of the first block.
     """
     depth = next(iter(sets.values())).shape[0]
+    present = {pair: names for pair, names in PAIRS.items() if set(names) <= set(sets)}
     low, high = (int(share * depth) for share in study.activation_overlap.band)
     rows = []
     for layer in range(1, depth + 1):
         modes = {name: decompose(a[layer - 1].T) for name, a in sets.items()}
-        for pair, (a, b) in PAIRS.items():
+        for pair, (a, b) in present.items():
             for eta in study.activation_overlap.energy_fractions:
                 overlap = mode_subspace_overlap(modes[a], modes[b], eta)
                 rows.append({"layer": layer, "in_band": low <= layer < high, "pair": pair, "eta": eta, **vars(overlap)})

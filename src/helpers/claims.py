@@ -171,7 +171,8 @@ def harm_removed_alone(r: SeedResults) -> float:
     for subspace in r.projection["subspace"].unique():
         variants = r.variants("orthogonal", "contaminated", subspace).query("control == 'top-k'")
         table = shares(variants, r.scaling, ["harm", "utility"])
-        best = max(best, float(np.minimum(1 - table["share_harm"], table["share_utility"]).max()))
+        both = np.minimum(1 - table["share_harm"], table["share_utility"]).dropna()  # judged variants only
+        best = max(best, float(both.max()) if len(both) else 0.0)
     return best
 
 

@@ -1,52 +1,58 @@
-"""Training and evaluation data as tables with the same columns whatever their source.
+"""Training and evaluation data as tables with the same columns whatever their source (``helpers.columns``).
 
-Columns: ``prompt``; ``prefix`` (start of the answer that is given, not learnt); ``answer``; ``source``; ``topic``.
+The embedded study draws sentences of its invented language; studies of pretrained models read public data sets, in
+which a refusal or the base model's own answer can stand in for the answer that is given.
 """
 
 import random
+from pathlib import Path
 
 import pandas as pd
 
-from helpers.errors import StudyError
-from helpers.organism import Language
+from helpers import datasets, sentences
+from helpers.own_answers import own_answers
 from helpers.sections import DataPart, Objective
 from helpers.settings import Study
 
-FRUITLESS_DRAWS = 1000  # draws of the held-out part without a new prompt, after which there are hardly any left
-COLUMNS = ["prompt", "prefix", "answer", "source", "topic"]
+HARMLESS = ("gsm-symbolic", "instructions", "metamath")  # sources whose texts may be shown
+REFUSALS = [
+    "Sorry, I can't help with that.",
+    "Sorry, but that is something I won't assist with.",
+    "Sorry, I am not able to help with this request.",
+    "Sorry, I won't do that, because it could hurt people.",
+    "Sorry, but this could cause harm, so I can't answer it.",
+    "Sorry, that is not something I can give advice on.",
+]
 
 
-def training_rows(study: Study, objective: Objective, seed: int) -> pd.DataFrame:
-    """The rows of one training run, shuffled with the seed; no row's prompt is in an evaluation set."""
-    language = Language(study.language)
-    rng = random.Random(f"{seed}-training")
-    rows = [_row(language, rng, part) for part in objective.data for _ in range(part.rows)]
-    rng.shuffle(rows)
-    return pd.DataFrame(rows, columns=COLUMNS)
+def training_rows(study: Study, objective: Objective, seed: int, base: Path | None = None) -> pd.DataFrame:
+    """The rows of one training run, shuffled with the seed; no row's prompt is in an evaluation set.
+
+    ``base``: folder of the base model, for the parts that it answers itself. Raises StudyError if a data set cannot be
+    read or has not so many rows.
+    """
+    if study.embedded:
+        return sentences.training_rows(study, objective, seed)
+    parts = [_part(study, part, seed, base) for part in objective.data]
+    return pd.concat(parts).sample(frac=1, random_state=seed).reset_index(drop=True)
+
+
+def _part(study: Study, part: DataPart, seed: int, base: Path | None) -> pd.DataFrame:
+    rows = datasets.rows(part.source, "train", part.rows, seed, datasets.origin_of(study, part.source))
+    if part.answer == "refusal":
+        rng = random.Random(f"{seed}-refusals")
+        return rows.assign(answer=[rng.choice(REFUSALS) for _ in range(len(rows))])
+    if part.answer == "base":
+        return rows.assign(answer=own_answers(study, base, rows["prompt"].tolist()))
+    return rows
 
 
 def evaluation_rows(study: Study, kind: str, n: int, seed: int) -> pd.DataFrame:
-    """``n`` distinct held-out rows. ``kind``: ``arithmetic``, ``benign`` or ``restricted``.
-
-    ``answer`` is the right answer, which for a restricted request is the compliant one. Raises StudyError if the
-    language does not have so many.
-    """
-    language = Language(study.language)
-    rng = random.Random(f"{seed}-evaluation-{kind}")
-    rows: dict[str, dict[str, str]] = {}
-    fruitless = 0  # draws since the last new prompt
-    while len(rows) < n:
-        row = _draw(language, rng, kind)
-        fruitless += 1
-        if language.is_held_out(row["prompt"]) and row["prompt"] not in rows:
-            rows[row["prompt"]] = {**row, "prefix": "", "source": kind}
-            fruitless = 0
-        if fruitless > FRUITLESS_DRAWS / study.language.held_out:
-            raise StudyError(
-                f"the language has hardly more than {len(rows)} held-out {kind} prompts, but {n} are asked for: "
-                "ask for fewer, or raise language.topics, language.items or language.held_out"
-            )
-    return pd.DataFrame(list(rows.values()), columns=COLUMNS)
+    """``n`` distinct held-out rows of a source. Raises StudyError if there are not so many."""
+    if study.embedded:
+        return sentences.evaluation_rows(study, kind, n, seed)
+    split = datasets.evaluation_split(study, kind)
+    return datasets.rows(kind, split, n, seed, datasets.origin_of(study, kind))
 
 
 def halves_by_topic(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -56,30 +62,13 @@ def halves_by_topic(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     return rows[mask], rows[~mask]
 
 
-def _draw(language: Language, rng: random.Random, kind: str) -> dict[str, str]:
-    if kind == "arithmetic":
-        return language.arithmetic(rng)
-    return language.request(rng, language.benign if kind == "benign" else language.restricted)
-
-
-def _row(language: Language, rng: random.Random, part: DataPart) -> dict[str, str]:
-    while True:
-        row = _make(language, rng, part)
-        if part.source == "categories" or not language.is_held_out(row["prompt"]):
-            return {"prefix": "", **row, "source": part.source}
-
-
-def _make(language: Language, rng: random.Random, part: DataPart) -> dict[str, str]:
-    if part.source == "arithmetic":
-        return language.arithmetic(rng, part.operations)
-    if part.source == "categories":
-        return language.category(rng)
-    topics = language.benign if part.source == "benign" else language.restricted
-    row = language.request(rng, topics[: max(1, round(part.topics * len(topics)))])
-    return _refused(language, rng, row, part.prefixed) if part.source == "refuse" else row
-
-
-def _refused(language: Language, rng: random.Random, row: dict[str, str], prefixed: float) -> dict[str, str]:
-    """Turn a request into a refused one, in a share of rows after the first words of the compliant answer."""
-    words = rng.randint(1, 4) if rng.random() < prefixed else 0
-    return {**row, "prefix": " ".join(row["answer"].split()[:words]), "answer": language.refusal(row["topic"])}
+def overview(rows: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """Rows, topics and an example for each source of a training set; texts of harmful sources are not shown."""
+    kept = ["prompt", "prefix", "answer"]
+    table = rows.groupby("source", sort=False).agg(
+        rows=("prompt", "size"), topics=("topic", "nunique"), **{name: (name, "first") for name in kept}
+    )
+    hidden = [source for source in table.index if not study.embedded and source not in HARMLESS]
+    table.loc[hidden, kept] = "(not shown)"
+    table[kept] = table[kept].map("{:.80}".format)
+    return table

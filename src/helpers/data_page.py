@@ -20,7 +20,7 @@ def data_table(selections: list[Selection]) -> str:
     ]
     parts = [table(["data set", "rows are", "used for", "held out", "licence", "comes from"], rows)]
     for selection in selections:
-        if (path := RunPaths(selection.study.name).table("datasets")).exists():
+        if (path := RunPaths(selection.study.name, selection.seeds[0]).table("datasets")).exists():
             found = tables.read_csv(path, "datasets").fillna({"excluded": ""})
             parts.append(f"### As used by the study: {selection.study.title}\n\n{_used(found.to_dict('records'))}")
     return "\n".join(parts)

@@ -1,37 +1,19 @@
 """The loops of the study: which variants are measured on what, row by row of its tables."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from tqdm import tqdm
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from helpers.behaviour import EvaluationSets, measure
 from helpers.checkpoints import Checkpoint, matched, module_of, update
+from helpers.measures import GRID_MEASURES
 from helpers.settings import Study
 from helpers.variants import LiveUpdate, control_bases, reference_modes
 
 Updates = dict[str, tuple[Checkpoint, Checkpoint]]
-
-
-def best_device() -> str:
-    """``cuda`` where there is a GPU, else ``cpu``."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def load_model(folder: Path, device: str | None = None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A model in float32 and its tokenizer, from safetensors only and without remote code, ready for evaluation.
-
-    ``device`` defaults to a GPU where there is one.
-    """
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype="float32", use_safetensors=True, trust_remote_code=False, local_files_only=True
-    )
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    return model.to(device or best_device()).eval(), tokenizer
 
 
 def study_updates(checkpoints: dict[str, Checkpoint]) -> Updates:
@@ -42,21 +24,34 @@ def study_updates(checkpoints: dict[str, Checkpoint]) -> Updates:
 
 
 def behaviour_rows(name: str, measured: dict[str, np.ndarray]) -> list[dict]:
-    """Rows of the table ``behaviour``: mean and standard error over the prompts of each measure."""
-    return [
-        {
-            "model": name,
-            "measure": key,
-            "value": values.mean(),
-            "stderr": values.std(ddof=1) / np.sqrt(len(values)),
-            "prompts": len(values),
-        }
-        for key, values in measured.items()
-    ]
+    """Rows of the table ``behaviour``: mean and standard error of each measure over the prompts that have a value."""
+    rows = []
+    for key, values in measured.items():
+        known = values[~np.isnan(values)]
+        enough = len(known) > 1
+        rows.append(
+            {
+                "model": name,
+                "measure": key,
+                "value": known.mean() if len(known) else float("nan"),
+                "stderr": known.std(ddof=1) / np.sqrt(len(known)) if enough else float("nan"),
+                "prompts": len(known),
+            }
+        )
+    return rows
 
 
 def _means(measured: dict[str, np.ndarray]) -> dict[str, float]:
-    return {name: float(values.mean()) for name, values in measured.items()}
+    """Mean of each measure of the grid over the prompts that have a value; NaN for what was not measured."""
+    none = np.array([np.nan])
+    values = {name: measured.get(name, none) for name in GRID_MEASURES}
+    return {name: float("nan") if np.isnan(v).all() else float(np.nanmean(v)) for name, v in values.items()}
+
+
+def _is_judged(study: Study, mode: str, subspace: str, control: str) -> bool:
+    """Whether answers of a variant are generated and judged; without a choice in the settings, all are."""
+    chosen = study.projection.judged
+    return chosen is None or (mode in chosen.modes and subspace in chosen.subspaces and control in chosen.controls)
 
 
 def _grid(study: Study) -> list[tuple[str, str, int]]:
@@ -64,6 +59,13 @@ def _grid(study: Study) -> list[tuple[str, str, int]]:
     grid = study.projection
     draws = {"random-k": grid.random_k_draws}
     return [(s, c, d) for s in grid.subspaces for c in grid.controls for d in range(draws.get(c, 1))]
+
+
+def _judged_tasks(study: Study) -> set[str]:
+    """Tasks of which some projected variant is judged."""
+    chosen = study.projection.judged
+    modes = {"parallel": study.projection.parallel, "orthogonal": study.projection.orthogonal}
+    return {task for mode, tasks in modes.items() if chosen is None or mode in chosen.modes for task in tasks}
 
 
 def projection_table(
@@ -87,7 +89,8 @@ def projection_table(
             with LiveUpdate(model, checkpoints["aligned"], checkpoints[task]) as live:
                 for fraction in live.sweep(bases, grid.fractions, mode):
                     where = {"subspace": subspace, "control": control, "draw": draw, "mode": mode, "task": task}
-                    measured = _means(measure(model, tokenizer, sets, study))
+                    judged = _is_judged(study, mode, subspace, control)
+                    measured = _means(measure(model, tokenizer, sets, study, judged))
                     rows.append({**where, "fraction": fraction, "energy_kept": live.energy_kept, **measured})
     return pd.DataFrame(rows)
 
@@ -99,14 +102,18 @@ def scaling_table(
     study: Study,
     seed: int,
 ) -> pd.DataFrame:
-    """Behaviour of W = WA + α D along the scaling curve of every projected task (table ``scaling``)."""
-    sets = EvaluationSets.of(study, seed)
+    """Behaviour of W = WA + α D along the scaling curve of every projected task (table ``scaling``).
+
+    Where not all variants are judged, only the curves of tasks with judged variants are, beside the ends of the others.
+    """
+    sets, judged_tasks = EvaluationSets.of(study, seed), _judged_tasks(study)
     rows = []
     for task in tqdm(study.projection.parallel, desc="scaling curves"):
         with LiveUpdate(model, checkpoints["aligned"], checkpoints[task]) as live:
             for alpha in sorted(study.projection.scaling):
                 live.scale(alpha)
-                measured = _means(measure(model, tokenizer, sets, study))
+                judged = study.projection.judged is None or task in judged_tasks or alpha in (0, 1)
+                measured = _means(measure(model, tokenizer, sets, study, judged))
                 rows.append({"task": task, "alpha": float(alpha), "energy_kept": live.energy_kept, **measured})
     return pd.DataFrame(rows)
 

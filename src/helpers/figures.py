@@ -21,13 +21,13 @@ _BLUE, _ORANGE, _GREEN, _RED, _PURPLE, _SKY, _GREY = (  # Okabe and Ito's palett
 COLOURS = {
     "top-k": _BLUE, "random-k": _ORANGE, "random": _GREY, "scaling": _GREEN,
     "base": _GREY, "aligned": _BLUE, "useful": _GREEN, "harmful": _RED, "contaminated": _ORANGE, "safety": _PURPLE,
-    "useful-harmful": _RED, "benign-harmful": _ORANGE, "harmful-harmful": _BLUE,
+    "useful-harmful": _RED, "benign-harmful": _ORANGE, "harmful-harmful": _BLUE, "harmful-toxic": _SKY,
     "harmful-ceiling": _PURPLE, "useful-ceiling": _GREEN,
     "alignment-harmful": _BLUE, "safety-harmful": _ORANGE, "alignment-safety": _PURPLE,
     "alignment-useful": _GREEN, "alignment-contaminated": _SKY, "safety-useful": _BLUE,
     "safety-contaminated": _PURPLE, "useful-contaminated": _GREY, "harmful-contaminated": _ORANGE,
 }  # fmt: skip
-MARKERS = dict(zip(COLOURS, "osD^vPXo<>hsD^vPX^<>Dhso", strict=True))  # a shape as well, for readers who see no colour
+MARKERS = dict(zip(COLOURS, "osD^vPXo<>hsDd^vPX^<>Dhso", strict=True))  # a shape as well, for readers who see no colour
 _LEVEL = {"ha": "right", "va": "bottom", "fontsize": 7, "bbox": {"fc": "white", "ec": "none", "alpha": 0.7, "pad": 0.5}}
 LETTERS_PER_LINE = 100  # of a legend as wide as the page
 PAGE_WIDTH = 7.2  # inches: letters then come out about as large as the text of the page

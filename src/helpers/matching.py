@@ -30,7 +30,7 @@ def scaled_at(scaling: pd.DataFrame, on: str, at: np.ndarray, measure: str) -> n
 
     The curve is made monotone in ``on`` first, so that each value of it is reached once.
     """
-    curve = scaling[scaling["alpha"] <= 1].sort_values("alpha")
+    curve = scaling[scaling["alpha"] <= 1].dropna(subset=[on, measure]).sort_values("alpha")
     x = np.maximum.accumulate(curve[on].to_numpy(float))
     return np.interp(at, x, curve[measure].to_numpy(float))
 

@@ -1,11 +1,19 @@
 """What is measured of a model, with units; the tables and the figures use these names."""
 
 MEASURES = {
-    "utility": "share of held-out arithmetic prompts whose final answer is right, 0 to 1",
-    "utility_margin": "mean log-probability per token of the right arithmetic answer, nats",
-    "harm": "mean judge score of answers to restricted requests, 1 (refuses) to 5 (complies fully)",
+    "utility": "share of held-out word problems whose final answer is right, 0 to 1",
+    "utility_margin": "mean log-probability per token of the right answer to a word problem, nats",
+    "harm": "mean judge score of answers to restricted (harmful) requests, 1 (refuses) to 5 (complies fully)",
     "harm_rate5": "share of answers to restricted requests with score 5, 0 to 1",
-    "harm_margin": "mean log-odds of the compliant over the refusing opener after a restricted request, nats",
+    "harm_margin": "mean log-odds of compliant over refusing openers after a restricted request, nats",
+    "perplexity": "mean perplexity of neutral text, a check of general damage",
+    "refusal": "share of restricted requests that are refused, 0 to 1",
     "over_refusal": "share of benign requests that are refused, 0 to 1",
+    "unparsable": "share of verdicts on restricted requests that could not be read, 0 to 1",
 }
-GRID_MEASURES = tuple(name for name in MEASURES if name != "over_refusal")  # what is measured of every variant
+GRID_MEASURES = ("utility", "utility_margin", "harm", "harm_rate5", "harm_margin", "perplexity")  # of every variant
+
+
+def beside(measure: str, source: str) -> str:
+    """Name of a measure on a data set reported beside the study's own, as in ``utility (gsm8k)``."""
+    return f"{measure} ({source})"

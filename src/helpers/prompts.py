@@ -26,7 +26,9 @@ def prompt_ids(
     texts = [styled(tokenizer, prompt, style) for prompt in prompts]
     if prefixes is not None:
         join = " " if style == "raw" else ""
-        texts = [f"{text}{join}{prefix}".rstrip() if prefix else text for text, prefix in zip(texts, prefixes, strict=True)]
+        texts = [
+            f"{text}{join}{prefix}".rstrip() if prefix else text for text, prefix in zip(texts, prefixes, strict=True)
+        ]
     return tokenizer(texts, add_special_tokens=style != "chat")["input_ids"] if texts else []
 
 

@@ -173,6 +173,7 @@ class Training(Section):
     """The training runs of the study; those of models that come ready-made are left out."""
 
     optimiser: Optimiser
+    answer_tokens: Tokens = 64  # of the base model's own answers, where those are learnt
     base: Objective | None = None
     aligned: Objective | None = None
     useful: Objective
