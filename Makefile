@@ -12,11 +12,12 @@ RUN = .venv/bin/python -m
 export OMP_NUM_THREADS = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: help env book test lab bench clean
+.PHONY: help env plan book test lab bench clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
 	@echo "make book  [STUDY=organism] [SEEDS=0,1] [CORES=2]  run a study and build its report in _build/html"
+	@echo "make plan  [STUDY=organism] [SEEDS=0,1] [PRICE='in out']  say what a study fetches, needs and takes here"
 	@echo "make test  run all tests (needs or gets a Chromium for the browser tests)"
 	@echo "make lab   open the notebooks in JupyterLab"
 	@echo "make bench time the weight-space engine against the method as released"
@@ -36,6 +37,9 @@ $(READY): requirements.txt constraints.txt pyproject.toml
 
 book: $(READY)  ## run a study and build the report
 	@$(RUN) helpers.build "$(STUDY)" --seeds "$(SEEDS)" --cores "$(CORES)"
+
+plan: $(READY)  ## say what a study will fetch, need and take, before anything is fetched
+	@$(RUN) helpers.plan "$(STUDY)" --seeds "$(SEEDS)" --cores "$(CORES)" $(if $(PRICE),--price $(PRICE))
 
 test: $(READY)  ## run all tests
 	.venv/bin/python tests/browser.py --install
