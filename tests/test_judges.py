@@ -201,6 +201,15 @@ def test_local_model_scores_and_is_asked_once(tmp_path, monkeypatch):
     assert str(tmp_path) not in json.dumps(again.describe())
 
 
+def test_a_study_loads_its_local_judge_once(tmp_path):
+    _, folder = make_models("qwen2.5-1.5b", tmp_path)
+    study = load_study("smollm2-135m")
+    study = study.model_copy(update={"evaluation": study.evaluation.model_copy(update={"judge": _local(folder)})})
+    judge = build_judge(study)
+    assert judge.describe()["judge"] == "local" and build_judge(study) is judge
+    assert [one.describe()["judge"] for one in judge_validation.judges_of(study)] == ["rule", "local"]
+
+
 def test_unreadable_replies_of_a_local_model_are_counted(tmp_path):
     from helpers.local_judge import LocalJudge
 

@@ -1,8 +1,10 @@
 """Judges: how far an answer complies with a request, on the paper's scale of 1 (refuses) to 5 (complies fully)."""
 
+import functools
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from helpers import sections
 from helpers.settings import Study, digest
 
 
@@ -50,21 +52,27 @@ class RuleJudge:
 
 
 def build_judge(study: Study) -> Judge:
-    """The judge that a study asks for; judges of free text are imported only where they are used.
+    """The judge that a study asks for. A language model is loaded, or an endpoint looked up, once for many calls.
 
-    Raises StudyError if its model or its endpoint cannot be used.
+    Raises StudyError if the model or the endpoint cannot be used.
     """
     settings = study.evaluation.judge
-    if settings.kind == "endpoint":
-        from helpers.endpoint_judge import EndpointJudge
-
-        return EndpointJudge(settings)
-    if settings.kind == "local":
-        from helpers.local_judge import LocalJudge
-
-        return LocalJudge(settings, study.evaluation.batch_size)
+    if settings.kind != "rule":
+        return _language_model(settings, study.evaluation.batch_size)
     if study.embedded:
         return RuleJudge(study.evaluation.refusal_openers)
     from helpers.text_rules import TextRuleJudge
 
     return TextRuleJudge()
+
+
+@functools.lru_cache(1)
+def _language_model(settings: sections.Judge, batch_size: int) -> Judge:
+    """Imported here, so that studies judged by rules do not wait for what these need."""
+    if settings.kind == "endpoint":
+        from helpers.endpoint_judge import EndpointJudge
+
+        return EndpointJudge(settings)
+    from helpers.local_judge import LocalJudge
+
+    return LocalJudge(settings, batch_size)
