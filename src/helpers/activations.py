@@ -120,10 +120,8 @@ def prompt_sets(study: Study, seed: int) -> dict[str, list[str]]:
     else:
         harmful, useful = _prompts(study, chosen.harmful, 2 * n, seed), _prompts(study, chosen.useful, 2 * n, seed)
         first, second = harmful[:n], _prompts(study, chosen.other_harmful, n, seed)
-        matched, benign = (
-            _prompts(study, chosen.matched_harmful, n, seed),
-            _prompts(study, chosen.matched_benign, n, seed),
-        )
+        m = study.activation_overlap.matched_prompts or n
+        matched, benign = (_prompts(study, s, m, seed) for s in (chosen.matched_harmful, chosen.matched_benign))
     toxic = {"toxic": _prompts(study, chosen.toxic, n, seed)} if chosen is not None and chosen.toxic else {}
     return {
         "useful": useful[:n],

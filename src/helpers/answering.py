@@ -41,10 +41,14 @@ def generate(
     style: Style = "raw",
     autocast: Precision = "float32",
 ) -> list[str]:
-    """Greedy answers to prompts, in their order, without special tokens. Batches are padded on the left."""
+    """Greedy answers to prompts, in their order, without special tokens. Batches are padded on the left.
+
+    What a model's generation settings ask for is left out: some instruct models would penalise repetition.
+    """
     answers = [""] * len(prompts)
     ids = prompt_ids(tokenizer, prompts, style)
     greedy = {"do_sample": False, "num_beams": 1, "temperature": None, "top_p": None, "top_k": None}
+    greedy["repetition_penalty"] = 1.0
     for indices in batches([len(row) for row in ids], batch_size):
         inputs = padded([ids[i] for i in indices], "left", model.device)
         del inputs["position_ids"]  # generate() derives them from the mask

@@ -303,6 +303,7 @@ class ActivationOverlap(Section):
 
     models: Annotated[list[ModelName], Field(min_length=1)]
     prompts: Annotated[int, Field(ge=4, le=100_000, multiple_of=2)]
+    matched_prompts: Prompts | None = None  # of the matched sets, where they have not so many
     energy_fractions: EnergyFractions
     band: Annotated[list[Share], Field(min_length=2, max_length=2)]
     style: Style = "raw"
