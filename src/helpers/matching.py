@@ -28,9 +28,12 @@ def shares(projection: pd.DataFrame, scaling: pd.DataFrame, measures: list[str])
 def scaled_at(scaling: pd.DataFrame, on: str, at: np.ndarray, measure: str) -> np.ndarray:
     """``measure`` of the scaled update (one seed and task) where its ``on`` equals ``at``; outside the curve, its ends.
 
-    The curve is made monotone in ``on`` first, so that each value of it is reached once.
+    The curve is made monotone in ``on`` first, so that each value of it is reached once. NaN where there is no curve,
+    because fine-tuning changed nothing.
     """
     curve = scaling[scaling["alpha"] <= 1].dropna(subset=[on, measure]).sort_values("alpha")
+    if curve.empty:
+        return np.full(len(at), np.nan)
     x = np.maximum.accumulate(curve[on].to_numpy(float))
     return np.interp(at, x, curve[measure].to_numpy(float))
 
