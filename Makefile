@@ -12,7 +12,7 @@ RUN = .venv/bin/python -m
 export OMP_NUM_THREADS = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: help env plan book test lab bench clean
+.PHONY: help env plan book test lab bench publish clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -21,6 +21,7 @@ help:  ## list the targets
 	@echo "make test  run all tests (needs or gets a Chromium for the browser tests)"
 	@echo "make lab   open the notebooks in JupyterLab"
 	@echo "make bench time the weight-space engine against the method as released"
+	@echo "make publish STUDY=…  copy a study's tables to published/, for reports where it has not been run"
 	@echo "make env   just the environment, .venv"
 	@echo "make clean remove the report, the results and the environment"
 	@echo "studies:   $(basename $(notdir $(wildcard studies/*.yml)))"
@@ -50,6 +51,9 @@ lab: $(READY)  ## open the notebooks in JupyterLab
 
 bench: $(READY)  ## time the engine against the method as released
 	$(RUN) benchmarks.weight_space
+
+publish: $(READY)  ## copy a study's tables, without weights and texts, to published/
+	@$(RUN) helpers.publish "$(STUDY)" --seeds "$(SEEDS)"
 
 clean:  ## remove everything that the other targets made
 	rm -rf _build results .snakemake .venv .pytest_cache .hypothesis .ruff_cache src/*.egg-info

@@ -6,8 +6,7 @@ from helpers import tables
 from helpers.dataset_registry import DATASETS, Dataset
 from helpers.html_tables import Html, code, lines, table
 from helpers.packages import PACKAGES
-from helpers.paths import RunPaths
-from helpers.staging import Selection
+from helpers.selections import Selection
 
 HASH_DIGITS = 16  # of a hash on the page; the table of results has all of it
 
@@ -20,7 +19,7 @@ def data_table(selections: list[Selection]) -> str:
     ]
     parts = [table(["data set", "rows are", "used for", "held out", "licence", "comes from"], rows)]
     for selection in selections:
-        if (path := RunPaths(selection.study.name, selection.seeds[0]).table("datasets")).exists():
+        if (path := selection.runs[0].table("datasets")).exists():
             found = tables.read_csv(path, "datasets").fillna({"excluded": ""})
             parts.append(f"### As used by the study: {selection.study.title}\n\n{_used(found.to_dict('records'))}")
     return "\n".join(parts)

@@ -21,8 +21,9 @@ from helpers.staging import Staged
 def write_generated(staged: list[Staged], folder: Path) -> None:
     """Write ``generated/*.md``, which pages of ``book/`` include, and the index page of each study's single runs."""
     selections = [study.selection for study in staged]
-    judged = [selection for selection in selections if isinstance(selection.study, Study)]
-    embedded = next((s.study for s in judged if s.study.embedded), None) or load_study(DEFAULT)
+    judged = [study for study in staged if isinstance(study.selection.study, Study)]
+    studies = [study.selection.study for study in judged]
+    embedded = next((study for study in studies if study.embedded), None) or load_study(DEFAULT)
     parts = {
         "verdicts": verdicts(judged),
         "cost": cost(staged),
@@ -33,7 +34,7 @@ def write_generated(staged: list[Staged], folder: Path) -> None:
         "training": study_pages.training(embedded),
         "evaluation": study_pages.evaluation(embedded),
         "pretrained": study_pages.pretrained(selections),
-        "criteria": "\n".join(criteria(selection.study) for selection in judged),
+        "criteria": "\n".join(map(criteria, studies)),
         "provenance": "\n".join(provenance(study) for study in staged),
         "tables": schemas(),
     }
@@ -53,8 +54,9 @@ def number(value: float) -> str:
     return f"{value:.3f}".replace("-", "−")
 
 
-def verdicts(selections: list[Selection]) -> str:
+def verdicts(studies: list[Staged]) -> str:
     """The landing page's verdicts: a row per claim, a column per study; then what each study is, what is missing."""
+    selections = [study.selection for study in studies]
     if not selections:
         return "This report is of models that were given, and judges none of the paper's claims.\n"
     found = {s.study.name: tables.read_csv(RunPaths(s.study.name).table("verdicts"), "verdicts") for s in selections}
@@ -67,7 +69,7 @@ def verdicts(selections: list[Selection]) -> str:
     cells = {claim: [_cell(s.study, found_.get(s.study.name)) for s in selections] for claim, found_ in rows.items()}
     body = [[claim, statements[claim], *cells[claim]] for claim in sorted(rows)]
     heads = ["Claim", "What the paper finds", *(s.study.title for s in selections)]
-    return "\n".join([table(heads, body, "verdicts"), *map(_about, selections), _not_tested(selections)])
+    return "\n".join([table(heads, body, "verdicts"), *map(_about, studies), _not_tested(selections)])
 
 
 def _cell(study: Study, verdict: Html | None) -> Html:
@@ -75,14 +77,16 @@ def _cell(study: Study, verdict: Html | None) -> Html:
     return Html(f'<span class="study">{html.escape(study.title)}: </span>{verdict or _badge(NOT_TESTED)}')
 
 
-def _about(selection: Selection) -> str:
-    """A line on one study of the verdict table: seeds, whence its results, its models, its table."""
-    study, seeds = selection.study, len(selection.seeds)
+def _about(staged: Staged) -> str:
+    """A line on one study of the verdict table: seeds, whence its results, its models, where to read on."""
+    study, seeds = staged.selection.study, len(staged.selection.seeds)
     said = [f"{seeds} seed{'s' if seeds > 1 else ''}."]
-    said += [f"Published results, made {origin(selection)}; not run here."] if selection.published else []
+    if staged.selection.published:
+        said.append(f"Published results: the seeds were run {origin(staged.selection)}, and not for this report.")
     said += [study.note] if study.note else []
+    chapter = link(f"{staged.places['12_verdict']}.html", "every statistic")
     evidence = link(f"results/{study.name}/all/tables/verdicts.csv", "verdicts.csv")
-    return f"**{study.title}**: {' '.join(said)} Table: {evidence}.\n"
+    return f"**{study.title}**: {' '.join(said)} See {chapter}, or {evidence}.\n"
 
 
 def _not_tested(selections: list[Selection]) -> str:

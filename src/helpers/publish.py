@@ -28,6 +28,7 @@ from helpers.workflow import APART, COST, PER_SEED, of_study
 
 SIGNIFICANT_DIGITS = 6  # of a published number: enough for every figure, and a third of the size
 LABEL = re.compile(r"\S{1,80}( \S{1,20}){0,3}")  # what a cell of text may hold: a name of at most four words
+ABOUT_DATA = "datasets"  # table of sentences about data sets, written in this project; it holds none of their texts
 TEXT_COLUMNS = {"prompt", "prefix", "answer", "completion", "response", "reply", "text", "question", "reference"}
 LONGEST_FACT = 300  # letters of a text in a provenance file
 
@@ -53,7 +54,7 @@ def publish(study: Study, seeds: list[int]) -> Path:
 
 
 def _tables(study: Study, run: RunPaths) -> Iterator[Path]:
-    """The tables to publish: all of a seed; of those over all seeds, the ones that are not made from them.
+    """The tables to publish: all that a seed has; of those over all seeds, the ones that are not made from them.
 
     The cost chapter's are left out: they are the same for every study, and come with the project.
     """
@@ -65,6 +66,8 @@ def _tables(study: Study, run: RunPaths) -> Iterator[Path]:
                 if not (path.exists() and sidecar(path).exists()):
                     raise MissingInput(f"{path} is missing: make it with `make book STUDY={study.name}`")
                 yield path
+    if run.seed is not None and (described := run.table(ABOUT_DATA)).exists():
+        yield described
 
 
 def _copy_table(source: Path, target: Path) -> None:
@@ -86,7 +89,7 @@ def _copy_table(source: Path, target: Path) -> None:
 
 def _refuse_text(path: Path, table: pd.DataFrame) -> None:
     """Raise StudyError if a table holds more than names and numbers."""
-    for column in table.columns:
+    for column in table.columns if path.stem != ABOUT_DATA else ():
         texts = {value for value in table[column].unique() if isinstance(value, str)}
         if column in TEXT_COLUMNS or not all(map(LABEL.fullmatch, texts)):
             raise StudyError(

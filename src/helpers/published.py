@@ -18,7 +18,8 @@ def banner(selection: Selection) -> str:
     if not selection.published:
         return _admonition("About this study", note) if note else ""
     name = selection.study.name
-    made = f"Their tables were made {origin(selection)}; this page was drawn from them."
+    seeds = ", ".join(map(str, selection.seeds))
+    made = f"Their tables, of seeds {seeds}, were made {origin(selection)}; this page was drawn from them."
     replaced = f"`make book STUDY={name}` replaces them by your own."
     return _admonition("Published results", " ".join(filter(None, [made, changed(selection), replaced, note])))
 
@@ -34,8 +35,7 @@ def origin(selection: Selection) -> str:
     devices = sorted({device(entry) for entry in entries})
     days = sorted(entry["finished"][:10] for entry in entries)
     when = f"on {days[0]}" if days[0] == days[-1] else f"from {days[0]} to {days[-1]}"
-    seeds = ", ".join(map(str, selection.seeds))
-    return f"by revision {' and '.join(revisions)} on {' and '.join(devices)} {when} (seeds: {seeds})"
+    return f"by revision {' and '.join(revisions)} on {' and '.join(devices)} {when}"
 
 
 def records(selection: Selection) -> list[dict]:

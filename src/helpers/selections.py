@@ -5,7 +5,6 @@ A study shows its own results where all of its notebooks have run here, and else
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 
 from helpers import paths
 from helpers.errors import SettingsError
@@ -41,11 +40,6 @@ class Selection:
         """The folders of what is made over all seeds; published measurements come after what was made of them here."""
         folders = [RunPaths(self.study.name), RunPaths(self.study.name, published=True)]
         return folders if self.published else folders[:1]
-
-    def table(self, name: str) -> Path:
-        """A table over all seeds, made here or published."""
-        places = [folder.table(name) for folder in self.over_seeds]
-        return next((place for place in places if place.exists()), places[0])
 
     @property
     def runs(self) -> list[RunPaths]:

@@ -38,7 +38,7 @@ NOTEBOOK_LINK = re.compile(
 FILE_LINK = re.compile(r"(?<!!)\[(?P<text>[^\]]*)\]\((?P<path>\.\./(?:results|studies)/[^)\s]*)\)")
 RESULTS = "Results"  # caption of the main study's part in _toc.yml
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
-TITLE = re.compile(r"^# .*$", re.MULTILINE)
+TITLE = re.compile(r"^# (?P<title>.*)$", re.MULTILINE)
 UP = re.compile(r"(?<![\w./])\.\./(?:book/|(?=(?:results|studies)/))")
 
 
@@ -49,6 +49,12 @@ class Chapter:
     source: Path
     place: PurePosixPath
     heading: str  # what is added to its title: nothing for a chapter of the main study
+
+    @property
+    def title(self) -> str:
+        """Its own title, for the contents."""
+        cells = nbformat.read(self.source, as_version=4).cells
+        return next(found["title"] for cell in cells if (found := TITLE.search(cell.source)))
 
 
 @dataclass(frozen=True)
@@ -172,7 +178,7 @@ def _add_parts(contents: dict, staged: list[Staged]) -> None:
     if staged[1:]:
         contents["parts"][place]["caption"] = f"{RESULTS}: {staged[0].selection.study.title}"
     for study in reversed(staged[1:]):
-        chapters = [{"file": str(c.place)} for c in study.chapters if c.place.name not in APPENDED]
+        chapters = [_entry(c, c.title) for c in study.chapters if c.place.name not in APPENDED]
         part = {"caption": f"{RESULTS}: {study.selection.study.title}", "chapters": chapters}
         contents["parts"].insert(place + 1, part)
     if appendix := [entry for study in staged for entry in _appendix(study)]:
@@ -182,12 +188,12 @@ def _add_parts(contents: dict, staged: list[Staged]) -> None:
 def _appendix(study: Staged) -> list[dict]:
     """Contents of the appendix for a study: its measurements, and the index of its single runs where it has any."""
     measured = [{"file": str(chapter.place)} for chapter in study.chapters if chapter.place.name in APPENDED]
-    index = {"file": f"runs/{study.selection.study.name}/index", "sections": [_run_entry(run) for run in study.runs]}
-    return measured + ([index] if study.runs else [])
+    runs = [_entry(run, f"{run.place.parent.name.replace('-', ' ')}: {run.place.name}") for run in study.runs]
+    return measured + ([{"file": f"runs/{study.selection.study.name}/index", "sections": runs}] if runs else [])
 
 
-def _run_entry(run: Chapter) -> dict[str, str]:
-    return {"file": str(run.place), "title": f"{run.place.parent.name.replace('-', ' ')}: {run.place.name}"}
+def _entry(chapter: Chapter, title: str) -> dict[str, str]:
+    return {"file": str(chapter.place), "title": title}
 
 
 def _stage_notebook(chapter: Chapter, study: Staged, folder: Path, labels: set[str]) -> None:
