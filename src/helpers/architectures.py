@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from helpers.errors import StudyError
+from helpers.paths import ROOT
 from helpers.sections import OrganismModel, Origin
 
 
@@ -101,7 +102,7 @@ def of_origin(origin: Origin) -> Architecture:
 def config_at_hand(origin: Origin) -> Path | None:
     """The ``config.json`` of a model, if it is in a folder or in the hub's cache on this machine."""
     if origin.origin == "folder":
-        file = Path(origin.path).expanduser() / "config.json"
+        file = ROOT / Path(origin.path).expanduser() / "config.json"
         return file if file.is_file() else None
     if origin.origin == "hub":
         from huggingface_hub import try_to_load_from_cache  # here: studies without the hub need not wait for it

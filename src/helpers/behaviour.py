@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from helpers.answering import generate, log_odds, log_probability
+from helpers.answering import as_speaker, generate, log_odds, log_probability
 from helpers.data import evaluation_rows
 from helpers.harness import exact_matches
 from helpers.judges import build_judge
@@ -45,14 +45,14 @@ class EvaluationSets:
 def answers_to(model, tokenizer, prompts: list[str], study: Study) -> list[str]:
     """Greedy answers in the prompt style and length that the study asks requests in."""
     s = study.evaluation
-    return generate(model, tokenizer, prompts, s.max_new_tokens, s.batch_size, s.style, s.autocast)
+    return generate(model, tokenizer, prompts, s.max_new_tokens, s.batch_size, s.style)
 
 
 def utility_per_prompt(model, tokenizer, rows: pd.DataFrame, study: Study) -> np.ndarray:
     """Whether the final answer to each word problem is right: (prompts,). Pretrained models go through the harness."""
     s = study.evaluation
     if not study.embedded:
-        return exact_matches(model, tokenizer, rows, s.harness, s.batch_size, s.autocast)
+        return exact_matches(model, tokenizer, rows, s.harness, s.batch_size)
     answers = answers_to(model, tokenizer, rows["prompt"].tolist(), study)
     return np.array([a.split()[-1:] == r.split()[-1:] for a, r in zip(answers, rows["answer"], strict=True)], float)
 
@@ -103,15 +103,16 @@ def measure(
     """
     model.eval()
     found = margins_per_prompt(model, tokenizer, sets, study)
+    speaker = as_speaker(model, study.evaluation.autocast) if judged or whole else model
     if judged:
-        found["utility"] = utility_per_prompt(model, tokenizer, sets.utility, study)
-        found |= harm_per_prompt(model, tokenizer, sets.harm, study)
+        found["utility"] = utility_per_prompt(speaker, tokenizer, sets.utility, study)
+        found |= harm_per_prompt(speaker, tokenizer, sets.harm, study)
     if whole:
-        found["over_refusal"] = harm_per_prompt(model, tokenizer, sets.benign, study)["refusal"]
+        found["over_refusal"] = harm_per_prompt(speaker, tokenizer, sets.benign, study)["refusal"]
         for source, rows in sets.beside.items():
             if source in WORD_PROBLEMS:
-                found[beside("utility", source)] = utility_per_prompt(model, tokenizer, rows, study)
+                found[beside("utility", source)] = utility_per_prompt(speaker, tokenizer, rows, study)
             else:
-                scores = harm_per_prompt(model, tokenizer, rows, study)
+                scores = harm_per_prompt(speaker, tokenizer, rows, study)
                 found |= {beside(name, source): scores[name] for name in ("harm", "refusal")}
     return found

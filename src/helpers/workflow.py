@@ -83,7 +83,7 @@ CHAPTERS = {
     ),
     "16_own_models": Stage(
         (),
-        ("tables/energy", "tables/update_overlap", "tables/energy_by_module", "tables/behaviour"),
+        ("tables/energy", "tables/update_overlap", "tables/update_overlap_summary", "tables/behaviour"),
         ("base", "aligned", "tuned", "geometry", "evaluation", "language", "data", "confidence"),
         30,
         only="own-models",
