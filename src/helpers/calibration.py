@@ -4,6 +4,7 @@ Measured layers stand for all of them, and measured rows of the vocabulary for t
 the device: rounding, memory, dispatch and the precision of the settings are in the measurement.
 """
 
+import copy
 import hashlib
 import os
 import platform
@@ -171,31 +172,34 @@ class _Forward:
         self.layers = model.layers / sample.config.num_hidden_layers
 
     def seconds(self, shape: Shape) -> float:
-        """One batch of prompts; logits of one position in four, since prompts need none."""
+        """One batch of prompts with given answers; logits, in float32, of one position in four."""
         ids = torch.ones(shape.rows, shape.length, dtype=torch.long, device=self.device)
         hidden = torch.ones(max(shape.rows, shape.tokens // 4), self.model.hidden, device=self.device)
-        blocks = self._timed(lambda: self.sample.model(ids, use_cache=False))
-        return blocks * self.layers + self._timed(lambda: linear(hidden, self.head).log_softmax(-1)) * self._vocabulary
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.autocast == "bfloat16"):
+            blocks = self._timed(lambda: self.sample.model(ids, use_cache=False))
+        head = self._timed(lambda: linear(hidden, self.head).double().log_softmax(-1))
+        return blocks * self.layers + head * self._vocabulary
 
     def decode(self) -> float:
-        """One new token for each row of a full batch."""
+        """One new token for each row of a full batch, by weights in the precision that is asked for."""
+        dtype = getattr(torch, self.autocast)
+        speaker, head = copy.deepcopy(self.sample).to(dtype), self.head.to(dtype)
         ids = torch.ones(self.shape.rows, min(self.shape.length, 32), dtype=torch.long, device=self.device)
-        hidden = torch.ones(self.shape.rows, self.model.hidden, device=self.device)
+        hidden = torch.ones(self.shape.rows, self.model.hidden, device=self.device, dtype=dtype)
         options = {"do_sample": False, "pad_token_id": 0, "eos_token_id": None}
 
         def generated(n: int) -> float:
-            return self._timed(lambda: self.sample.generate(ids, max_new_tokens=n, min_new_tokens=n, **options))
+            return self._timed(lambda: speaker.generate(ids, max_new_tokens=n, min_new_tokens=n, **options))
 
         blocks = max(generated(1 + NEW_TOKENS) - generated(1), 0.0) / NEW_TOKENS
-        return blocks * self.layers + self._timed(lambda: linear(hidden, self.head)) * self._vocabulary
+        return blocks * self.layers + self._timed(lambda: linear(hidden, head)) * self._vocabulary
 
     @property
     def _vocabulary(self) -> float:
         return self.model.vocabulary / self.rows
 
     def _timed(self, work: Callable[[], object]) -> float:
-        precise = torch.autocast(self.device, torch.bfloat16, enabled=self.autocast == "bfloat16")
-        with torch.inference_mode(), precise:
+        with torch.inference_mode():
             return _seconds(work, self.device)
 
 

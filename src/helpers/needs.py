@@ -127,7 +127,7 @@ def training_memory(study: Study, model: Architecture) -> float:
 
 
 def evaluation_memory(study: Study, model: Architecture) -> float:
-    """Bytes of the largest batch of generation, with the weights in float32."""
+    """Bytes of the largest batch of generation, with the weights in float32 and, under autocast, a copy that speaks."""
     s = study.evaluation
     shots = 0 if study.embedded else s.harness.shots * sum(TOKENS[s.utility])
     new = s.max_new_tokens if study.embedded else max(s.max_new_tokens, s.harness.max_new_tokens)
@@ -135,7 +135,8 @@ def evaluation_memory(study: Study, model: Architecture) -> float:
     kept = BFLOAT16 if s.autocast == "bfloat16" else FLOAT32
     cache = s.batch_size * length * 2 * model.layers * model.key_value * kept
     passing = s.batch_size * (length * (4 * model.hidden + 3 * model.inner) * kept + 3 * FLOAT32 * model.vocabulary)
-    return FLOAT32 * model.parameters() + cache + passing + PROCESS
+    weights = FLOAT32 * model.parameters() + (BFLOAT16 * model.parameters() if kept == BFLOAT16 else 0)
+    return weights + cache + passing + PROCESS
 
 
 def _bases(model: Architecture) -> float:
