@@ -68,6 +68,16 @@ def pending(selection: Selection) -> dict[str, float]:
     return {str(path): cost for name, (path, cost) in costs.items() if plans.get(name, "update") != "no update"}
 
 
+def costs_here(selection: Selection, todo: dict[str, float]) -> dict[str, float]:
+    """The same notebooks, weighed by the seconds that ``make plan`` expects where the organism's do not fit."""
+    if selection.study.kind == "organism" or selection.published or not todo:
+        return todo
+    from helpers.plan import seconds_by_notebook  # here, because it imports torch
+
+    expected_here = seconds_by_notebook(selection.study)
+    return {path: expected_here.get(Path(path).stem, cost) for path, cost in todo.items()}
+
+
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else "no reason given"
@@ -78,7 +88,7 @@ def run(selection: Selection, cores: int, lock: int) -> None:
 
     Snakemake inherits the lock, so that it is still held if only this process is killed.
     """
-    name, todo = selection.study.name, pending(selection)
+    name, todo = selection.study.name, costs_here(selection, pending(selection))
     plan = results_root() / name / ".plan.json"
     plan.write_text(json.dumps({"cores": cores, "pending": todo}), encoding="utf-8")
     plan.with_suffix(".done").unlink(missing_ok=True)

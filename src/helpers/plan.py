@@ -198,6 +198,11 @@ def plan(study: Study | OwnModels, seeds: list[int], processes: int, price: tupl
     )
 
 
+def seconds_by_notebook(study: Study | OwnModels) -> dict[str, float]:
+    """Seconds that each notebook of a study is expected to take on this machine, by the name of its run."""
+    return {row.stage: row.seconds for row in plan(study, study.seeds, 1).rows}
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
