@@ -56,4 +56,4 @@ publish: $(READY)  ## copy a study's tables, without weights and texts, to publi
 	@$(RUN) helpers.publish "$(STUDY)" --seeds "$(SEEDS)"
 
 clean:  ## remove everything that the other targets made
-	rm -rf _build results .snakemake .venv .pytest_cache .hypothesis .ruff_cache src/*.egg-info
+	rm -rf _build results .cache .snakemake .venv .pytest_cache .hypothesis .ruff_cache src/*.egg-info

@@ -132,7 +132,9 @@ def test_environment_yml_and_requirements_say_the_same():
     conda = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     in_conda = next(entry["pip"] for entry in conda["dependencies"] if isinstance(entry, dict))
     requirements = pins((ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines())
-    constraints = {canonical(line) for line in pins((ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines())}
+    constraints = {
+        canonical(line) for line in pins((ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines())
+    }
     assert set(in_conda) == requirements and len(requirements) > 20
     assert {canonical(line) for line in requirements if not line.startswith("setuptools")} <= constraints
     assert all("+" not in line for line in requirements | constraints)

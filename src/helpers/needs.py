@@ -1,6 +1,6 @@
 """What a study needs before it can run: files to fetch, disk, main memory and memory of a GPU, in bytes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from helpers import packages
 from helpers.architectures import Architecture, config_at_hand
@@ -48,22 +48,22 @@ class Needs:
 
 
 def downloads(study: Study | OwnModels, models: dict[str, tuple[Origin, Architecture]]) -> list[Download]:
-    """Everything that a study fetches, models first; what several entries share is there once."""
-    found = {}
-    for name, (origin, model) in models.items():
-        if origin.origin != "folder":
-            found.setdefault(origin.package or origin.id, _model(name, origin, model))
-    for source in sorted({source for _, source in study.sources()}):
-        if (one := _data(study, source)) is not None:
-            found.setdefault(one.where, one)
+    """Everything that a study fetches, models first; what several entries share is there once, under all their names."""
+    wanted = [_model(name, origin, model) for name, (origin, model) in models.items() if origin.origin != "folder"]
+    wanted += [one for source in sorted({source for _, source in study.sources()}) if (one := _data(study, source))]
+    found: dict[str, Download] = {}
+    for one in wanted:
+        first = found.get(one.where)
+        shared = first is not None and first.what != one.what
+        found[one.where] = replace(first, what=f"{first.what}, {one.what}") if shared else one
     return list(found.values())
 
 
 def _model(name: str, origin: Origin, model: Architecture) -> Download:
     if origin.origin == "package":
-        return _package(origin.package, f"model {name}")
+        return _package(origin.package, f"{name} model")
     where = f"hub: {origin.id}"  # stored in 16 bits there
-    return Download(f"model {name}", where, BFLOAT16 * model.parameters(), config_at_hand(origin) is not None)
+    return Download(f"{name} model", where, BFLOAT16 * model.parameters(), config_at_hand(origin) is not None)
 
 
 def _data(study: Study | OwnModels, source: str) -> Download | None:
@@ -73,10 +73,10 @@ def _data(study: Study | OwnModels, source: str) -> Download | None:
     dataset = DATASETS[source]
     origin = study.data.get(dataset.key)
     if origin is None or origin.origin == "package":
-        return _package(dataset.package, f"data {source}") if dataset.package else None
+        return _package(dataset.package, source) if dataset.package else None
     if origin.origin == "folder":
         return None
-    return Download(f"data {dataset.key}", f"hub: {origin.id}", HUB_DATA.get(dataset.key, 1) * MEGABYTE, False)
+    return Download(dataset.key, f"hub: {origin.id}", HUB_DATA.get(dataset.key, 1) * MEGABYTE, False)
 
 
 def _package(name: str, what: str) -> Download:
