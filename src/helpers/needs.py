@@ -48,7 +48,7 @@ class Needs:
 
 
 def downloads(study: Study | OwnModels, models: dict[str, tuple[Origin, Architecture]]) -> list[Download]:
-    """Everything that a study fetches, models first; what several entries share is there once, under all their names."""
+    """Everything that a study fetches, models first; what several entries share is there once under all their names."""
     wanted = [_model(name, origin, model) for name, (origin, model) in models.items() if origin.origin != "folder"]
     wanted += [one for source in sorted({source for _, source in study.sources()}) if (one := _data(study, source))]
     found: dict[str, Download] = {}
