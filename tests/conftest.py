@@ -45,13 +45,19 @@ class Workspace:
         return self.folder / "results"
 
     @property
+    def published(self) -> Path:
+        """Where published results are; none unless a test puts them there."""
+        return self.folder / "published"
+
+    @property
     def html(self) -> Path:
         """Where the report goes."""
         return self.folder / "build" / "html"
 
-    def run(self, *command: str) -> subprocess.CompletedProcess:
+    def run(self, *command: str, **variables: str) -> subprocess.CompletedProcess:
         """Run a command as a user would from the clone, with results in this workspace."""
-        environment = {**os.environ, "SUBSPACES_RESULTS": str(self.results), "OMP_NUM_THREADS": "1"}
+        folders = {"SUBSPACES_RESULTS": str(self.results), "SUBSPACES_PUBLISHED": str(self.published)}
+        environment = {**os.environ, **folders, "OMP_NUM_THREADS": "1", **variables}
         return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1800)
 
     def build(self, *options: str) -> subprocess.CompletedProcess:

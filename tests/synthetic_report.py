@@ -1,5 +1,6 @@
 """Results written in a second, of a study that never ran: enough to stage and build a report of every page."""
 
+import shutil
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -10,6 +11,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from helpers import figures
 from helpers.claims import judge_criteria, verdicts
 from helpers.notebook import begin
+from helpers.paths import STUDIES, RunPaths, published_root
+from helpers.published import SETTINGS
 from helpers.settings import Study
 from helpers.workflow import expected
 
@@ -34,19 +37,33 @@ $$ (eq-{name})
 """
 
 
-def write_results(study: Study, seeds: list[int]) -> None:
-    """Write every executed notebook and the verdict table of a study below ``results_root()``."""
+def write_results(study: Study, seeds: list[int], published: bool = False) -> None:
+    """Write every executed notebook and the verdict table of a study below ``results_root()``.
+
+    Of a published study the chapters only, and a table of each seed below ``published_root()``.
+    """
     statistics = [
         {"study": study.name, "claim": claim, "statistic": c.statistic, "seed": seed, "value": 0.5 + seed / 100}
         for claim, entry in study.claims.items()
         for c in entry.criteria
         for seed in seeds
     ]
-    run = begin("12_verdict", study=study.name, seeds=seeds)
+    for seed in seeds if published else ():
+        publish_behaviour(study, seed)
+    run = begin("12_verdict", study=study.name, seeds="published" if published else seeds)
     criteria = judge_criteria(study, pd.DataFrame(statistics))
     run.write("verdicts", verdicts(study, criteria))
-    for path in expected(study, seeds):
+    for path in expected(study, seeds, published):
         write_notebook(path, study.name, figure(study, seeds))
+
+
+def publish_behaviour(study: Study, seed: int) -> None:
+    """Write one published table of a seed, with its provenance, and the settings beside it."""
+    run = begin("03_behaviour", study=study.name, seed=seed)
+    run.folder = RunPaths(study.name, seed, published=True)
+    row = {"model": "base", "measure": "harm", "value": 1.0, "stderr": 0.0, "prompts": 4}
+    run.write("behaviour", pd.DataFrame([row]))
+    shutil.copyfile(STUDIES / f"{study.name}.yml", published_root() / study.name / SETTINGS)
 
 
 def figure(study: Study, seeds: list[int]) -> str:

@@ -26,7 +26,11 @@ from helpers.settings import load_study
 from synthetic_report import write_notebook, write_results
 
 pytestmark = pytest.mark.slow
-SELECTIONS = [Selection(load_study("organism"), [0]), Selection(load_study("smoke"), [0])]
+SELECTIONS = [
+    Selection(load_study("organism"), [0]),
+    Selection(load_study("smoke"), [0]),
+    Selection(load_study("smollm2-135m"), [0], published=True),
+]
 CONTRAST = (Path(__file__).parent / "contrast.js").read_text(encoding="utf-8")
 MATH_READY = """() => [...document.querySelectorAll('article .math')].every((e) => e.querySelector('mjx-container'))
     && document.readyState === 'complete'"""
@@ -45,12 +49,13 @@ FACTS = """() => ({
 
 @pytest.fixture(scope="session")
 def synthetic(tmp_path_factory):
-    """Folder of a report of two studies, built from synthetic results."""
+    """Folder of a report of three studies, one of them published, built from synthetic results."""
     root = tmp_path_factory.mktemp("report")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SUBSPACES_RESULTS", str(root / "results"))
+        patch.setenv("SUBSPACES_PUBLISHED", str(root / "published"))
         for selection in SELECTIONS:
-            write_results(selection.study, selection.seeds)
+            write_results(selection.study, selection.seeds, selection.published)
         report.build(SELECTIONS, root / "build")
     return root / "build" / "html"
 
@@ -227,6 +232,15 @@ def test_the_landing_page_shows_the_verdicts(chromium, address):
     page.close()
 
 
+def test_on_a_phone_the_verdicts_need_no_scrolling(chromium, address):
+    page = chromium.new_page(viewport={"width": 390, "height": 844})
+    page.goto(f"{address}/index.html")
+    for place in ("html", "div.wide:has(table.verdicts)"):
+        assert page.locator(place).evaluate("e => e.scrollWidth <= e.clientWidth"), place
+    assert page.locator("table.verdicts .study").first.is_visible()
+    page.close()
+
+
 @pytest.mark.parametrize("mode", ["light", "dark"])
 def test_text_is_legible(visits, mode):
     assert each(visits, f"poor contrast, {mode}") == {}
@@ -272,6 +286,7 @@ def test_notebooks_can_be_downloaded(chromium, address):
 
 def test_the_same_results_are_not_built_again(synthetic, monkeypatch):
     monkeypatch.setenv("SUBSPACES_RESULTS", str(synthetic.parents[1] / "results"))
+    monkeypatch.setenv("SUBSPACES_PUBLISHED", str(synthetic.parents[1] / "published"))
     before = (synthetic / "index.html").stat().st_mtime_ns
     report.build(SELECTIONS, synthetic.parent)
     assert (synthetic / "index.html").stat().st_mtime_ns == before

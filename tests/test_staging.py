@@ -10,14 +10,17 @@ import yaml
 from helpers import report
 from helpers.errors import MissingInput, StudyError
 from helpers.inert import clean_html, clean_output
+from helpers.pages import write_generated
 from helpers.paths import ROOT, RunPaths
-from helpers.selections import Selection
+from helpers.published import banner
+from helpers.selections import Selection, beside, not_tested, with_results
 from helpers.settings import load_study
 from helpers.staging import relocate, stage
 from synthetic_report import PAYLOADS, write_notebook, write_results
 
 STUDY = load_study("organism")
 OTHER = load_study("smoke")
+PRETRAINED = load_study("smollm2-135m")
 PLACES = {"05_projection": PurePosixPath("runs/organism/seed-0/05_projection")}
 
 
@@ -25,6 +28,7 @@ PLACES = {"05_projection": PurePosixPath("runs/organism/seed-0/05_projection")}
 def results(tmp_path, monkeypatch):
     """A folder of results with every notebook of two seeds."""
     monkeypatch.setenv("SUBSPACES_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setenv("SUBSPACES_PUBLISHED", str(tmp_path / "published"))
     write_results(STUDY, [0, 1])
     return tmp_path / "results"
 
@@ -61,11 +65,62 @@ def test_a_further_study_gets_a_part_of_its_own(results, tmp_path):
     parts = yaml.safe_load((tmp_path / "stage" / "_toc.yml").read_text())["parts"]
     captions = [part["caption"] for part in parts]
     assert captions.index(f"Results: {OTHER.title}") == captions.index(f"Results: {STUDY.title}") + 1
-    assert staged_notebook(tmp_path / "stage", "studies/smoke/12_verdict").cells[0].source.startswith(
-        f"# 12_verdict ({OTHER.title})"
+    assert (
+        staged_notebook(tmp_path / "stage", "studies/smoke/12_verdict")
+        .cells[0]
+        .source.startswith(f"# 12_verdict ({OTHER.title})")
     )
     link = f'href="../../results/{OTHER.name}/all/tables/verdicts.csv"'
     assert link in (tmp_path / "stage" / "studies" / "smoke" / "12_verdict.ipynb").read_text().replace("\\", "")
+
+
+def test_a_published_study_has_chapters_with_a_banner_and_no_single_runs(results, tmp_path):
+    write_results(PRETRAINED, [0, 2], published=True)
+    shown = [Selection(STUDY, [0]), *beside(Selection(STUDY, [0]))]
+    assert shown[1:] == [Selection(PRETRAINED, [0, 2], published=True)]
+    stage(shown, tmp_path / "stage")
+    folder = tmp_path / "stage"
+    first = staged_notebook(folder, f"studies/{PRETRAINED.name}/07_behaviour_figures").cells[0].source
+    assert ":::{admonition} Published results" in first and "of seeds 0, 2, were made by revision `" in first
+    assert PRETRAINED.note in first and "Settings changed" not in first
+    assert "and\na single run." in first and "](12_verdict.ipynb)" in first
+    assert not (folder / "runs" / PRETRAINED.name).exists()
+    assert not (folder / "studies" / PRETRAINED.name / "13_cost.ipynb").exists()
+    assert (folder / "extra" / "results" / PRETRAINED.name / "seed-2" / "tables" / "behaviour.csv").exists()
+
+
+def test_settings_changed_since_publication_are_named(results, tmp_path):
+    write_results(PRETRAINED, [0], published=True)
+    settings = tmp_path / "published" / PRETRAINED.name / "settings.yml"
+    settings.write_text(settings.read_text().replace("at_most: 1.5", "at_most: 1.6"))
+    assert "Settings changed since then: claims." in banner(Selection(PRETRAINED, [0], published=True))
+
+
+def test_own_results_replace_published_ones(results):
+    write_results(PRETRAINED, [0, 1], published=True)
+    write_results(PRETRAINED, [4])
+    assert with_results(PRETRAINED) == Selection(PRETRAINED, [4])
+    RunPaths(PRETRAINED.name, 4).notebook("05_projection").unlink()
+    assert with_results(PRETRAINED) == Selection(PRETRAINED, [0, 1], published=True)
+
+
+def test_studies_without_results_are_not_tested_and_their_settings_served(results, tmp_path):
+    missing = [study.name for study in not_tested([Selection(STUDY, [0])])]
+    assert {"llama-2-7b", "llama-3.2-1b", "qwen2.5-1.5b", "qwen2.5-3b", "qwen2.5-7b"} <= set(missing)
+    write_generated(stage([Selection(STUDY, [0])], tmp_path / "stage"), tmp_path / "stage")
+    page = (tmp_path / "stage" / "generated" / "verdicts.md").read_text()
+    assert 'href="studies/llama-2-7b.yml">Llama-2-7B</a>' in page
+    assert (tmp_path / "stage" / "extra" / "studies" / "llama-2-7b.yml").exists()
+
+
+def test_a_study_of_given_models_has_its_own_chapter_and_no_verdict(results, tmp_path):
+    own = Selection(load_study("own-models"), [0])
+    write_notebook(RunPaths("own-models").notebook("16_own_models"), "own-models", "")
+    write_generated(stage([own], tmp_path / "stage"), tmp_path / "stage")
+    contents = yaml.safe_load((tmp_path / "stage" / "_toc.yml").read_text())
+    files = [c["file"] for part in contents["parts"] for c in part["chapters"]]
+    assert [file for file in files if file.startswith("notebooks/")] == ["notebooks/16_own_models"]
+    assert "judges none" in (tmp_path / "stage" / "generated" / "verdicts.md").read_text()
 
 
 def test_the_committed_contents_name_committed_files():
