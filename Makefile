@@ -2,6 +2,7 @@
 
 STUDY ?= organism
 SEEDS ?=
+THREADS ?= 1
 CORES ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; done)
@@ -10,13 +11,14 @@ READY = .venv/.ready
 RUN = .venv/bin/python -m
 
 export OMP_NUM_THREADS = 1
+export SUBSPACES_THREADS = $(THREADS)
 export TOKENIZERS_PARALLELISM = false
 
 .PHONY: help env plan book test lab bench publish clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
-	@echo "make book  [STUDY=organism] [SEEDS=0,1] [CORES=2]  run a study and build its report in _build/html"
+	@echo "make book  [STUDY=organism] [SEEDS=0,1] [CORES=2] [THREADS=1]  run a study and build its report in _build/html"
 	@echo "make plan  [STUDY=organism] [SEEDS=0,1] [PRICE='in out']  say what a study fetches, needs and takes here"
 	@echo "make test  run all tests (needs or gets a Chromium for the browser tests)"
 	@echo "make lab   open the notebooks in JupyterLab"

@@ -20,8 +20,9 @@ SEED_FOLDER = f"{READ_FOLDER}/seed-{{seed}}"
 ALL_FOLDER = f"{RESULTS}/{STUDY.name}/all"
 EXECUTE = f"{sys.executable} -m helpers.execute {{input.notebook:q}} {{output.notebook:q}} -p study {STUDY.name}"
 
-# one thread for each process: processes that share cores slow each other down otherwise
-os.environ.update({name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")})
+# one thread for each process, unless asked for more: processes that share cores slow each other down otherwise
+THREADS = os.environ.get("SUBSPACES_THREADS") or "1"
+os.environ.update({name: THREADS for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")})
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["PYTHONHASHSEED"] = "0"
 
