@@ -53,6 +53,8 @@ for name, stage in of_study({} if FROM_PUBLISHED else PER_SEED, STUDY).items():
         output:
             [f"{SEED_FOLDER}/{file_of(key)}" for key in stage.writes],
             notebook=f"{SEED_FOLDER}/notebooks/{name}{each}.ipynb",
+        resources:
+            gpu=int(name != "04_update_overlap"),  # of those that load a model; `helpers.build` has one at a time on a GPU
         priority: int(stage.cost)  # the longest of those that could start, so that no core waits for it at the end
         shell:
             EXECUTE + " -p seed {wildcards.seed} {params.objective}"

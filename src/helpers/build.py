@@ -8,6 +8,7 @@ import argparse
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -94,7 +95,8 @@ def run(selection: Selection, cores: int, lock: int) -> None:
     plan.with_suffix(".done").unlink(missing_ok=True)
     seeds = f"{'published ' if selection.published else ''}seeds {', '.join(map(str, selection.seeds))}"
     print(f"study {name}, {seeds}: {len(todo)} notebooks to run on {cores} cores", flush=True)
-    command = snakemake(selection, "--cores", str(cores), "--quiet", "all", "--keep-going")
+    gpu = ["--resources", "gpu=1"] if shutil.which("nvidia-smi") else []  # notebooks take turns on it
+    command = snakemake(selection, "--cores", str(cores), "--quiet", "all", "--keep-going", *gpu)
     if subprocess.run(command, cwd=ROOT, env={**os.environ, PLAN: str(plan)}, pass_fds=[lock]).returncode:
         raise StudyError(f"study {name} did not finish; what is done is kept, and the same command continues")
 

@@ -1,5 +1,6 @@
 """Files that are either whole or absent: everything is written beside its place, synced, then renamed."""
 
+import functools
 import hashlib
 import os
 import shutil
@@ -47,12 +48,21 @@ def replace_folder(partial: Path, final: Path) -> None:
 
 
 def sha256(path: Path) -> str:
-    """Hash of a file, or of the names and contents of all files in a folder; 16 hex digits."""
+    """Hash of a file, or of the names and contents of all files in a folder; 16 hex digits.
+
+    A process reads a file once as long as its size and time stay the same: the models of a study are inputs of many
+    results.
+    """
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    return _sha256(path, tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files))
+
+
+@functools.lru_cache(256)
+def _sha256(path: Path, files: tuple[tuple[Path, int, int], ...]) -> str:
     digest = hashlib.sha256()
-    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        if file.is_file():
-            digest.update(file.relative_to(path).as_posix().encode())
-            with open(file, "rb") as stream:
-                while block := stream.read(1 << 20):
-                    digest.update(block)
+    for file, _, _ in files:
+        digest.update(file.relative_to(path).as_posix().encode())
+        with open(file, "rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
     return digest.hexdigest()[:16]
