@@ -18,11 +18,15 @@ import yaml
 
 from helpers.errors import StudyError
 
+START = 300  # seconds that a notebook's process may take to answer: a busy machine takes more than papermill's 60
 PLAN = "SUBSPACES_PLAN"  # names a file with {"cores": number, "pending": {notebook: cost}}, written by helpers.build
 
 
 def execute(notebook: Path, output: Path, parameters: dict) -> None:
-    """Execute ``notebook`` into ``output``. Raises StudyError for unknown parameters and for a cell that fails."""
+    """Execute ``notebook`` into ``output``.
+
+    Raises StudyError for unknown parameters, for a cell that fails, and when the notebook's process dies.
+    """
     known = papermill.inspect_notebook(str(notebook))
     if not known:
         raise StudyError(f"{notebook} has no cell tagged 'parameters': tag the cell that holds its parameters")
@@ -33,13 +37,17 @@ def execute(notebook: Path, output: Path, parameters: dict) -> None:
     running = output.with_name(f".{output.stem}.running.ipynb")
     try:
         with _stderr_to(output.parent.parent / "logs" / f"{output.stem}.log"):
-            papermill.execute_notebook(
-                str(notebook), str(running), parameters, kernel_name="python3", progress_bar=False, cwd=str(Path.cwd())
-            )
+            options = {"kernel_name": "python3", "progress_bar": False, "start_timeout": START, "cwd": str(Path.cwd())}
+            papermill.execute_notebook(str(notebook), str(running), parameters, **options)
     except papermill.PapermillExecutionError as error:
         failed = output.with_name(f"{output.stem}.failed.ipynb")
         os.replace(running, failed)
         raise StudyError(f"{notebook.name} stopped: {error.ename}: {error.evalue} (see {failed})") from None
+    except RuntimeError as error:  # nbclient: the process was killed, or never answered
+        raise StudyError(
+            f"the process of {notebook.name} ended or did not start ({error}): most often memory ran out, "
+            "so run fewer notebooks at a time (CORES=1) or ask for smaller batches"
+        ) from None
     os.replace(running, output)
 
 

@@ -1,0 +1,32 @@
+"""Running one notebook: whatever stops it is one sentence."""
+
+import nbformat
+import pytest
+
+from helpers.errors import StudyError
+from helpers.execute import execute
+
+
+def notebook_of(tmp_path, *cells: str):
+    """A notebook with a cell of parameters and the given cells."""
+    first = nbformat.v4.new_code_cell('study: str = "smoke"  # name', metadata={"tags": ["parameters"]})
+    book = nbformat.v4.new_notebook(cells=[first, *map(nbformat.v4.new_code_cell, cells)])
+    book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(book, tmp_path / "book.ipynb")
+    return tmp_path / "book.ipynb"
+
+
+def test_a_process_that_is_killed_is_one_sentence(tmp_path):
+    """As the system does when memory runs out."""
+    book = notebook_of(tmp_path, "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
+    with pytest.raises(StudyError, match=r"^the process of book.ipynb ended .* memory ran out, so run fewer"):
+        execute(book, tmp_path / "all" / "notebooks" / "out.ipynb", {})
+    assert not (tmp_path / "all" / "notebooks" / "out.ipynb").exists()
+
+
+def test_a_cell_that_fails_is_one_sentence_and_kept_for_reading(tmp_path):
+    """The executed notebook with the error is beside where the result would be."""
+    book = notebook_of(tmp_path, "1 / 0")
+    with pytest.raises(StudyError, match="stopped: ZeroDivisionError"):
+        execute(book, tmp_path / "all" / "notebooks" / "out.ipynb", {})
+    assert (tmp_path / "all" / "notebooks" / "out.failed.ipynb").exists()
