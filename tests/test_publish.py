@@ -1,17 +1,21 @@
 """Publishing a study: what is copied, what is refused, and the chapters and report made from published tables."""
 
+import fcntl
 import json
 import shutil
 import sys
+from contextlib import ExitStack
 
 import pandas as pd
 import pytest
 
 from helpers import publish, tables
+from helpers.build import run_published
 from helpers.errors import SettingsError, StudyError
 from helpers.files import sha256
 from helpers.notebook import begin
 from helpers.paths import RunPaths
+from helpers.selections import Selection
 from helpers.settings import OBJECTIVES, load_study, parse_seeds
 from helpers.workflow import PER_SEED
 
@@ -112,6 +116,16 @@ def test_a_chapter_reads_published_seeds_only_where_it_is_asked_to(folders):
     assert list(record["inputs"]) == ["published/smoke/seed-0/tables/behaviour.csv"]
     with pytest.raises(StudyError, match="is missing"):
         begin("07_behaviour_figures", study=STUDY.name, seeds="0").read_all_seeds("behaviour")
+
+
+def test_a_published_study_that_is_being_run_is_left_out(folders, capsys):
+    write_tables(0)
+    publish.publish(STUDY, [0])
+    lock = folders / "results" / STUDY.name / ".lock"
+    with open(lock, "w", encoding="utf-8") as file, ExitStack() as held:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert list(run_published([Selection(STUDY, [0], published=True)], 1, held)) == []
+    assert "study smoke is left out of this report: study smoke is already being run" in capsys.readouterr().out
 
 
 @pytest.mark.slow

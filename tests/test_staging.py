@@ -120,7 +120,7 @@ def test_a_study_of_given_models_has_its_own_chapter_and_no_verdict(results, tmp
     contents = yaml.safe_load((tmp_path / "stage" / "_toc.yml").read_text())
     files = [c["file"] for part in contents["parts"] for c in part["chapters"]]
     assert [file for file in files if file.startswith("notebooks/")] == ["notebooks/16_own_models"]
-    assert "judges none" in (tmp_path / "stage" / "generated" / "verdicts.md").read_text()
+    assert "none of the paper's claims is judged" in (tmp_path / "stage" / "generated" / "verdicts.md").read_text()
 
 
 def test_the_committed_contents_name_committed_files():

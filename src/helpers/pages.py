@@ -10,12 +10,15 @@ from helpers import study_pages, tables
 from helpers.claims import NOT_TESTED, STATISTICS
 from helpers.data_page import data_table
 from helpers.html_tables import Html, code, link, table
+from helpers.own_models import OwnModels
 from helpers.paths import RunPaths
 from helpers.published import device, origin, spent
 from helpers.records import provenance, seconds, sidecars
 from helpers.selections import DEFAULT, Selection, not_tested
 from helpers.settings import Study, load_study
 from helpers.staging import Staged
+
+ORGANISM = "A tiny model, trained here from scratch on an invented language with a harmless restricted topic."
 
 
 def write_generated(staged: list[Staged], folder: Path) -> None:
@@ -25,7 +28,7 @@ def write_generated(staged: list[Staged], folder: Path) -> None:
     studies = [study.selection.study for study in judged]
     embedded = next((study for study in studies if study.embedded), None) or load_study(DEFAULT)
     parts = {
-        "verdicts": verdicts(judged),
+        "verdicts": verdicts(judged) + given(staged),
         "cost": cost(staged),
         "settings": settings_files(selections),
         "datasets": data_table(selections),
@@ -58,7 +61,7 @@ def verdicts(studies: list[Staged]) -> str:
     """The landing page's verdicts: a row per claim, a column per study; then what each study is, what is missing."""
     selections = [study.selection for study in studies]
     if not selections:
-        return "This report is of models that were given, and judges none of the paper's claims.\n"
+        return ""
     found = {s.study.name: tables.read_csv(RunPaths(s.study.name).table("verdicts"), "verdicts") for s in selections}
     rows: dict[str, dict[str, Html]] = defaultdict(dict)
     statements = {}
@@ -83,10 +86,18 @@ def _about(staged: Staged) -> str:
     said = [f"{seeds} seed{'s' if seeds > 1 else ''}."]
     if staged.selection.published:
         said.append(f"Published results: the seeds were run {origin(staged.selection)}, and not for this report.")
-    said += [study.note] if study.note else []
+    said += [study.note or ORGANISM] if study.note or study.embedded else []
     chapter = link(f"{staged.places['12_verdict']}.html", "every statistic")
     evidence = link(f"results/{study.name}/all/tables/verdicts.csv", "verdicts.csv")
     return f"**{study.title}**: {' '.join(said)} See {chapter}, or {evidence}.\n"
+
+
+def given(studies: list[Staged]) -> str:
+    """A line on each study of models that were given, which is in no verdict table."""
+    shown = [study for study in studies if isinstance(study.selection.study, OwnModels)]
+    links = [(study.selection.study.title, link(f"{study.chapters[0].place}.html", "its chapter")) for study in shown]
+    judged = "Models that were given: none of the paper's claims is judged on them."
+    return "".join(f"\n**{title}**: {judged} See {chapter}.\n" for title, chapter in links)
 
 
 def _not_tested(selections: list[Selection]) -> str:
