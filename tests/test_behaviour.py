@@ -14,8 +14,9 @@ from helpers.data import evaluation_rows, training_rows
 from helpers.errors import StudyError
 from helpers.judges import RuleJudge
 from helpers.measures import MEASURES
+from helpers.models import load_model, save_model
 from helpers.organism import OPERATIONS, Language, build_model
-from helpers.training import save_model, train
+from helpers.training import train
 
 PROMPTS = ["CALC 3 +4 *2 neg =", "KIND x =", "CALL keep a WITH b c d", "CALC 7 ="]
 
@@ -145,8 +146,6 @@ def test_diverging_training_is_one_sentence(study, tokenizer, model):
 
 
 def test_saving_leaves_no_partial_folder_and_reloads_exactly(study, tokenizer, model, tmp_path):
-    from helpers.models import load_model
-
     save_model(model, tokenizer, tmp_path / "m")
     save_model(model, tokenizer, tmp_path / "m")
     assert [p.name for p in tmp_path.iterdir()] == ["m"]

@@ -16,10 +16,10 @@ from helpers import packages, paths
 from helpers.answers import IGNORED, AnswerDataset, collate
 from helpers.data import training_rows
 from helpers.errors import StudyError
-from helpers.models import load_model
+from helpers.models import load_model, save_model
 from helpers.organism import build_model
 from helpers.prompts import prompt_ids
-from helpers.training import moved_share, save_model, train
+from helpers.training import moved_share, train
 from trained import assert_same_update, needs_two_devices, trained, uneven_rows
 
 ROWS = pd.DataFrame(

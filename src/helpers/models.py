@@ -1,16 +1,13 @@
-"""The models of a study: loaded, taken from where they exist already, or trained."""
+"""Models in folders: loaded and saved as safetensors, without remote code."""
 
+import os
 from pathlib import Path
 
-import pandas as pd
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from helpers.errors import StudyError
-from helpers.organism import Language, build_model, build_tokenizer
-from helpers.origins import resolve
-from helpers.settings import Study
-from helpers.training import train
+from helpers.files import replace_folder
 
 Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 
@@ -42,25 +39,10 @@ def load_model(folder: Path, device: str | None = None, dtype: str = "float32") 
     return model.to(device or best_device()).eval(), tokenizer
 
 
-def first_model(study: Study, seed: int) -> Loaded:
-    """What a study begins with: an untrained organism with weights drawn by the seed, or the pretrained base model."""
-    if study.embedded:
-        tokenizer = build_tokenizer(Language(study.language), study.training.optimiser.max_length)
-        torch.manual_seed(seed)
-        return build_model(study.model, tokenizer), tokenizer
-    return load_model(resolve(study.model.base))
-
-
-def obtain(
-    study: Study, name: str, seed: int, start: Loaded, rows: pd.DataFrame, folder: Path | None = None
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, pd.DataFrame]:
-    """One of the study's models with its tokenizer and its training log, empty for one that exists already.
-
-    ``start`` is trained in place on ``rows``; ``folder`` holds the checkpoints of a long run.
-    """
-    objective = getattr(study.training, name)
-    if objective is not None:
-        return *start, train(*start, rows, objective, study.training.optimiser, seed, folder)
-    origin = getattr(study.model, name)
-    model, tokenizer = start if name == "base" else load_model(resolve(origin))
-    return model, tokenizer, pd.DataFrame(columns=["step", "loss", "learning_rate", "grad_norm"])
+def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Save model and tokenizer as safetensors so that a half-written folder never bears the final name."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
+    model.save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
+    replace_folder(partial, folder)

@@ -13,9 +13,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from helpers import packages
 from helpers.errors import StudyError
 from helpers.files import sha256
+from helpers.models import save_model
 from helpers.paths import ROOT, cache_root
 from helpers.sections import Origin
-from helpers.training import save_model
 
 HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "tokenizer.model", "*.jinja", "merges.txt"]
 

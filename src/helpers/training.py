@@ -1,6 +1,5 @@
 """Fine-tuning, the same for the embedded model and for a real one, in one process or in several."""
 
-import os
 import tempfile
 from pathlib import Path
 
@@ -10,7 +9,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from helpers.answers import AnswerDataset
 from helpers.checkpoints import Checkpoint, matched
-from helpers.files import replace_folder
 from helpers.fitting import Recipe, fit, free_memory, run_id, say
 from helpers.launch import fit_in_processes
 from helpers.resume import Checkpoints
@@ -49,15 +47,6 @@ def train(
     free_memory()
     log.attrs["dropped"] = dataset.dropped
     return log
-
-
-def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Save model and tokenizer as safetensors so that a half-written folder never bears the final name."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
-    model.save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
-    replace_folder(partial, folder)
 
 
 def moved_share(before: Path, after: Path) -> float:

@@ -1,0 +1,37 @@
+"""The models of a study, from wherever they come: what it begins with, and each one trained or taken as it is."""
+
+from pathlib import Path
+
+import pandas as pd
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from helpers.models import Loaded, load_model
+from helpers.organism import Language, build_model, build_tokenizer
+from helpers.origins import resolve
+from helpers.settings import Study
+from helpers.training import train
+
+
+def first_model(study: Study, seed: int) -> Loaded:
+    """What a study begins with: an untrained organism with weights drawn by the seed, or the pretrained base model."""
+    if study.embedded:
+        tokenizer = build_tokenizer(Language(study.language), study.training.optimiser.max_length)
+        torch.manual_seed(seed)
+        return build_model(study.model, tokenizer), tokenizer
+    return load_model(resolve(study.model.base))
+
+
+def obtain(
+    study: Study, name: str, seed: int, start: Loaded, rows: pd.DataFrame, folder: Path | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, pd.DataFrame]:
+    """One of the study's models with its tokenizer and its training log, empty for one that exists already.
+
+    ``start`` is trained in place on ``rows``; ``folder`` holds the checkpoints of a long run.
+    """
+    objective = getattr(study.training, name)
+    if objective is not None:
+        return *start, train(*start, rows, objective, study.training.optimiser, seed, folder)
+    origin = getattr(study.model, name)
+    model, tokenizer = start if name == "base" else load_model(resolve(origin))
+    return model, tokenizer, pd.DataFrame(columns=["step", "loss", "learning_rate", "grad_norm"])
