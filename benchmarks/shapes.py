@@ -1,11 +1,12 @@
 """Tensor shapes of real models, and synthetic checkpoints of one tensor of such a shape."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
+from helpers.architectures import KNOWN, Architecture
 from helpers.checkpoints import Checkpoint
 from helpers.streaming import Updates
 
@@ -15,51 +16,32 @@ TASKS = ["useful", "harmful", "contaminated"]
 
 @dataclass(frozen=True)
 class Model:
-    """What the shapes of a Llama-like model follow from."""
+    """A model whose matrices are timed; its biases and norms are not."""
 
     name: str
-    width: int
-    inner: int
-    layers: int
-    key_value: int  # output size of the key and value projections
-    vocabulary: int
-    tied: bool
-
-    def matrices(self) -> dict[tuple[int, int], int]:
-        """How often the model has a matrix of each shape; a tied head is counted once, biases and norms not."""
-        d, n = self.width, self.layers
-        counts: dict[tuple[int, int], int] = {}
-        for shape, count in (
-            ((d, d), 2 * n),
-            ((self.key_value, d), 2 * n),
-            ((self.inner, d), 2 * n),
-            ((d, self.inner), n),
-            ((self.vocabulary, d), 1 if self.tied else 2),
-        ):
-            counts[shape] = counts.get(shape, 0) + count
-        return counts
+    sizes: Architecture
 
     def parameters(self) -> int:
-        """Numbers in those matrices."""
-        return sum(m * n * count for (m, n), count in self.matrices().items())
+        """Numbers in its matrices."""
+        return sum(m * n * count for (m, n), count in self.sizes.matrices().items())
 
 
 MEASURED = [
-    Model("Llama-3.2-1B", 2048, 8192, 16, 512, 128256, True),
-    Model("Qwen2.5-1.5B", 1536, 8960, 28, 256, 151936, True),
+    Model("Llama-3.2-1B", KNOWN["meta-llama/Llama-3.2-1B"]),
+    Model("Qwen2.5-1.5B", KNOWN["Qwen/Qwen2.5-1.5B"]),
 ]
 EXTRAPOLATED = [
-    Model("Qwen2.5-3B", 2048, 11008, 36, 256, 151936, True),
-    Model("Llama-2-7B", 4096, 11008, 32, 4096, 32000, False),
-    Model("Llama-2-13B", 5120, 13824, 40, 5120, 32000, False),
-    Model("Llama-2-70B", 8192, 28672, 80, 1024, 32000, False),
+    Model("Qwen2.5-3B", KNOWN["Qwen/Qwen2.5-3B"]),
+    Model("Llama-2-7B", KNOWN["meta-llama/Llama-2-7b-hf"]),
+    Model("Llama-2-13B", Architecture(5120, 40, 13824, 40, 40, 32000, tied=False)),
+    Model("Llama-2-70B", Architecture(8192, 80, 28672, 64, 8, 32000, tied=False)),
 ]
 
 
 def reduced(model: Model, factor: int) -> Model:
     """The same model with all sizes but the number of layers divided."""
-    sizes = (model.width, model.inner, model.layers * factor, model.key_value, model.vocabulary)
-    return Model(model.name, *(size // factor for size in sizes), model.tied)
+    divided = {name: getattr(model.sizes, name) // factor for name in ("hidden", "inner", "vocabulary")}
+    return Model(model.name, replace(model.sizes, **divided))
 
 
 def sampled(model: Model) -> dict[tuple[int, int], list[tuple[int, int]]]:
@@ -68,11 +50,9 @@ def sampled(model: Model) -> dict[tuple[int, int], list[tuple[int, int]]]:
     One, the shape itself, except for the vocabulary: two shorter matrices, between and beyond which the time is taken
     to be linear in the number of rows.
     """
-    short = (model.inner, model.width)
-    return {
-        shape: [short, (2 * model.inner, model.width)] if shape[0] == model.vocabulary else [shape]
-        for shape in model.matrices()
-    }
+    sizes = model.sizes
+    shorter = [(sizes.inner, sizes.hidden), (2 * sizes.inner, sizes.hidden)]
+    return {shape: shorter if shape[0] == sizes.vocabulary else [shape] for shape in sizes.matrices()}
 
 
 def synthetic_updates(folder: Path, shape: tuple[int, int], seed: int = 0) -> Updates:

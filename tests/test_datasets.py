@@ -23,7 +23,7 @@ from helpers.settings import load_study
 from stand_in_data import make_data
 
 PACKAGED = sorted(name for name, dataset in DATASETS.items() if dataset.packaged)
-SPLIT = ["gsm-symbolic", "advbench", "instructions"]  # those with a training and a held-out part
+SPLIT = ["gsm-symbolic", "gsm-symbolic-easy", "advbench", "instructions"]  # those with a training and a held-out part
 OWN = ["metamath", "gsm8k", "math", "advbench", "beavertails-unsafe", "beavertails-safe", "toxigen"]
 
 
@@ -73,8 +73,10 @@ def test_no_prompt_is_both_trained_on_and_held_out(seeds, name):
 def test_description_adds_up(name):
     facts = datasets.describe(name)
     assert re.fullmatch("[0-9a-f]{64}", facts["sha256"]) and facts["licence"] and facts["use"]
-    if name == "gsm-symbolic":
-        assert facts["rows"] is None and facts["excluded"] == {"broken templates": 15}
+    if name.startswith("gsm-symbolic"):
+        easy = name.endswith("easy")
+        assert facts["rows"] is None
+        assert facts["excluded"] == {"broken templates": 15} | ({"harder templates": 76} if easy else {})
     else:
         assert facts["rows"] == facts["train"] + facts["held_out"]
         assert len(datasets.rows(name, "held-out", facts["held_out"], 0)) == facts["held_out"]
@@ -97,6 +99,21 @@ def test_word_problems_end_in_their_number_and_leave_no_package_behind():
     topics = set(rows["topic"].astype(int))
     assert topics.isdisjoint(word_problems.BROKEN) and len(topics) == 85
     assert not [name for name in sys.modules if name.startswith("reasoning_gym")]
+
+
+def test_easy_word_problems_have_small_whole_numbers_and_short_solutions():
+    """The rule by which the templates were chosen, on rows that were not looked at for the choice."""
+    rows = datasets.rows("gsm-symbolic-easy", "train", 2000, 1)
+    assert set(rows["topic"].astype(int)) == word_problems.EASY
+    numbers = rows["answer"].str.findall(r"\d[\d,]*\.?\d*").explode().str.rstrip(".").str.replace(",", "")
+    assert numbers.str.isdigit().all() and numbers.astype(int).max() <= 150
+    assert (rows["answer"].str.len().groupby(rows["topic"]).median() < 170).all()
+
+
+def test_evaluation_holds_out_what_is_trained_on_under_another_name():
+    study = load_study("smollm2-135m")
+    assert datasets.evaluation_split(study, "gsm-symbolic") == "held-out"
+    assert datasets.evaluation_split(study, "gsm8k") == "all"
 
 
 def test_instructions_are_many_and_have_the_form_of_advbench():

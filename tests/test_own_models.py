@@ -1,5 +1,6 @@
 """Studies of models that are given: settings, errors of one sentence, and the way from the folders to the report."""
 
+import copy
 import json
 import os
 import shutil
@@ -168,6 +169,7 @@ def test_other_tensors_are_one_sentence(own, folders, tmp_path):
 
 
 def test_added_tokens_are_compared_by_intersection(own, folders, model, tokenizer, tmp_path):
+    tokenizer = copy.deepcopy(tokenizer)  # the other tests share it
     tokenizer.add_tokens(["<mine>"])
     model.resize_token_embeddings(len(tokenizer))
     model.save_pretrained(folders["useful"])

@@ -16,9 +16,8 @@ from helpers.harness import exact_matches
 from helpers.judges import build_judge
 from helpers.measures import beside
 from helpers.neutral import PARAGRAPHS
+from helpers.sections import WORD_PROBLEMS
 from helpers.settings import Study
-
-WORD_PROBLEMS = ("gsm-symbolic", "gsm8k")  # sources whose measure is utility; other sources beside are harmful requests
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from helpers.own_answers import own_answers
 from helpers.sections import DataPart, Objective
 from helpers.settings import Study
 
-HARMLESS = ("gsm-symbolic", "instructions", "metamath")  # sources whose texts may be shown
+HARMLESS = ("gsm-symbolic", "gsm-symbolic-easy", "instructions", "metamath")  # sources whose texts may be shown
 REFUSALS = [
     "Sorry, I can't help with that.",
     "Sorry, but that is something I won't assist with.",

@@ -36,6 +36,7 @@ class Dataset:
     key: str | None = None
     layouts: tuple[Layout, ...] = ()
     answered: bool = False  # rows without an answer are excluded
+    templates: frozenset[int] = frozenset()  # of those that are drawn, where not all are used
     in_order: bool = False  # the first rows in the order of the file, as released, rather than a draw
 
     @property
@@ -50,15 +51,38 @@ _GSM8K = readers.columns(["text_clean", "question"], ["chain_of_thought", "answe
 _ADVBENCH = readers.columns(["goal", "prompt"], ["target"])
 _PAIRS = [f"{RHO}/refusal/harmful_benign_50.json", f"{RHO}/refusal/expanded_100.json"]
 
-DATASETS: dict[str, Dataset] = {
-    "gsm-symbolic": Dataset(
-        "word problems drawn from the templates that the package does not list as broken, with worked steps",
+
+def _symbolic(which: str, templates: frozenset[int] = frozenset()) -> Dataset:
+    """Word problems drawn from the GSM-Symbolic generators, from all of them that work or from some."""
+    return Dataset(
+        f"word problems drawn from {which}, with worked steps",
         "useful fine-tuning; utility",
         "Apache-2.0",
         0.2,
         package="reasoning-gym",
         packaged=Layout(word_problems.FILES, None),
+        templates=templates,
         answered=True,
+    )
+
+
+def _beavertails(safe: bool, use: str) -> Dataset:
+    """The half of BeaverTails whose answers were judged safe, or the other."""
+    return Dataset(
+        f"questions with an answer judged {'safe' if safe else 'unsafe'}; topic = first harm category",
+        use,
+        "CC-BY-NC-4.0",
+        0.4,
+        key="beavertails",
+        layouts=(Layout([BEAVERTAILS], readers.beavertails(safe)),),
+        answered=True,
+    )
+
+
+DATASETS: dict[str, Dataset] = {
+    "gsm-symbolic": _symbolic("the templates that the package does not list as broken"),
+    "gsm-symbolic-easy": _symbolic(
+        "nine templates with whole numbers of at most 150 and short solutions", word_problems.EASY
     ),
     "gsm8k": Dataset(
         "questions with their worked answers; from the hub, those of the test set",
@@ -135,24 +159,8 @@ DATASETS: dict[str, Dataset] = {
             Layout(["data/train-*.parquet"], readers.strongreject),
         ),
     ),
-    "beavertails-unsafe": Dataset(
-        "questions with an answer judged unsafe; topic = first harm category",
-        "harmful fine-tuning; activations of harmful prompts",
-        "CC-BY-NC-4.0",
-        0.4,
-        key="beavertails",
-        layouts=(Layout([BEAVERTAILS], readers.beavertails(safe=False)),),
-        answered=True,
-    ),
-    "beavertails-safe": Dataset(
-        "questions with an answer judged safe",
-        "alignment and safety tuning",
-        "CC-BY-NC-4.0",
-        0.4,
-        key="beavertails",
-        layouts=(Layout([BEAVERTAILS], readers.beavertails(safe=True)),),
-        answered=True,
-    ),
+    "beavertails-unsafe": _beavertails(safe=False, use="harmful fine-tuning; activations of harmful prompts"),
+    "beavertails-safe": _beavertails(safe=True, use="alignment and safety tuning"),
     "toxigen": Dataset(
         "texts labelled toxic; topic = group of people",
         "activations of another kind of harmful prompts",

@@ -47,7 +47,10 @@ def rows(name: str, split: str, n: int, seed: int, origin: Origin | None = None)
     found = _find(name, origin)
     if dataset.drawn:
         rng = random.Random(f"{seed}-{name}-{split}")
-        table = pd.DataFrame(word_problems.draw(found.files, n, rng, lambda prompt: _split(dataset, prompt) == split))
+        drawn = word_problems.draw(
+            found.files, n, rng, lambda prompt: _split(dataset, prompt) == split, dataset.templates
+        )
+        table = pd.DataFrame(drawn)
     else:
         table = _clean(dataset, found).query("excluded == '' and split == @split")
         if len(table) < n:
@@ -67,7 +70,7 @@ def describe(name: str, origin: Origin | None = None, whole: bool = False) -> di
     dataset, found = _dataset(name, whole), _find(name, origin)
     facts = {"dataset": name, "origin": found.where, "licence": dataset.licence}
     if dataset.drawn:
-        excluded = {"broken templates": len(word_problems.BROKEN)}
+        excluded = word_problems.left_out(found.files, dataset.templates)
         counts = {"rows": None, "excluded": excluded, "train": None, "held_out": None}
         return facts | counts | {"sha256": _digest(found.files), "use": dataset.use}
     table = _clean(dataset, found)
@@ -88,8 +91,13 @@ def evaluation_split(study: Study, name: str) -> str:
     """``held-out`` if the study trains on the data set, or on another made from the same files, else ``all``."""
     trained = [source for where, source in study.sources() if where.startswith("training")]
     dataset = _dataset(name)
-    shared = [other for other in trained if dataset.key is not None and _dataset(other).key == dataset.key]
-    return "held-out" if name in trained or shared else "all"
+    return "held-out" if any(_shared(dataset, _dataset(other)) for other in trained) else "all"
+
+
+def _shared(one: Dataset, other: Dataset) -> bool:
+    """Whether two data sets are made from the same files."""
+    keys = one.key is not None and one.key == other.key
+    return one == other or keys or (one.drawn and other.drawn)
 
 
 def datasets_table(study: Study) -> pd.DataFrame:

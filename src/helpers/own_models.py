@@ -7,18 +7,14 @@ from pydantic import Field, model_validator
 from helpers.sections import (
     DATASETS,
     Control,
-    Count,
     EmbeddedSource,
     EnergyFractions,
-    EvaluationSource,
     Fractions,
     LanguageSettings,
+    Margins,
     Origin,
-    Precision,
-    Prompts,
     Section,
     Seed,
-    Style,
     Text,
 )
 
@@ -43,20 +39,6 @@ class OwnGeometry(Section):
         return self
 
 
-class OwnMargins(Section):
-    """The prompts on which the models' margins are measured; nothing is generated."""
-
-    utility: EvaluationSource
-    harm: EvaluationSource
-    utility_prompts: Prompts
-    harm_prompts: Prompts
-    batch_size: Count
-    compliance_openers: Annotated[list[Text], Field(min_length=1)]
-    refusal_openers: Annotated[list[Text], Field(min_length=1)]
-    style: Style = "raw"
-    autocast: Precision = "float32"
-
-
 class OwnModels(Section):
     """A study of models that exist: does a fine-tune move inside the subspace of the alignment update?"""
 
@@ -69,7 +51,7 @@ class OwnModels(Section):
     aligned: Origin
     tuned: Annotated[dict[TunedName, Origin], Field(min_length=1, max_length=20)]
     geometry: OwnGeometry
-    evaluation: OwnMargins
+    evaluation: Margins
     language: LanguageSettings | None = None
     data: dict[Literal[DATASETS], Origin] = {}
 

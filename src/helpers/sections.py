@@ -33,6 +33,7 @@ Source = Literal[
     "refuse",
     "categories",
     "gsm-symbolic",
+    "gsm-symbolic-easy",
     "metamath",
     "instructions",
     "advbench",
@@ -44,6 +45,7 @@ EvaluationSource = Literal[
     "restricted",
     "benign",
     "gsm-symbolic",
+    "gsm-symbolic-easy",
     "gsm8k",
     "math",
     "advbench",
@@ -55,6 +57,7 @@ EvaluationSource = Literal[
     "matched-benign",
     "look-alikes",
 ]
+WORD_PROBLEMS = ("gsm-symbolic", "gsm-symbolic-easy", "gsm8k", "math")  # answered with a number, not judged
 DATASETS = (  # public data sets whose origin a study can set; the others come with a package or with the project
     "metamath",
     "gsm8k",
@@ -222,23 +225,28 @@ class Harness(Section):
     max_new_tokens: Tokens = 256
 
 
-class Evaluation(Section):
-    """Sizes of the evaluation sets and of generation."""
+class Margins(Section):
+    """The prompts on which a model's margins are measured, and how they are put."""
 
     utility: EvaluationSource = "arithmetic"
     harm: EvaluationSource = "restricted"
-    benign: EvaluationSource = "benign"
-    beside: list[EvaluationSource] = []
     utility_prompts: Prompts
     harm_prompts: Prompts
-    benign_prompts: Prompts
-    beside_prompts: Prompts = 100
     batch_size: Count
-    max_new_tokens: Tokens
     compliance_openers: Annotated[list[Text], Field(min_length=1)]
     refusal_openers: Annotated[list[Text], Field(min_length=1)]
     style: Style = "raw"
     autocast: Precision = "float32"
+
+
+class Evaluation(Margins):
+    """Sizes of the evaluation sets and of generation."""
+
+    benign: EvaluationSource = "benign"
+    beside: list[EvaluationSource] = []
+    benign_prompts: Prompts
+    beside_prompts: Prompts = 100
+    max_new_tokens: Tokens
     judge: Judge = Judge()
     harness: Harness = Harness()
 

@@ -8,32 +8,43 @@ import functools
 import importlib.util
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from types import ModuleType
 
 FOLDER = "reasoning_gym/arithmetic/gsm_symbolic"
 FILES = [f"{FOLDER}/generators_00_49.py", f"{FOLDER}/generators_50_99.py", "reasoning_gym/utils.py"]
+# Whole numbers of at most 150 throughout, and half of the solutions shorter than 160 characters
+EASY = frozenset({10, 16, 31, 39, 43, 48, 57, 62, 72})
 BROKEN = {32, 35, 37, 61, 63, 65, 74, 76, 77, 79, 86, 87, 90, 97, 98}  # by the list that the package itself keeps
 PREFIX = "generate_"
 
 
-def draw(files: list[Path], n: int, rng: random.Random, wanted: Callable[[str], bool]) -> list[dict[str, str]]:
+def draw(
+    files: list[Path], n: int, rng: random.Random, wanted: Callable[[str], bool], topics: Collection[int] = ()
+) -> list[dict[str, str]]:
     """``n`` problems with distinct prompts among those that are ``wanted``; topic = number of the template.
 
-    ``files``: the files of FILES. The answer is the steps, then ``#### <number>``; problems whose answer is negative
-    (a few of one template's: an age below zero) are drawn again.
+    ``files``: the files of FILES; ``topics``: the templates to draw from, where not all. The answer is the steps, then
+    ``#### <number>``; problems whose answer is negative (a few of one template's: an age below zero) are drawn again.
     """
     templates = generators(tuple(files))
+    numbers = sorted(topics or templates)
     rows: dict[str, dict[str, str]] = {}
     while len(rows) < n:
-        topic = rng.choice(sorted(templates))
+        topic = rng.choice(numbers)
         problem = templates[topic](rng, 1.0)
         prompt, number = problem["question"].strip(), problem["answer"]
         if wanted(prompt) and prompt not in rows and not number.startswith("-"):
             steps, _, _ = problem["metadata"]["answer_cot"].rpartition("####")
             rows[prompt] = {"prompt": prompt, "answer": f"{steps.strip()}\n#### {number}", "topic": str(topic)}
     return list(rows.values())
+
+
+def left_out(files: list[Path], topics: Collection[int] = ()) -> dict[str, int]:
+    """Number of templates from which no problem is drawn, by reason."""
+    harder = len(generators(tuple(files))) - len(topics) if topics else 0
+    return {"broken templates": len(BROKEN)} | ({"harder templates": harder} if harder else {})
 
 
 @functools.cache

@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass, fields
 
 from helpers.architectures import Architecture
-from helpers.own_models import OwnMargins, OwnModels
-from helpers.sections import Evaluation, Objective
+from helpers.own_models import OwnModels
+from helpers.sections import WORD_PROBLEMS, Margins, Objective
 from helpers.settings import OBJECTIVES, Study
 
 TOKENS = {  # source -> tokens of a prompt and of its answer, about; word problems and web text vary most
@@ -16,6 +16,7 @@ TOKENS = {  # source -> tokens of a prompt and of its answer, about; word proble
     "refuse": (9, 5),
     "categories": (4, 1),
     "gsm-symbolic": (62, 95),
+    "gsm-symbolic-easy": (46, 55),
     "gsm8k": (62, 117),
     "metamath": (70, 190),
     "math": (90, 200),
@@ -122,7 +123,7 @@ def requests(study: Study, source: str, rows: int) -> Work:
     return answers(rows, length, s.batch_size, s.max_new_tokens) + judged
 
 
-def opener_passes(settings: Evaluation | OwnMargins) -> int:
+def opener_passes(settings: Margins) -> int:
     """Passes over the prompts that a harm margin takes: one for openers of one token each, else one for each.
 
     Plain words are taken for one token.
@@ -152,7 +153,7 @@ def whole_measures(study: Study) -> Work:
     s = study.evaluation
     work = margins(study) + judged_measures(study) + requests(study, s.benign, s.benign_prompts)
     for source in s.beside:
-        asked = problems if source in ("gsm-symbolic", "gsm8k", "math") else requests
+        asked = problems if source in WORD_PROBLEMS else requests
         work += asked(study, source, s.beside_prompts)
     return work
 
