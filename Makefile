@@ -14,7 +14,7 @@ export OMP_NUM_THREADS = 1
 export SUBSPACES_THREADS = $(THREADS)
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: help env plan book test lab bench publish clean
+.PHONY: help env plan book test lab bench coverage publish clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -23,6 +23,7 @@ help:  ## list the targets
 	@echo "make test  run all tests (needs or gets a Chromium for the browser tests)"
 	@echo "make lab   open the notebooks in JupyterLab"
 	@echo "make bench time the weight-space engine against the method as released"
+	@echo "make coverage simulate how often the intervals cover the truth, about 2 minutes"
 	@echo "make publish STUDY=…  copy a study's tables to published/, for reports where it has not been run"
 	@echo "make env   just the environment, .venv"
 	@echo "make clean remove the report, the results and the environment"
@@ -53,6 +54,9 @@ lab: $(READY)  ## open the notebooks in JupyterLab
 
 bench: $(READY)  ## time the engine against the method as released
 	$(RUN) benchmarks.weight_space
+
+coverage: $(READY)  ## simulate how often the intervals cover the truth
+	$(RUN) benchmarks.coverage
 
 publish: $(READY)  ## copy a study's tables, without weights and texts, to published/
 	@$(RUN) helpers.publish "$(STUDY)" --seeds "$(SEEDS)"

@@ -6,6 +6,7 @@ the chapter on statistics of the book, and ``benchmarks.coverage`` measures the 
 """
 
 from collections.abc import Callable, Sequence
+from itertools import combinations
 from typing import Literal
 
 import numpy as np
@@ -31,12 +32,13 @@ def prompt_weights(ids: Sequence[np.ndarray], replicates: int, rng: np.random.Ge
 
 
 def combine(
-    estimates: np.ndarray, replicates: np.ndarray, prompts: int, confidence: float, shared: bool = False
+    estimates: np.ndarray, replicates: np.ndarray, prompts: int, confidence: float, shared: float = 0.0
 ) -> dict[str, float | str]:
     """Interval of the mean over seeds from one estimate (seeds,) and bootstrap replicates (seeds, B) per seed.
 
     With S² the variance of the estimates over seeds and c the mean covariance that shared prompts cause between seeds,
-    the mean has variance S²/n + c. ``prompts``: prompts of a seed. ``seed_sd`` is the SD between seeds without that of
+    the mean has variance S²/n + c. ``prompts``: prompts of a seed; ``shared``: the share of them that two seeds have in
+    common, which bounds c. ``seed_sd`` is the SD between seeds without that of
     the prompts, ``prompt_sd`` the SD that the choice of prompts gives one seed, both in units of the statistic. One
     seed: the interval is over its prompts alone, and ``over`` says so.
     """
@@ -47,7 +49,7 @@ def combine(
     between, common, variance, freedom = float("nan"), 0.0, within, float(prompts - 1)
     if n > 1:
         total = float(estimates.var(ddof=1))
-        common = max(0.0, float(covariance[~np.eye(n, dtype=bool)].mean())) if shared else 0.0
+        common = float(np.clip(covariance[~np.eye(n, dtype=bool)].mean(), 0.0, shared * within))
         between, variance = max(0.0, total - (within - common)), total / n + common
         parts = (total / n) ** 2 / (n - 1) + common**2 / (prompts - 1)
         freedom = variance**2 / parts if parts else n - 1  # Satterthwaite
@@ -76,11 +78,13 @@ def hierarchical_bootstrap(
     part of it that is due to prompts: too much by nearly W/n, and too little by the factor (n−1)/n. Taking W/n off and
     dividing by (n−1)/n gives S²/n exactly, so that is computed (``combine``), with a t quantile.
     """
-    names = [np.arange(len(v)) + 1j * s for s, v in enumerate(values)] if ids is None else ids
+    starts = np.cumsum([0, *map(len, values)])
+    names = [start + np.arange(len(v)) for start, v in zip(starts, values, strict=False)] if ids is None else ids
+    pairs = [len(np.intersect1d(a, b)) / len(a) for a, b in combinations(names, 2)]
     weights = prompt_weights(names, replicates, np.random.default_rng(seed))
     estimates = np.array([statistic(np.mean(v, axis=0)) for v in values])
     drawn = np.array([[statistic(means) for means in w @ v] for w, v in zip(weights, values, strict=True)])
-    return combine(estimates, drawn, min(len(v) for v in values), confidence, shared=ids is not None)
+    return combine(estimates, drawn, min(len(v) for v in values), confidence, float(np.mean(pairs or [0])))
 
 
 def sign_flip_test(values: np.ndarray, alternative: Alternative = "two-sided") -> float:

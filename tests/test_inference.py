@@ -1,0 +1,228 @@
+"""Inference over few seeds: algebra as properties, known values, and intervals that cover a known truth."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from benchmarks import coverage
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy import stats
+
+from helpers.inference import (
+    adjusted,
+    combine,
+    decide,
+    detectable,
+    effect_needed,
+    exchange_test,
+    hedges_g,
+    hierarchical_bootstrap,
+    power_of,
+    prompt_weights,
+    rate_interval,
+    response,
+    seeds_needed,
+    sign_flip_test,
+    tost,
+)
+from helpers.statistics import interval
+
+numbers = st.floats(-10, 10).map(lambda x: round(x, 3))
+samples = st.integers(2, 8).flatmap(lambda n: arrays(float, n, elements=numbers))
+p_values = st.integers(1, 12).flatmap(lambda n: arrays(float, n, elements=st.floats(0, 1)))
+
+
+def seeds_of(rng, seeds=5, prompts=60, between=1.0):
+    """Values of one measure, (prompts,) per seed."""
+    return [rng.normal(between * rng.normal(), 1, prompts) for _ in range(seeds)]
+
+
+@given(st.integers(0, 1000), st.integers(2, 6))
+@settings(max_examples=20, deadline=None)
+def test_with_own_prompts_the_hierarchical_interval_is_the_t_interval(seed, n):
+    values = seeds_of(np.random.default_rng(seed), n)
+    found = hierarchical_bootstrap(values, replicates=50)
+    expected = interval([v.mean() for v in values], 0.95)
+    assert [found[k] for k in ("mean", "low", "high", "seeds")] == pytest.approx(list(expected.values()))
+    assert found["over"] == "seeds" and found["prompts"] == 60
+
+
+def test_prompt_sd_is_the_standard_error_over_prompts():
+    rng = np.random.default_rng(0)
+    values = [rng.exponential(size=200) for _ in range(3)]
+    found = hierarchical_bootstrap(values, replicates=4000)
+    assert found["prompt_sd"] == pytest.approx(np.sqrt(np.mean([stats.sem(v) ** 2 for v in values])), rel=0.05)
+
+
+def test_one_seed_has_an_interval_over_its_prompts_and_says_so():
+    values = np.random.default_rng(1).normal(size=100)
+    found = hierarchical_bootstrap([values], replicates=4000)
+    assert found["over"] == "prompts" and found["seeds"] == 1 and np.isnan(found["seed_sd"])
+    assert found["high"] - found["mean"] == pytest.approx(stats.t.ppf(0.975, 99) * stats.sem(values), rel=0.05)
+
+
+def test_variants_are_compared_on_the_same_prompts():
+    prompts = np.random.default_rng(2).normal(0, 100, (4, 50))  # noise common to both variants cancels out
+    values = [np.stack([own + 1, own], axis=1) for own in prompts]
+    found = hierarchical_bootstrap(values, lambda means: means[0] - means[1], replicates=50)
+    assert found["mean"] == pytest.approx(1) and found["prompt_sd"] < 1e-9
+
+
+def test_shared_prompts_widen_the_interval():
+    common = np.random.default_rng(3).normal(size=80)
+    values = [common + shift for shift in (0.01, -0.01, 0.0)]
+    own = hierarchical_bootstrap(values, replicates=200)
+    shared = hierarchical_bootstrap(values, ids=[np.arange(80)] * 3, replicates=2000)
+    assert own["high"] - own["low"] < 0.06
+    assert shared["high"] - shared["mean"] == pytest.approx(1.99 * stats.sem(common), rel=0.07)
+
+
+def test_a_prompt_has_one_weight_in_every_seed():
+    first, second = prompt_weights([np.array([1, 2, 3]), np.array([3, 2, 9])], 5, np.random.default_rng(0))
+    assert first.sum(axis=1) == pytest.approx(1) and second.shape == (5, 3)
+    assert first[:, 1] / first[:, 2] == pytest.approx(second[:, 1] / second[:, 0])
+
+
+def test_without_any_spread_the_interval_is_a_point():
+    found = combine(np.ones(3), np.ones((3, 10)), 5, 0.95)
+    assert (found["low"], found["high"], found["prompt_sd"]) == (1, 1, 0)
+
+
+@pytest.mark.parametrize("design", coverage.DESIGNS)
+def test_the_corrected_interval_covers(design):
+    setting = coverage.Setting("normal", design, 5, 50, 1.0)
+    rows = {row["method"]: row for row in coverage.coverage(setting, 400, 200, np.random.default_rng(0))}
+    assert rows["corrected hierarchical"]["low"] < 0.95 < rows["corrected hierarchical"]["high"]
+    if design == "same prompts":
+        assert rows["t over seeds"]["high"] < 0.93
+
+
+@pytest.mark.parametrize("outcome", coverage.OUTCOMES)
+def test_the_truth_of_the_simulation_is_its_mean(outcome):
+    setting = coverage.Setting(outcome, "own prompts", 4, 50, 1.0)
+    values = setting.draw(4000, np.random.default_rng(0))
+    assert abs(values.mean() - setting.truth) < 4 * values.mean(axis=(1, 2)).std() / np.sqrt(4000)
+
+
+@given(samples)
+@settings(max_examples=25, deadline=None)
+def test_sign_flips_are_exact(values):
+    p = sign_flip_test(values, "greater")
+    signs = np.array(np.meshgrid(*[[-1, 1]] * len(values))).reshape(len(values), -1)
+    assert p == pytest.approx(np.mean(values @ signs >= values.sum() - 1e-9), abs=1e-9)
+    assert p >= 2.0 ** -len(values)
+
+
+def test_labels_are_exchanged_within_prompts():
+    rng = np.random.default_rng(0)
+    prompts = rng.normal(0, 50, 40)
+    first, second = prompts + rng.normal(0.8, 1, 40), prompts + rng.normal(0, 1, 40)
+    assert exchange_test(first, second) < 0.01 < 0.3 < exchange_test(first, second, paired=False)
+
+
+@given(samples, st.floats(0.1, 5))
+@settings(deadline=None)
+def test_tost_agrees_with_the_90_percent_interval(values, margin):
+    assume(np.ptp(values) > 0.01)
+    found, ends = tost(values, -margin, margin), interval(values, 0.9)
+    assume(min(abs(ends["low"] + margin), abs(ends["high"] - margin)) > 1e-9)
+    assert (found["p"] < 0.05) == (-margin < ends["low"] and ends["high"] < margin)
+
+
+def test_tost_of_values_that_do_not_vary_and_of_one_seed():
+    assert tost(np.ones(3), 0, 2)["p"] == 0 and tost(np.ones(3), 0, 1)["p"] == 1
+    assert np.isnan(tost(np.ones(1), 0, 2)["p"])
+
+
+@given(samples, numbers, st.floats(0.5, 0.99))
+def test_decisions_mirror_each_other(values, margin, confidence):
+    opposite = {"distinct": "not distinct", "not distinct": "distinct", "undecided": "undecided"}
+    assert decide(-values, -margin, confidence) == opposite[decide(values, margin, confidence)]
+
+
+def test_decisions():
+    assert decide(np.array([1.0, 1.1, 0.9]), 0.2, 0.95) == "distinct"
+    assert decide(np.array([0.01, np.nan, -0.01, 0.0]), 0.2, 0.95) == "not distinct"
+    assert decide(np.array([0.1, 0.4, 0.2]), 0.2, 0.95) == decide(np.array([9.0]), 0.2, 0.95) == "undecided"
+
+
+@given(p_values)
+def test_corrections_are_no_smaller_and_keep_the_order(p):
+    holm, bh = adjusted(p), adjusted(p, "bh")
+    assert np.all(p <= bh + 1e-12) and np.all(bh <= holm + 1e-12) and np.all(holm <= 1)
+    assert np.all(np.diff(holm[np.argsort(p, kind="stable")]) >= 0)
+
+
+def test_holm_by_hand():
+    assert adjusted(np.array([0.01, 0.04, 0.03])) == pytest.approx([0.03, 0.06, 0.06])
+
+
+@given(samples)
+@settings(deadline=None)
+def test_the_effect_size_excludes_zero_just_when_the_t_interval_does(values):
+    assume(np.ptp(values) > 0.5)
+    found, ends = hedges_g(values, 0.95), interval(values, 0.95)
+    assume(min(abs(ends["low"]), abs(ends["high"])) > 1e-6)
+    assert (found["low"] > 0) == (ends["low"] > 0) and (found["high"] < 0) == (ends["high"] < 0)
+    assert found["low"] < found["g"] < found["high"] or abs(found["g"]) < 1e-6
+
+
+def test_hedges_g_corrects_for_few_seeds():
+    values = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
+    assert hedges_g(values, 0.95)["g"] == pytest.approx(3 / np.std(values, ddof=1) * 0.797885, rel=1e-5)
+    assert np.isnan(hedges_g(np.ones(3), 0.95)["g"])
+
+
+def test_rates_have_exact_intervals():
+    assert rate_interval(0, 20, 0.95)["high"] == pytest.approx(1 - 0.025 ** (1 / 20))
+    assert rate_interval(20, 20, 0.95) == {"rate": 1, "low": pytest.approx(0.025 ** (1 / 20)), "high": 1}
+
+
+@given(st.floats(0.01, 3), st.integers(2, 40), st.floats(0.3, 0.95), numbers)
+@settings(deadline=None)
+def test_the_effect_needed_has_the_power(sd, n, power, margin):
+    assert power_of(effect_needed(sd, margin, n, power), sd, margin, n, 0.95) == pytest.approx(power, abs=1e-6)
+
+
+def test_power_is_that_of_simulated_decisions():
+    rng = np.random.default_rng(0)
+    said = [decide(rng.normal(0.4, 0.2, 5), 0.1, 0.95) for _ in range(2000)]
+    found = rate_interval(said.count("distinct"), 2000, 0.999)
+    assert found["low"] < power_of(0.4, 0.2, 0.1, 5, 0.95) < found["high"]
+    assert power_of(0.4, 0.0, 0.1, 5, 0.95) == 1 and np.isnan(power_of(0.4, 0.1, 0.1, 1, 0.95))
+
+
+DIAL = np.linspace(0, 1, 6)
+
+
+@given(st.floats(0.3, 2), st.floats(0.01, 0.3), st.integers(3, 20))
+@settings(max_examples=30, deadline=None)
+def test_the_detectable_dial_is_where_the_curve_meets_the_effect_needed(slope, sd, seeds):
+    noise = np.resize([-1.0, 0.0, 1.0], (6, 3)) * sd  # pooled SD: sd
+    curve = slope * DIAL[:, None] + noise
+    found, needed = detectable(DIAL, curve, 0.1, seeds), effect_needed(sd, 0.1, seeds)
+    assert np.isnan(found) if needed > slope + 1e-9 else found == pytest.approx(needed / slope)
+    if found > 0:
+        assert seeds_needed(DIAL, curve, 0.1, found + 1e-6) == seeds
+
+
+def test_a_smaller_dial_needs_more_seeds_and_one_below_the_margin_cannot_be_found():
+    curve = DIAL[:, None] + np.array([-0.1, 0.0, 0.1])
+    few, many = (seeds_needed(DIAL, curve, 0.1, dial) for dial in (0.4, 0.2))
+    assert few < many and np.isnan(seeds_needed(DIAL, curve, 0.1, 0.05))
+    assert np.isnan(detectable(DIAL, 0 * curve, 0.1, 5))
+    assert np.isnan(detectable(DIAL, DIAL[:, None], 0.1, 5))  # one seed has no SD
+
+
+def test_a_response_is_made_monotone_and_missing_seeds_are_left_out():
+    dials, means, sd = response([1, 0, 0.5], [[0.8, 1.0], [0.1, np.nan], [0.0, 0.2]])
+    assert dials.tolist() == [0, 0.5, 1] and np.all(np.diff(means) >= 0)
+    assert sd == pytest.approx(np.std([0.8, 1.0], ddof=1))
+
+
+def test_the_published_tables_are_whole():
+    table = pd.read_csv(coverage.PUBLISHED / "coverage.csv")
+    assert len(table) == len(coverage.settings()) * len(coverage.METHODS) and table["draws"].min() >= 1000
+    five = table.query("seeds == 5 and design == 'own prompts' and method == 'corrected hierarchical'")
+    assert five.query("outcome == 'normal'")["coverage"].between(0.93, 0.97).all()
