@@ -7,7 +7,7 @@ import sys
 
 sys.path.insert(0, os.path.join(workflow.basedir, "src"))
 
-from helpers.paths import PUBLISHED, bench_tables, published_root, results_root
+from helpers.paths import CONTROL, PUBLISHED, bench_tables, power_table, published_root, results_root
 from helpers.settings import OBJECTIVES, load_study, parse_seeds
 from helpers.workflow import APART, CHAPTERS, PER_SEED, expected, file_of, modules_of, of_study, over_seeds, settings_of
 
@@ -67,6 +67,8 @@ for name, stage in of_study(CHAPTERS, STUDY).items():
             name
         input:
             expand([f"{SEED_FOLDER}/{file_of(key)}" for key in stage.reads], seed=SEEDS),
+            stage.files,
+            os.path.relpath(power_table()) if name == "12_verdict" and STUDY.name != CONTROL and power_table() else [],
             notebook=f"notebooks/{name}.ipynb",
             modules=modules_of(name),
         params:
@@ -90,6 +92,7 @@ for name, stage in of_study(APART, STUDY).items():
         input:
             [f"{READ_FOLDER}/all/{file_of(key)}" for key in stage.reads],
             timed,
+            stage.files,
             notebook=f"notebooks/{name}.ipynb",
             modules=modules_of(name),
         params:

@@ -9,11 +9,11 @@ import pandas as pd
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from helpers import figures
-from helpers.claims import judge_criteria, verdicts
 from helpers.notebook import begin
 from helpers.paths import STUDIES, RunPaths, published_root
 from helpers.published import SETTINGS
 from helpers.settings import Study
+from helpers.verdicts import distinctness, judge_criteria, verdicts
 from helpers.workflow import expected
 
 PAYLOADS = [  # what a model might write, to be shown as text and nothing else
@@ -43,16 +43,17 @@ def write_results(study: Study, seeds: list[int], published: bool = False) -> No
     Of a published study the chapters only, and a table of each seed below ``published_root()``.
     """
     statistics = [
-        {"study": study.name, "claim": claim, "statistic": c.statistic, "seed": seed, "value": 0.5 + seed / 100}
+        {"study": study.name, "claim": claim, "statistic": name, "seed": seed, "value": 0.5 + seed / 100}
         for claim, entry in study.claims.items()
-        for c in entry.criteria
+        for name in entry.statistics
         for seed in seeds
     ]
     for seed in seeds if published else ():
         publish_behaviour(study, seed)
     run = begin("12_verdict", study=study.name, seeds="published" if published else seeds)
     criteria = judge_criteria(study, pd.DataFrame(statistics))
-    run.write("verdicts", verdicts(study, criteria))
+    run.write("distinct", distinctness(study, pd.DataFrame(statistics)))
+    run.write("verdicts", verdicts(study, criteria, run.records_of_seeds))
     for path in expected(study, seeds, published):
         write_notebook(path, study.name, figure(study, seeds))
 

@@ -7,14 +7,51 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from helpers.claims import STATISTICS, TABLES, SeedResults, claim_statistics, judge_criteria, outcome, verdicts
+from helpers.claims import STATISTICS, TABLES, SeedResults, claim_statistics
+from helpers.ledger import Criterion
 from helpers.matching import excess, scaled_at, shares
 from helpers.measures import GRID_MEASURES, MEASURES
-from helpers.settings import Criterion, load_study
+from helpers.paths import RunPaths
+from helpers.settings import load_study
 from helpers.statistics import interval, over_seeds, share
+from helpers.tables import SCHEMAS, write_csv
+from helpers.verdicts import (
+    NOT_TESTED,
+    distinctness,
+    judge_criteria,
+    measured_power,
+    outcome,
+    power_with,
+    verdicts,
+)
 
 STUDY = load_study("organism")
 ALPHAS = np.linspace(0, 1, 11)
+VALUES = {  # of every statistic, in the world of the test that uses them
+    "harm_of_aligned": 1.0,
+    "harm_of_harmful": 5.0,
+    "harm_rise_contaminated": 4.0,
+    "utility_rise_useful": 0.5,
+    "utility_rise_contaminated": 0.5,
+    "top_k_gain_utility": 0.233624,
+    "top_k_gain_harm": 0.233624,
+    "parallel_selectivity": 0.0,
+    "order_top_over_random_k": 0.183624,
+    "order_random_k_over_random": 0.05,
+    "energy_gap_useful_harmful": 0.0,
+    "gain_gap_at_matched_energy": 0.0,
+    "extra_harm_removed_margin": 0.45,
+    "extra_harm_removed_judge": 0.45,
+    "extra_harm_removed_above_random": 0.45,
+    "harm_removed_alone": 0.75,
+    "overlap_useful_harmful_minus_alignment_harmful": 0.15,
+    "overlap_useful_harmful_minus_safety_harmful": 0.3,
+    "overlap_alignment_harmful_minus_useful_harmful": -0.15,
+    "overlap_useful_harmful_above_random": 0.5,
+    "activation_harmful_minus_useful": 0.0,
+    "activation_harmful_minus_benign": 0.0,
+    "activation_useful_above_random": 0.6,
+}
 
 
 def measures(utility, harm):
@@ -104,8 +141,78 @@ def test_a_special_overlap_contradicts_c3():
     assert judged(special=0.4)["C3"] == "not reproduced"
 
 
+def removal(left, energy=lambda f: 1 - f, harm="harm_margin"):
+    """Extra harm removed in a world where orthogonal Top-K leaves shares ``left(f)`` and that much energy."""
+    world = results(0, left)
+    orthogonal = (world.projection["mode"] == "orthogonal") & (world.projection["control"] == "top-k")
+    world.projection.loc[orthogonal, "energy_kept"] = world.projection.loc[orthogonal, "fraction"].map(energy)
+    return STATISTICS[{"harm_margin": "extra_harm_removed_margin", "harm": "extra_harm_removed_judge"}[harm]](world)
+
+
+@pytest.mark.parametrize("harm", ["harm_margin", "harm"])
+def test_extra_harm_removed_of_worlds_that_are_known(harm):
+    """The positive control that the rule of before could not see, and worlds without anything to see."""
+    assert removal(lambda f: (1.0, 0.0), harm=harm) == pytest.approx(1)  # a perfect plant
+    assert removal(lambda f: (1.2, 0.0), harm=harm) == pytest.approx(1)  # utility beyond the curve: its end
+    assert removal(lambda f: (1 - f, 1 - f), harm=harm) == pytest.approx(0)  # plain scaling
+    assert removal(lambda f: (1.0, 1.0), lambda f: 1.0, harm=harm) == 0  # nothing removed
+    assert removal(lambda f: (1.0, 0.0), lambda f: 0.995, harm=harm) == 0  # too little to speak of removal
+    assert removal(lambda f: (0.0, 0.0), harm=harm) == 0  # nothing left to be selective about
+    assert removal(lambda f: (1.0, 1.0), harm=harm) == pytest.approx(0)  # energy removed, no effect
+    assert removal(lambda f: (0.0 if f > 0.5 else 0.5, 0.0), harm=harm) == pytest.approx(0.5)  # the rest are left out
+
+
+def test_parallel_selectivity_is_harm_kept_beyond_utility_kept():
+    kept = results(0)
+    harmful = (kept.projection["mode"] == "parallel") & (kept.projection["task"] == "harmful")
+    assert STATISTICS["parallel_selectivity"](kept) == pytest.approx(0)
+    top = harmful & (kept.projection["control"] == "top-k")
+    columns = list(measures(0, 1))
+    kept.projection.loc[top, columns] = list(measures(0, 1).values())  # all harm lies inside, for every k
+    fractions = np.array(STUDY.projection.fractions)
+    assert STATISTICS["parallel_selectivity"](kept) == pytest.approx(np.mean(1 - fractions**0.5))
+
+
+def decided(**world):
+    """Decision on distinctness per claim of a world with five seeds."""
+    statistics = claim_statistics(STUDY, {seed: results(seed, **world) for seed in range(5)})
+    return distinctness(STUDY, statistics).set_index("claim")["decision"].to_dict()
+
+
+def test_an_entangled_world_is_not_distinct_and_a_separable_one_is():
+    assert decided() == dict.fromkeys(("C1", "C2", "C3", "C4"), "not distinct")
+    assert decided(left=lambda f: (1.0, 0.0))["C2"] == "distinct"
+    assert decided(special=0.4)["C3"] == "distinct"
+
+
+def test_one_seed_decides_nothing_about_distinctness():
+    table = distinctness(STUDY, claim_statistics(STUDY, {0: results(0, left=lambda f: (1.0, 0.0))}))
+    assert set(table["decision"]) == {"undecided"} and table.set_index("claim").loc["C2", "share_of_seeds"] == 1
+
+
+def test_every_value_of_a_known_world_is_as_it_was():
+    """If this fails, a statistic's definition has changed: enter it under ``changes`` in claims.yml, then here."""
+    world = results(0, left=lambda f: (1 - 0.3 * f, 0.7 - 0.6 * f), special=0.05)
+    found = {name: round(function(world), 6) for name, function in STATISTICS.items()}
+    assert found == VALUES
+
+
+def test_the_power_of_a_control_is_that_of_the_seeds_at_hand(tmp_path, monkeypatch):
+    monkeypatch.setenv("SUBSPACES_RESULTS", str(tmp_path))
+    monkeypatch.setenv("SUBSPACES_PUBLISHED", str(tmp_path / "published"))
+    assert measured_power().empty
+    path = RunPaths("planted", published=True).table("power")
+    rows = [("C2", "extra", 3, 0.4), ("C2", "extra", 5, 0.2), ("C3", "overlap", 5, 0.1)]
+    table = pd.DataFrame(rows, columns=["claim", "statistic", "seeds", "smallest_detectable"])
+    write_csv(path, "power", table.assign(power=0.8).reindex(columns=list(SCHEMAS["power"])))
+    least = {seeds: power_with(measured_power(), "C2", "extra", seeds) for seeds in (1, 3, 4, 7)}
+    assert least.pop(1) is None
+    assert [row["smallest_detectable"] for row in least.values()] == [0.4, 0.4, 0.2]
+
+
 def test_no_results_is_not_tested():
     empty = pd.DataFrame(columns=["study", "claim", "statistic", "seed", "value"])
+    assert set(distinctness(STUDY, empty)["decision"]) == {NOT_TESTED}
     assert set(verdicts(STUDY, judge_criteria(STUDY, empty))["verdict"]) == {"not tested"}
 
 

@@ -27,7 +27,18 @@ from synthetic import moved
 
 EXAMPLE = yaml.safe_load((STUDIES / "own-models.yml").read_text(encoding="utf-8"))
 NAMES = ("base", "aligned", "useful", "harmful")
-CLONED = ("src", "notebooks", "studies", "book", "benchmarks", "published", "Snakefile", "_config.yml", "_toc.yml")
+CLONED = (
+    "claims.yml",
+    "src",
+    "notebooks",
+    "studies",
+    "book",
+    "benchmarks",
+    "published",
+    "Snakefile",
+    "_config.yml",
+    "_toc.yml",
+)
 
 
 @pytest.fixture

@@ -15,16 +15,27 @@ import yaml
 
 import stand_ins
 from helpers.checkpoints import Checkpoint
-from helpers.claims import judge_criteria, verdicts
 from helpers.datasets import evaluation_split
 from helpers.paths import ROOT, STUDIES, cache_root
 from helpers.settings import MODELS, OBJECTIVES, load_study
+from helpers.verdicts import judge_criteria, verdicts
 from stand_in_data import make_data
 
 NAMES = sorted(stand_ins.MODELS)
 WITH_REPORT, *WITHOUT_REPORT = NAMES
 SEED = 42
-CLONED = ("src", "notebooks", "studies", "book", "benchmarks", "published", "Snakefile", "_config.yml", "_toc.yml")
+CLONED = (
+    "claims.yml",
+    "src",
+    "notebooks",
+    "studies",
+    "book",
+    "benchmarks",
+    "published",
+    "Snakefile",
+    "_config.yml",
+    "_toc.yml",
+)
 ROWS = {"metamath": 40, "beavertails-unsafe": 16, "beavertails-safe": 16}
 SIZES = {
     "utility_prompts": 4,

@@ -92,8 +92,8 @@ def test_a_published_study_has_chapters_with_a_banner_and_no_single_runs(results
 def test_settings_changed_since_publication_are_named(results, tmp_path):
     write_results(PRETRAINED, [0], published=True)
     settings = tmp_path / "published" / PRETRAINED.name / "settings.yml"
-    settings.write_text(settings.read_text().replace("at_most: 1.5", "at_most: 1.6"))
-    assert "Settings changed since then: claims." in banner(Selection(PRETRAINED, [0], published=True))
+    settings.write_text(settings.read_text().replace("confidence: 0.95", "confidence: 0.9") + "\nclaims: {C0: {}}\n")
+    assert "Settings changed since then: confidence." in banner(Selection(PRETRAINED, [0], published=True))
 
 
 def test_own_results_replace_published_ones(results):

@@ -10,6 +10,7 @@ from nbclient import NotebookClient
 
 from helpers import tables
 from helpers.paths import NOTEBOOKS
+from helpers.sections import UpdateOverlap
 from helpers.settings import OBJECTIVES, load_study
 from helpers.workflow import PER_SEED, STAGES, expected, modules_of, of_study, settings_of
 
@@ -146,9 +147,13 @@ def test_a_module_reruns_just_what_imports_it():
 
 def test_a_setting_reruns_just_what_depends_on_it():
     study = load_study("smoke")
-    changed = study.model_copy(update={"claims": {"C0": study.claims["C0"]}})
+    changed = study.model_copy(update={"update_overlap": UpdateOverlap(energy_fractions=[0.5])})
     before, after = ({n: settings_of(n, s, "useful") for n in STAGES_OF_SMOKE} for s in (study, changed))
-    assert [name for name in STAGES_OF_SMOKE if before[name] != after[name]] == ["12_verdict"]
+    assert [name for name in STAGES_OF_SMOKE if before[name] != after[name]] == ["04_update_overlap"]
+
+
+def test_the_ledger_is_an_input_of_the_verdict_alone():
+    assert [name for name, stage in STAGES.items() if "claims.yml" in stage.files] == ["12_verdict"]
 
 
 def test_snakemake_by_hand_plans_the_whole_study(smoke):

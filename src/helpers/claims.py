@@ -1,4 +1,4 @@
-"""The claims C0–C4: the statistic of each criterion per seed, and the verdict by the criteria written in the study.
+"""The claims C0–C4: their statistics, one number per seed; ``helpers.verdicts`` judges them by the ledger's criteria.
 
 Every statistic takes the tables of one seed and returns one number; its docstring is shown in the book.
 """
@@ -10,12 +10,11 @@ import numpy as np
 import pandas as pd
 
 from helpers.matching import excess, shares
-from helpers.settings import Criterion, Study
-from helpers.statistics import interval
+from helpers.settings import Study
 
 TABLES = ("behaviour", "projection", "scaling", "energy", "update_overlap", "activation_overlap")
-NOT_TESTED = "not tested"
-STATISTICS: dict[str, "Statistic"] = {}  # name -> function; the names a criterion in a study may use
+LOST, LEFT = 0.01, 0.05  # a variant is compared where it lost this share of energy and keeps this share of utility
+STATISTICS: dict[str, "Statistic"] = {}  # name -> function; the names that the ledger may use
 
 
 @dataclass(frozen=True)
@@ -109,6 +108,12 @@ def top_k_gain_harm(r: SeedResults) -> float:
     return _control_gap(r, "harmful", "harm_margin", "top-k", "random")
 
 
+@statistic
+def parallel_selectivity(r: SeedResults) -> float:
+    """Share of the harm margin kept minus share of the utility margin kept, Top-K minus Random, mean over k."""
+    return top_k_gain_harm(r) - top_k_gain_utility(r)
+
+
 def _both(r: SeedResults, better: str, worse: str) -> float:
     gaps = [_control_gap(r, t, m, better, worse) for t, m in (("useful", "utility_margin"), ("harmful", "harm_margin"))]
     return min(gaps)
@@ -144,12 +149,17 @@ def gain_gap_at_matched_energy(r: SeedResults) -> float:
     return float(parts["harm_margin"] - parts["utility_margin"])
 
 
-def _extra_harm_removed(r: SeedResults, harm: str) -> float:
-    """Harm share of the scaled update of equal utility minus that of the projected one, mean over matched fractions."""
-    variants = r.variants("orthogonal", "contaminated").query("control == 'top-k'")
+def _extra_harm_removed(r: SeedResults, harm: str, control: str = "top-k") -> float:
+    """Harm share of the scaled update of equal utility minus that of the projected one, mean over the fractions k.
+
+    Left out are variants that took next to nothing out of the update, and those that left next to no utility, of which
+    nothing could be selective; 0 where no variant remains. A variant with more utility than the full update is compared
+    with the full update.
+    """
+    variants = r.variants("orthogonal", "contaminated").query("control == @control")
     table = excess(variants, r.scaling, "utility_margin", [harm])
-    matched = table[table["share_utility_margin"].between(0.05, 0.95)]  # elsewhere nothing, or everything, is left
-    return float(-matched[f"excess_{harm}"].mean()) if len(matched) else 0.0
+    compared = table[(table["energy_kept"] <= 1 - LOST) & (table["share_utility_margin"] >= LEFT)]
+    return float(-compared[f"excess_{harm}"].mean()) if len(compared) else 0.0
 
 
 @statistic
@@ -162,6 +172,12 @@ def extra_harm_removed_margin(r: SeedResults) -> float:
 def extra_harm_removed_judge(r: SeedResults) -> float:
     """Share of the judged harm removed with the alignment subspace beyond scaling at equal utility margin."""
     return _extra_harm_removed(r, "harm")
+
+
+@statistic
+def extra_harm_removed_above_random(r: SeedResults) -> float:
+    """The extra share of the harm margin removed with Top-K minus that with a random subspace of the same k."""
+    return extra_harm_removed_margin(r) - _extra_harm_removed(r, "harm_margin", "random")
 
 
 @statistic
@@ -186,6 +202,12 @@ def overlap_useful_harmful_minus_alignment_harmful(r: SeedResults) -> float:
 def overlap_useful_harmful_minus_safety_harmful(r: SeedResults) -> float:
     """MSO(useful, harmful) − MSO(safety, harmful) of the updates, mean over energy fractions and tensors."""
     return r.mso("useful", "harmful") - r.mso("safety", "harmful")
+
+
+@statistic
+def overlap_alignment_harmful_minus_useful_harmful(r: SeedResults) -> float:
+    """MSO(alignment, harmful) − MSO(useful, harmful) of the updates, mean over energy fractions and tensors."""
+    return -overlap_useful_harmful_minus_alignment_harmful(r)
 
 
 @statistic
@@ -214,76 +236,11 @@ def activation_useful_above_random(r: SeedResults) -> float:
 
 
 def claim_statistics(study: Study, results: dict[int, SeedResults]) -> pd.DataFrame:
-    """Every criterion's statistic for every seed."""
+    """Every statistic that the ledger names for the study, for every seed."""
     rows = [
-        (study.name, claim, c.statistic, seed, STATISTICS[c.statistic](r))
+        (study.name, claim, name, seed, STATISTICS[name](r))
         for claim, entry in study.claims.items()
-        for c in entry.criteria
+        for name in entry.statistics
         for seed, r in results.items()
     ]
     return pd.DataFrame(rows, columns=["study", "claim", "statistic", "seed", "value"])
-
-
-def outcome(criterion: Criterion, found: dict[str, float]) -> str:
-    """``holds`` if the whole interval meets the bounds, ``direction`` if only the mean does or beats ``neutral``."""
-    low, high, mean = found["low"], found["high"], found["mean"]
-    lower = -np.inf if criterion.at_least is None else criterion.at_least
-    upper = np.inf if criterion.at_most is None else criterion.at_most
-    if lower <= low and high <= upper:
-        return "holds"
-    neutral = criterion.neutral
-    beats_neutral = neutral is not None and (mean > neutral if criterion.at_least is not None else mean < neutral)
-    return "direction" if lower <= mean <= upper or beats_neutral else "fails"
-
-
-def judge_criteria(study: Study, statistics: pd.DataFrame) -> pd.DataFrame:
-    """Interval and outcome of every criterion of every claim; a criterion without results is not tested."""
-    rows = []
-    for claim, entry in study.claims.items():
-        for criterion in entry.criteria:
-            mask = (statistics["claim"] == claim) & (statistics["statistic"] == criterion.statistic)
-            values = statistics.loc[mask, "value"].dropna()
-            found = interval(values, study.confidence)
-            rows.append(
-                {
-                    "study": study.name,
-                    "claim": claim,
-                    "statistic": criterion.statistic,
-                    "criterion": criterion.wording(),
-                    **found,
-                    "outcome": outcome(criterion, found) if len(values) else NOT_TESTED,
-                }
-            )
-    return pd.DataFrame(rows)
-
-
-def verdicts(study: Study, criteria: pd.DataFrame) -> pd.DataFrame:
-    """One verdict per claim.
-
-    *reproduced*: every criterion holds; *not reproduced*: a core criterion fails; *direction only*: anything between.
-    """
-    rows = []
-    for claim, entry in study.claims.items():
-        own = criteria[criteria["claim"] == claim].reset_index(drop=True)
-        core = own[[c.core for c in entry.criteria]]
-        rank = {"fails": 0, NOT_TESTED: 1, "direction": 2, "holds": 3}
-        deciding = core.loc[core["outcome"].map(rank).idxmin()]
-        rows.append(
-            {
-                "study": study.name,
-                "claim": claim,
-                "statement": entry.statement,
-                "verdict": _verdict(own["outcome"], core["outcome"]),
-                "deciding": deciding["statistic"],
-                **deciding[["criterion", "mean", "low", "high", "seeds"]],
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def _verdict(all_outcomes: pd.Series, core: pd.Series) -> str:
-    if (core == NOT_TESTED).any():
-        return NOT_TESTED
-    if (core == "fails").any():
-        return "not reproduced"
-    return "reproduced" if (all_outcomes == "holds").all() else "direction only"

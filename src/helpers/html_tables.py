@@ -11,9 +11,18 @@ class Html(str):
 def table(header: Iterable[str], rows: Iterable[Iterable[object]], kind: str = "") -> str:
     """An HTML table; cells are escaped unless they are ``Html``."""
     head = "".join(f'<th scope="col">{_cell(name)}</th>' for name in header)
-    body = "".join("<tr>" + "".join(f"<td>{_cell(value)}</td>" for value in row) + "</tr>\n" for row in rows)
-    inside = f"<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody>"
+    inside = f"<thead><tr>{head}</tr></thead>\n<tbody>{rows_of(rows)}</tbody>"
     return f'<div class="wide"><table class="table {kind}">{inside}</table></div>\n'
+
+
+def rows_of(rows: Iterable[Iterable[object]], heads: Iterable[str] = ()) -> str:
+    """Rows of an HTML table; each cell is told the head of its column where ``heads`` are given."""
+    labels = [f' data-head="{html.escape(head)}"' for head in heads]
+    found = []
+    for row in rows:
+        cells = zip(row, labels, strict=True) if labels else ((value, "") for value in row)
+        found.append("<tr>" + "".join(f"<td{label}>{_cell(value)}</td>" for value, label in cells) + "</tr>\n")
+    return "".join(found)
 
 
 def code(text: str) -> Html:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import pandas as pd
 from pydantic import Field, create_model
 
-from helpers import provenance, tables
+from helpers import ledger, provenance, tables
 from helpers.errors import MissingInput, SettingsError
 from helpers.paths import PUBLISHED, RunPaths
 from helpers.sections import Fraction, Section, Seed
@@ -49,6 +49,11 @@ class Run:
     def published(self) -> bool:
         """Whether the tables of the seeds are the published ones."""
         return self.parameters.get("seeds") == PUBLISHED
+
+    @property
+    def records_of_seeds(self) -> list[dict]:
+        """The provenance of every result of those seeds."""
+        return provenance.recorded(RunPaths(self.study.name, seed, self.published) for seed in self.seeds)
 
     def choose(self, parameter: str, allowed: list[float]) -> None:
         """Raise SettingsError unless a parameter is one of the values that the study measured."""
@@ -106,6 +111,7 @@ class Run:
             "notebook": self.name,
             "parameters": dict(self.parameters),
             "settings": digest(self.study),
+            **({"ledger": ledger.hashes(self.study.claims)} if isinstance(self.study, Study) else {}),
             "seconds": round(time.time() - self.started, 2),
         }
         provenance.record(path, facts, self.inputs)

@@ -1,22 +1,21 @@
 """The parts of the report's pages that are made from results and settings, so that no number is typed by hand."""
 
-import html
-import math
 from collections import defaultdict
 from itertools import groupby
 from pathlib import Path
 
 from helpers import study_pages, tables
-from helpers.claims import NOT_TESTED, STATISTICS
+from helpers.claims import STATISTICS
 from helpers.data_page import data_table
 from helpers.html_tables import Html, code, link, table
 from helpers.own_models import OwnModels
-from helpers.paths import RunPaths
 from helpers.published import device, origin, spent
 from helpers.records import provenance, seconds, sidecars
 from helpers.selections import DEFAULT, Selection, not_tested
 from helpers.settings import Study, load_study
 from helpers.staging import Staged
+from helpers.verdict_page import badge, verdict_table
+from helpers.verdicts import NOT_TESTED
 
 ORGANISM = "A tiny model, trained here from scratch on an invented language with a harmless restricted topic."
 
@@ -37,7 +36,7 @@ def write_generated(staged: list[Staged], folder: Path) -> None:
         "training": study_pages.training(embedded),
         "evaluation": study_pages.evaluation(embedded),
         "pretrained": study_pages.pretrained(selections),
-        "criteria": "\n".join(map(criteria, studies)),
+        "criteria": criteria(studies),
         "provenance": "\n".join(provenance(study) for study in staged),
         "tables": schemas(),
     }
@@ -52,32 +51,10 @@ def _write(path: Path, text: str) -> None:
     path.write_text(text.rstrip() + "\n", encoding="utf-8")
 
 
-def number(value: float) -> str:
-    """A number to three decimals, with a true minus sign."""
-    return f"{value:.3f}".replace("-", "−")
-
-
 def verdicts(studies: list[Staged]) -> str:
-    """The landing page's verdicts: a row per claim, a column per study; then what each study is, what is missing."""
-    selections = [study.selection for study in studies]
-    if not selections:
-        return ""
-    found = {s.study.name: tables.read_csv(RunPaths(s.study.name).table("verdicts"), "verdicts") for s in selections}
-    rows: dict[str, dict[str, Html]] = defaultdict(dict)
-    statements = {}
-    for study, frame in found.items():
-        for row in frame.to_dict("records"):
-            statements.setdefault(row["claim"], row["statement"])
-            rows[row["claim"]][study] = _verdict(row)
-    cells = {claim: [_cell(s.study, found_.get(s.study.name)) for s in selections] for claim, found_ in rows.items()}
-    body = [[claim, statements[claim], *cells[claim]] for claim in sorted(rows)]
-    heads = ["Claim", "What the paper finds", *(s.study.title for s in selections)]
-    return "\n".join([table(heads, body, "verdicts"), *map(_about, studies), _not_tested(selections)])
-
-
-def _cell(study: Study, verdict: Html | None) -> Html:
-    """A verdict with the study's title before it, which is shown where the columns stand one below the other."""
-    return Html(f'<span class="study">{html.escape(study.title)}: </span>{verdict or _badge(NOT_TESTED)}')
+    """The landing page's verdicts: the table, then what each study is, and which are missing."""
+    missing = _not_tested([study.selection for study in studies]) if studies else ""
+    return "\n".join([verdict_table(studies), *map(_about, studies), missing])
 
 
 def _about(staged: Staged) -> str:
@@ -107,20 +84,7 @@ def _not_tested(selections: list[Selection]) -> str:
         return ""
     links = ", ".join(link(f"studies/{study.name}.yml", study.title) for study in missing)
     remedy = "`make plan STUDY=…` says what a run needs, `make book STUDY=…` runs it."
-    return f"{_badge(NOT_TESTED)} {links}: only the settings of these studies are here. {remedy}\n"
-
-
-def _verdict(row: dict) -> Html:
-    """Verdict of one claim in one study, the statistic that decided with its interval, and what was asked."""
-    if row["verdict"] == NOT_TESTED:
-        return _badge(NOT_TESTED)
-    interval = "" if math.isnan(row["low"]) else f" [{number(row['low'])}, {number(row['high'])}]"
-    found = f"{readable(row['deciding'])}: {number(row['mean'])}{interval}; asked: {row['criterion']}"
-    return Html(f"{_badge(row['verdict'])}<br><small>{html.escape(found)}</small>")
-
-
-def _badge(verdict: str) -> Html:
-    return Html(f'<span class="verdict verdict-{html.escape(verdict.replace(" ", "-"))}">{html.escape(verdict)}</span>')
+    return f"{badge(NOT_TESTED)} {links}: only the settings of these studies are here. {remedy}\n"
 
 
 def readable(name: str) -> str:
@@ -142,14 +106,29 @@ def cost(staged: list[Staged]) -> str:
     return " ".join(said)
 
 
-def criteria(study: Study) -> str:
-    """What was asked of each statistic of each claim, and what the statistic is."""
-    rows = [
-        [claim, readable(criterion.statistic), STATISTICS[criterion.statistic].__doc__, criterion.wording()]
-        for claim, entry in study.claims.items()
-        for criterion in entry.criteria
-    ]
-    return f"### Criteria of the study: {study.title}\n\n{table(['claim', 'statistic', 'what it is', 'asked'], rows)}"
+def criteria(studies: list[Study]) -> str:
+    """What is asked of each statistic of each claim and what the statistic is, once for all studies of a kind."""
+    asked: dict[str, list[str]] = defaultdict(list)
+    for study in studies:
+        asked[_asked(study)].append(study.title)
+    parts = [f"### Criteria of {', '.join(titles)}\n\n{rows}" for rows, titles in asked.items()]
+    return "\n".join([*parts, *([_changes(studies[0])] if studies else [])])
+
+
+def _asked(study: Study) -> str:
+    rows = []
+    for claim, entry in study.claims.items():
+        asked = [(criterion.statistic, criterion.wording()) for criterion in entry.criteria]
+        asked += [(entry.distinct.statistic, f"distinct if > {entry.distinct.margin:g}")] if entry.distinct else []
+        asked += [(name, "reported beside") for name in entry.beside]
+        rows += [[claim, readable(name), STATISTICS[name].__doc__.splitlines()[0], bounds] for name, bounds in asked]
+    return table(["claim", "statistic", "what it is", "asked"], rows)
+
+
+def _changes(study: Study) -> str:
+    """What was changed in the ledger after it was first written."""
+    rows = [[str(c.date), claim, c.what, c.reason] for claim, entry in study.claims.items() for c in entry.changes]
+    return f"### Changes of the ledger\n\n{table(['date', 'claim', 'change', 'reason'], rows)}"
 
 
 def settings_files(selections: list[Selection]) -> str:

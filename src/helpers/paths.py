@@ -10,7 +10,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]  # the clone: this package is installed in editable mode
 STUDIES = ROOT / "studies"  # one commented YAML per study
+CLAIMS = ROOT / "claims.yml"  # the ledger: the paper's claims and by what they are judged
 NOTEBOOKS = ROOT / "notebooks"  # the committed notebooks, without outputs
+CONTROL = "planted"  # the study whose safety is separable by construction, and whose graded control gives the power
 PUBLISHED = "published"  # given in place of seeds: the published tables of a study
 
 
@@ -38,6 +40,12 @@ def bench_tables() -> Path:
     """Tables of the benchmark: those of ``make bench`` on this machine, or else the published ones."""
     own = results_root() / "bench" / "tables"
     return own if (own / "models.csv").exists() else ROOT / "benchmarks" / "published"
+
+
+def power_table() -> Path | None:
+    """The table ``power`` of the graded control, of one's own or else the published one; None where it never ran."""
+    found = (RunPaths(CONTROL, published=published).table("power") for published in (False, True))
+    return next((path for path in found if path.exists()), None)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -62,6 +63,11 @@ def sidecar(path: Path) -> Path:
 def records_of(run: paths.RunPaths) -> list[Path]:
     """The provenance files that lie beside the results of a run, in a fixed order."""
     return [path for folder in ("models", "tables", "arrays") for path in sorted((run.root / folder).glob("*.json"))]
+
+
+def recorded(runs: Iterable[paths.RunPaths]) -> list[dict]:
+    """The provenance of all results of some runs."""
+    return [json.loads(path.read_text(encoding="utf-8")) for run in runs for path in records_of(run)]
 
 
 def _relative(path: Path) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 
 from helpers import paths
-from helpers.provenance import records_of
+from helpers.provenance import recorded
 from helpers.selections import Selection
 
 SETTINGS = "settings.yml"  # copy of the settings that the published tables were made with, beside them
@@ -40,7 +40,7 @@ def origin(selection: Selection) -> str:
 
 def records(selection: Selection) -> list[dict]:
     """The provenance of all results of a selection's seeds."""
-    return [json.loads(path.read_text(encoding="utf-8")) for run in selection.runs for path in records_of(run)]
+    return recorded(selection.runs)
 
 
 def spent(selection: Selection) -> dict[str, list[float]]:
@@ -63,10 +63,13 @@ def device(entry: dict) -> str:
 
 
 def changed(selection: Selection) -> str:
-    """A sentence on the settings that have changed since the tables were published; empty if none has."""
+    """A sentence on the settings that have changed since the tables were published; empty if none has.
+
+    Criteria are not among them: they are the ledger's, which says itself what has changed.
+    """
     name = selection.study.name
     then, now = (_settings(path) for path in (paths.published_root() / name / SETTINGS, paths.STUDIES / f"{name}.yml"))
-    different = sorted(key for key in {*then, *now} - {"title", "note"} if then.get(key) != now.get(key))
+    different = sorted(key for key in {*then, *now} - {"title", "note", "claims"} if then.get(key) != now.get(key))
     return f"Settings changed since then: {', '.join(different)}." if different else ""
 
 

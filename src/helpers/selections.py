@@ -66,9 +66,13 @@ def with_results(study: Study | OwnModels) -> Selection | None:
 
 
 def beside(main: Selection) -> list[Selection]:
-    """The further studies of a report: published ones, the default one, those of pretrained models that ran."""
+    """The further studies of a report: published ones, the default one, those of pretrained models that ran.
+
+    A study that is published is shown with one's own results where it has run here.
+    """
     others = [found for study in _studies() if study.name != main.study.name and (found := with_results(study))]
-    return [s for s in others if s.published or s.study.name == DEFAULT or s.study.kind == "pretrained"]
+    published = [s for s in others if s.published or paths.published_seeds(s.study.name)]
+    return [s for s in others if s in published or s.study.name == DEFAULT or s.study.kind == "pretrained"]
 
 
 def not_tested(shown: list[Selection]) -> list[Study]:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from helpers import paths, validation
 from helpers.errors import SettingsError
+from helpers.ledger import Claim, claims_of
 from helpers.own_models import OwnModels
 from helpers.sections import (
     DATASETS,
@@ -19,6 +20,7 @@ from helpers.sections import (
     LanguageSettings,
     OrganismModel,
     Origin,
+    Planted,
     PretrainedModel,
     Projection,
     Section,
@@ -28,72 +30,9 @@ from helpers.sections import (
     UpdateOverlap,
 )
 
-Statistic = Literal[
-    "harm_of_aligned",
-    "harm_of_harmful",
-    "harm_rise_contaminated",
-    "utility_rise_useful",
-    "utility_rise_contaminated",
-    "top_k_gain_utility",
-    "top_k_gain_harm",
-    "order_top_over_random_k",
-    "order_random_k_over_random",
-    "energy_gap_useful_harmful",
-    "gain_gap_at_matched_energy",
-    "extra_harm_removed_margin",
-    "extra_harm_removed_judge",
-    "harm_removed_alone",
-    "overlap_useful_harmful_minus_alignment_harmful",
-    "overlap_useful_harmful_minus_safety_harmful",
-    "overlap_useful_harmful_above_random",
-    "activation_harmful_minus_useful",
-    "activation_harmful_minus_benign",
-    "activation_useful_above_random",
-]
-
 OBJECTIVES: tuple[str, ...] = ("useful", "harmful", "contaminated", "safety")
 MODELS: tuple[str, ...] = ("base", "aligned", *OBJECTIVES)
 UPDATES: tuple[str, ...] = ("alignment", "safety", "useful", "harmful", "contaminated")
-
-
-class Criterion(Section):
-    """A number a claim depends on and the bounds it must keep, fixed before the run.
-
-    ``neutral`` is the value of no effect, beyond which a result at least points the right way; a claim without all of
-    its ``core`` criteria is not reproduced, the others only weaken it.
-    """
-
-    statistic: Statistic
-    at_least: float | None = None
-    at_most: float | None = None
-    neutral: float | None = None
-    core: bool = True
-
-    @model_validator(mode="after")
-    def _bounded(self) -> Self:
-        if self.at_least is None and self.at_most is None:
-            raise ValueError("a criterion needs at_least, at_most or both")
-        if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
-            raise ValueError("at_least must not be above at_most")
-        return self
-
-    def wording(self) -> str:
-        """The bounds in words, for tables."""
-        bounds = [f"≥ {self.at_least:g}"] if self.at_least is not None else []
-        return " and ".join(bounds + ([f"≤ {self.at_most:g}"] if self.at_most is not None else []))
-
-
-class Claim(Section):
-    """A claim of the paper and the criteria by which this study judges it."""
-
-    statement: str
-    criteria: Annotated[list[Criterion], Field(min_length=1)]
-
-    @model_validator(mode="after")
-    def _has_core(self) -> Self:
-        if not any(criterion.core for criterion in self.criteria):
-            raise ValueError("at least one criterion must be core")
-        return self
 
 
 class Study(Section):
@@ -105,6 +44,7 @@ class Study(Section):
     seeds: Annotated[list[Seed], Field(min_length=1)]
     confidence: Annotated[float, Field(ge=0.5, lt=1)]
     model: Annotated[OrganismModel | PretrainedModel, Field(discriminator="kind")]
+    planted: Planted | None = None
     language: LanguageSettings | None = None
     data: dict[Literal[DATASETS], Origin] = {}
     training: Training
@@ -112,12 +52,17 @@ class Study(Section):
     projection: Projection
     update_overlap: UpdateOverlap
     activation_overlap: ActivationOverlap
-    claims: dict[Annotated[str, Field(pattern=r"^C\d$")], Claim]
 
     @property
     def kind(self) -> str:
         """What its models are: ``organism`` or ``pretrained`` (``own-models`` in the settings of your own models)."""
         return self.model.kind
+
+    @property
+    def claims(self) -> dict[str, Claim]:
+        """The paper's claims with the criteria for studies of this kind, from the ledger. Raises SettingsError."""
+        aligned_here = not self.embedded and self.model.aligned is None
+        return claims_of("aligned-here" if aligned_here else self.kind)
 
     @property
     def embedded(self) -> bool:
@@ -132,6 +77,9 @@ class Study(Section):
             raise ValueError("language is needed by a model of kind 'organism', and by no other")
         if self.embedded == (self.activation_overlap.sources is not None):
             raise ValueError("activation_overlap.sources is needed by a model of kind 'pretrained', and by no other")
+        rule = self.training.optimiser
+        if self.planted and (not self.embedded or rule.processes > 1 or rule.checkpoint_steps):
+            raise ValueError("planted needs a model of kind 'organism', one process and no checkpoint_steps")
         for name in ("base", "aligned"):
             ready, trained = getattr(self.model, name, None) is not None, getattr(self.training, name) is not None
             if ready == trained:
@@ -184,6 +132,8 @@ def read_study(path: Path) -> Study | OwnModels:
         raise SettingsError(f"{path.name} is not valid YAML ({reason}): compare it with studies/organism.yml") from None
     if isinstance(values, dict) and isinstance(values.get("name"), str) and values["name"] != path.stem:
         raise SettingsError(f"{path.name}: name is {values['name']!r} but must be the file's name, {path.stem!r}")
+    if isinstance(values, dict) and "claims" in values:
+        raise SettingsError(f"{path.name}: the criteria of all studies are in claims.yml, so delete the key 'claims'")
     settings = OwnModels if isinstance(values, dict) and "kind" in values else Study
     return validation.validate(settings, values, path.name)
 

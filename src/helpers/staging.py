@@ -23,7 +23,7 @@ from helpers.inert import clean_output
 from helpers.paths import RunPaths
 from helpers.provenance import records_of
 from helpers.selections import Selection, not_tested
-from helpers.workflow import COST, STAGES, expected, over_seeds
+from helpers.workflow import COMMON, STAGES, expected, over_seeds
 
 APPENDED = ("14_judge_validation",)  # notebooks over all seeds that are measurements, for the appendix
 EXTRA = "extra"  # folder of files that the report serves as they are, see html_extra_path in _config.yml
@@ -94,6 +94,7 @@ def stage(selections: list[Selection], folder: Path) -> list["Staged"]:
         for chapter in [*study.chapters, *study.runs]:
             _stage_notebook(chapter, study, folder, labels)
         _copy_files(study.selection, folder / EXTRA)
+    shutil.copyfile(paths.CLAIMS, folder / EXTRA / paths.CLAIMS.name)
     for study in not_tested(selections):
         _copy_settings(study.name, folder / EXTRA)
     for page in folder.glob("*.md"):
@@ -144,10 +145,10 @@ def _fit(contents: dict, main: Selection) -> None:
 
 
 def _chapters(selection: Selection, contents: dict, main: bool) -> list[Chapter]:
-    """The notebooks over all seeds, without the cost of a further study; those of the contents come first."""
+    """The notebooks over all seeds, of a further study without the common ones; those of the contents come first."""
     study = selection.study
     files = [PurePosixPath(entry["file"]).name for part in contents["parts"] for entry in part["chapters"]]
-    has = [name for name in over_seeds(study, selection.published) if main or name != COST]
+    has = [name for name in over_seeds(study, selection.published) if main or name not in COMMON]
     names = sorted(has, key=lambda name: files.index(name) if name in files else len(files))
     place, heading = ("notebooks", "") if main else (f"studies/{study.name}", study.title)
     folder = RunPaths(study.name)

@@ -76,6 +76,15 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "energy_kept": "α²",
     }
     | _MEASURES,
+    "projection_prompts": _SEED
+    | {
+        "task": "useful or harmful (parallel projection) or contaminated (orthogonal), alignment subspace",
+        "control": "top-k, random, or scaling for the scaling curve",
+        "size": "k as a fraction of min(m, n); α on the scaling curve",
+        "measure": "what is measured",
+        "item": "number that stands for the prompt, the same in every seed",
+        "value": "value of that prompt, to four decimals",
+    },
     "energy": _SEED
     | _WHO
     | {
@@ -126,6 +135,33 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "random": "mean random baseline",
     }
     | _INTERVAL,
+    "coverage": {
+        "outcome": "what a prompt gives: normal, skewed or threshold (0 or 1)",
+        "design": "own prompts of each seed, or the same prompts for all seeds",
+        "seeds": "number of seeds",
+        "prompts": "prompts of a seed",
+        "ratio": "SD between seeds / standard error over the prompts of a seed",
+        "method": "how the interval is made",
+        "draws": "simulated data sets",
+        "coverage": "share of 95 % intervals that hold the truth",
+        "low": "lower end of the share's exact 95 % interval",
+        "high": "upper end of it",
+        "width": "mean width of the intervals, times the square root of the prompts",
+        "met": "is the share within 0.93 and 0.97: yes, no, or within error (its interval reaches there)",
+    },
+    "decisions": {
+        "statistic": "distribution over seeds: normal or skewed (exponential), SD 1",
+        "seeds": "number of seeds",
+        "effect": "truth − margin, in SDs over seeds",
+        "draws": "simulated data sets",
+        "distinct": "share decided distinct",
+        "distinct_low": "lower end of the share's exact 95 % interval",
+        "distinct_high": "upper end of it",
+        "not_distinct": "share decided not distinct",
+        "not_distinct_low": "lower end of the share's exact 95 % interval",
+        "not_distinct_high": "upper end of it",
+        "power": "share decided distinct as expected from the noncentral t distribution",
+    },
     "cost_targets": {
         "quantity": "what is measured",
         "measured": "worst value over the measured models and shapes",
@@ -191,9 +227,52 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "sha256": "SHA-256 of its file, or of the hashes of several",
         "use": "what it is used for",
     },
-    "claim_statistics": {"study": "study", "claim": "claim of the paper", "statistic": "statistic of a criterion"}
+    "theory": _SEED
+    | {
+        "quantity": "overlap (MSO, mean over η) or energy (share of b in Top-K of a, mean over k)",
+        "a": "one update of the pair, or the one whose modes are taken",
+        "b": "the other update, or the one that is projected",
+        "tensor": "name of the weight",
+        "module": "module type",
+        "layer": "block, −1 for none",
+        "prediction": "outputs, gradient, adamw or random, see the chapter on theory",
+        "predicted": "predicted value, 0 to 1",
+        "measured": "measured value, 0 to 1",
+    },
+    "theory_summary": {
+        "quantity": "overlap, energy, or difference of overlaps",
+        "a": "one update of the pair, or the one whose modes are taken",
+        "b": "the other update, or the one that is projected",
+        "prediction": "outputs, gradient, adamw or random",
+        "statistic": "rank correlation or absolute error over matrices, or the mean predicted or measured",
+    }
+    | _INTERVAL,
+    "sensitivity": {
+        "claim": "claim of the paper",
+        "choice": "what is chosen otherwise than in the ledger",
+        "setting": "how it is chosen",
+        "statistic": "statistic that is large where safety is separable",
+        "margin": "what it must be above, fixed in the ledger",
+    }
+    | _INTERVAL
+    | {
+        "decision": "distinct, not distinct, undecided (the interval holds the margin), or not measured",
+        "verdict": "verdict on the paper's claim under this choice, or not measured",
+    },
+    "claim_statistics": {"study": "study", "claim": "claim of the paper", "statistic": "statistic named in the ledger"}
     | _SEED
     | {"value": "its value for the seed"},
+    "claim_uncertainty": {"study": "study", "claim": "claim of the paper", "statistic": "statistic named in the ledger"}
+    | {
+        "mean": "mean over seeds",
+        "low": "lower end of the hierarchical interval, over seeds and prompts",
+        "high": "upper end of it",
+        "seed_sd": "SD between seeds without that of the prompts; empty for one seed",
+        "prompt_sd": "SD that the choice of prompts gives one seed",
+        "seeds": "number of seeds",
+        "prompts": "prompts of the smaller evaluation set of a seed",
+        "over": "seeds, or prompts where one seed has no other interval",
+    },
     "criteria": {
         "study": "study",
         "claim": "claim of the paper",
@@ -202,6 +281,29 @@ SCHEMAS: dict[str, dict[str, str]] = {
     }
     | _INTERVAL
     | {"outcome": "holds, direction or fails"},
+    "graded": _SEED
+    | {
+        "claim": "short name of the claim",
+        "statistic": "its statistic of distinctness",
+        "dial": "how much is planted, from 0 (nothing) to 1 (the planted study)",
+        "value": "the statistic",
+    },
+    "graded_summary": {
+        "claim": "short name of the claim",
+        "statistic": "its statistic of distinctness",
+        "dial": "how much is planted, from 0 (nothing) to 1 (the planted study)",
+        **_INTERVAL,
+    },
+    "power": {
+        "claim": "short name of the claim",
+        "statistic": "its statistic of distinctness",
+        "margin": "what the statistic must pass",
+        "seeds": "number of seeds",
+        "power": "probability of being found distinct",
+        "smallest_detectable": "smallest place of the dial found with that power; empty where none is",
+        "effect": "mean of the statistic that is found with that power, at the control's spread over seeds",
+        "seeds_for_half": "seeds that find half of the smallest detectable place; empty beyond a thousand",
+    },
     "verdicts": {
         "study": "study",
         "claim": "claim of the paper",
@@ -210,7 +312,22 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "deciding": "statistic of the weakest criterion",
         "criterion": "what was asked of it before the run",
     }
-    | _INTERVAL,
+    | _INTERVAL
+    | {
+        "ledger": "hash of the claim's entry in the ledger as it is now",
+        "ledger_then": "unchanged, changed after the results of a date, or not recorded with the results",
+    },
+    "distinct": {
+        "study": "study",
+        "claim": "claim of the paper",
+        "statistic": "statistic that is large where safety is separable",
+        "margin": "what it must be above, fixed in the ledger",
+    }
+    | _INTERVAL
+    | {
+        "decision": "distinct, not distinct, undecided (the interval holds the margin), or not tested",
+        "share_of_seeds": "share of the seeds whose own value is above the margin, 0 to 1",
+    },
 }
 
 SIGNIFICANT_DIGITS = 10  # of a number in a CSV: finer than any result here is known, and the same on every run

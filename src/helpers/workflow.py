@@ -21,20 +21,21 @@ class Stage:
     writes: tuple[str, ...]
     settings: tuple[str, ...]
     cost: float  # seconds on one core in the organism study: weighs the estimate of the time that is left
-    only: str = ""  # kind of study that has this notebook; empty: all that train models ("organism", "pretrained")
+    files: tuple[str, ...] = ()  # files of the clone that it reads, beside settings and modules
+    only: str = ""  # studies that have it: organism, pretrained, own-models or planted; empty: all that train models
 
 
 PER_SEED = {
     "01_models": Stage(
         (),
         ("models/base", "models/aligned", "tables/training_log-base", "tables/training_log-aligned"),
-        ("model", "language", "data", "training.optimiser", "training.base", "training.aligned"),
+        ("model", "planted", "language", "data", "training.optimiser", "training.base", "training.aligned"),
         55,
     ),
     "02_finetune": Stage(
         ("models/base", "models/aligned"),
         ("models/{objective}", "tables/training_log-{objective}"),
-        ("language", "data", "training.optimiser", "training.{objective}"),
+        ("planted", "language", "data", "training.optimiser", "training.{objective}"),
         16,
     ),
     "03_behaviour": Stage(_ALL_MODELS, ("tables/behaviour",), ("language", "data", "evaluation"), 13),
@@ -45,10 +46,37 @@ PER_SEED = {
         16,
     ),
     "05_projection": Stage(
-        _ALL_MODELS, ("tables/projection", "tables/scaling"), ("language", "data", "evaluation", "projection"), 90
+        _ALL_MODELS,
+        ("tables/projection", "tables/scaling", "tables/projection_prompts"),
+        ("language", "data", "evaluation", "projection"),
+        90,
     ),
     "06_activation_overlap": Stage(
         _ALL_MODELS, ("tables/activation_overlap",), ("language", "data", "activation_overlap"), 13
+    ),
+    "17_graded": Stage(
+        _ALL_MODELS,
+        ("tables/graded",),
+        (
+            "model",
+            "planted",
+            "language",
+            "training",
+            "evaluation",
+            "projection",
+            "update_overlap",
+            "activation_overlap",
+        ),
+        400,
+        files=("claims.yml",),
+        only="planted",
+    ),
+    "20_theory": Stage(
+        tuple(f"models/{name}" for name in ("base", "aligned", "useful", "harmful", "safety")),
+        ("tables/theory",),
+        ("language", "training", "update_overlap", "projection"),
+        20,
+        only="organism",
     ),
 }
 CHAPTERS = {
@@ -77,9 +105,27 @@ CHAPTERS = {
     "12_verdict": Stage(
         tuple(f"tables/{t}" for t in ("behaviour", "projection", "scaling", "energy", "update_overlap"))
         + ("tables/activation_overlap",),
-        ("tables/claim_statistics", "tables/criteria", "tables/verdicts"),
-        ("confidence", "claims"),
+        ("tables/claim_statistics", "tables/criteria", "tables/distinct", "tables/verdicts"),
+        ("confidence",),
         8,
+        files=("claims.yml",),
+    ),
+    "19_sensitivity": Stage(
+        tuple(f"tables/{t}" for t in ("behaviour", "projection", "scaling", "energy", "update_overlap"))
+        + ("tables/activation_overlap", "tables/energy_by_module"),
+        ("tables/sensitivity",),
+        ("confidence", "projection", "update_overlap"),
+        18,
+        files=("claims.yml",),
+    ),
+    "21_theory_figures": Stage(("tables/theory",), ("tables/theory_summary",), ("confidence",), 10, only="organism"),
+    "22_power": Stage(
+        ("tables/graded",),
+        ("tables/graded_summary", "tables/power"),
+        ("confidence",),
+        8,
+        files=("claims.yml",),
+        only="planted",
     ),
     "16_own_models": Stage(
         (),
@@ -92,16 +138,25 @@ CHAPTERS = {
 _VALIDATION = ("tables/judge_validation", "tables/judge_confusion")
 APART = {  # notebooks that read no results of the seeds: only those of one another, or of the benchmark
     "13_cost": Stage((), ("tables/cost_targets", "tables/cost_models", "tables/cost_scaling"), (), 7),
+    "18_statistics": Stage(
+        (),
+        ("tables/coverage", "tables/decisions"),
+        (),
+        8,
+        files=("benchmarks/published/coverage.csv", "benchmarks/published/decisions.csv"),
+    ),
     "14_judge_validation": Stage((), _VALIDATION, ("evaluation.judge", "confidence"), 12, only="pretrained"),
     "15_judge": Stage(_VALIDATION, (), ("evaluation.judge", "confidence"), 7, only="pretrained"),
 }
 STAGES = PER_SEED | CHAPTERS | APART
-COST = "13_cost"  # the one notebook that is the same for every study
+COMMON = ("13_cost", "18_statistics")  # notebooks that are the same for every study
 
 
 def of_study(stages: dict[str, Stage], study: Study | OwnModels) -> dict[str, Stage]:
     """Those of the stages that a study has; one of your own models has its one notebook only."""
-    having = {study.kind} if isinstance(study, OwnModels) else {study.kind, ""}
+    having = {study.kind}
+    if isinstance(study, Study):
+        having |= {"", "planted"} if study.planted else {""}
     return {name: stage for name, stage in stages.items() if stage.only in having}
 
 
