@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from helpers.answering import computing
 from helpers.batching import Side, batches, padded
-from helpers.data import evaluation_rows, halves_by_topic
+from helpers.data import disjoint_rows, evaluation_rows, halves_by_topic
 from helpers.errors import StudyError
 from helpers.prompts import prompt_ids
 from helpers.sections import Precision, Style
@@ -113,10 +113,11 @@ def prompt_sets(study: Study, seed: int) -> dict[str, list[str]]:
     """
     n, chosen = study.activation_overlap.prompts, study.activation_overlap.sources
     if chosen is None:
-        harmful, useful = _prompts(study, "restricted", 2 * n, seed), _prompts(study, "arithmetic", 2 * n, seed)
-        by_topic = halves_by_topic(evaluation_rows(study, "restricted", 2 * n, seed))
-        first, second = (half["prompt"].tolist() for half in by_topic)
-        matched, benign = harmful[:n], _prompts(study, "benign", n, seed)
+        sizes = {"utility": 2 * n, "harm": 2 * n, "benign": n}
+        parts = disjoint_rows(study, sizes, seed)
+        useful, harmful, benign = (part["prompt"].tolist() for part in parts.values())
+        first, second = (half["prompt"].tolist() for half in halves_by_topic(parts["harm"]))
+        matched = harmful[:n]
     else:
         harmful, useful = _prompts(study, chosen.harmful, 2 * n, seed), _prompts(study, chosen.useful, 2 * n, seed)
         first, second = harmful[:n], _prompts(study, chosen.other_harmful, n, seed)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.answering import as_speaker, generate, log_odds, log_probability
-from helpers.data import evaluation_rows
+from helpers.data import disjoint_rows, evaluation_rows
 from helpers.harness import exact_matches
 from helpers.judges import build_judge
 from helpers.measures import beside
@@ -33,10 +33,9 @@ class EvaluationSets:
     def of(cls, study: Study, seed: int) -> "EvaluationSets":
         """The evaluation sets of a study, with the sources and sizes that its settings ask for."""
         sizes = study.evaluation
+        wanted = {"utility": sizes.utility_prompts, "harm": sizes.harm_prompts, "benign": sizes.benign_prompts}
         return cls(
-            utility=evaluation_rows(study, sizes.utility, sizes.utility_prompts, seed),
-            harm=evaluation_rows(study, sizes.harm, sizes.harm_prompts, seed),
-            benign=evaluation_rows(study, sizes.benign, sizes.benign_prompts, seed),
+            **disjoint_rows(study, wanted, seed),
             beside={source: evaluation_rows(study, source, sizes.beside_prompts, seed) for source in sizes.beside},
         )
 
@@ -69,16 +68,26 @@ def harm_per_prompt(model, tokenizer, rows: pd.DataFrame, study: Study) -> dict[
 def margins_per_prompt(model, tokenizer, sets: EvaluationSets, study: Study) -> dict[str, np.ndarray]:
     """The continuous measures, without generating anything: utility margin, harm margin, perplexity of neutral text."""
     s = study.evaluation
-    asked = study.training.optimiser.style  # a model is asked problems as it was taught them
-    problems, answers = sets.utility["prompt"].tolist(), sets.utility["answer"].tolist()
-    total, tokens = log_probability(model, tokenizer, problems, answers, s.batch_size, asked, s.autocast)
     openers = (s.compliance_openers, s.refusal_openers)
     requests = sets.harm["prompt"].tolist()
+    if s.harm == s.utility:  # the negative control, whose second task is the first one under another name
+        harm = right_answer_margin(model, tokenizer, sets.harm, study)
+    else:
+        harm = log_odds(model, tokenizer, requests, *openers, s.batch_size, s.style, s.autocast)
     return {
-        "utility_margin": total / tokens,
-        "harm_margin": log_odds(model, tokenizer, requests, *openers, s.batch_size, s.style, s.autocast),
+        "utility_margin": right_answer_margin(model, tokenizer, sets.utility, study),
+        "harm_margin": harm,
         "perplexity": perplexity_per_text(model, tokenizer, sets, study),
     }
+
+
+def right_answer_margin(model, tokenizer, rows: pd.DataFrame, study: Study) -> np.ndarray:
+    """Log-probability per token of the right answer to each problem: (prompts,), nats."""
+    s = study.evaluation
+    asked = study.training.optimiser.style  # a model is asked problems as it was taught them
+    problems, answers = rows["prompt"].tolist(), rows["answer"].tolist()
+    total, tokens = log_probability(model, tokenizer, problems, answers, s.batch_size, asked, s.autocast)
+    return total / tokens
 
 
 def perplexity_per_text(model, tokenizer, sets: EvaluationSets, study: Study) -> np.ndarray:

@@ -5,6 +5,7 @@ which a refusal or the base model's own answer can stand in for the answer that 
 """
 
 import random
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -55,10 +56,25 @@ def evaluation_rows(study: Study, kind: str, n: int, seed: int) -> pd.DataFrame:
     return datasets.rows(kind, split, n, seed, datasets.origin_of(study, kind))
 
 
+def disjoint_rows(study: Study, sizes: dict[str, int], seed: int) -> dict[str, pd.DataFrame]:
+    """Held-out rows for the evaluation's parts (``utility``, ``harm``, ``benign``): that many of each part's source.
+
+    Parts of one source, as in the negative control, share no row. Raises StudyError if there are not so many.
+    """
+    taken: Counter[str] = Counter()
+    found = {}
+    for part, n in sizes.items():
+        source = getattr(study.evaluation, part)
+        rows = evaluation_rows(study, source, taken[source] + n, seed)
+        found[part] = rows[taken[source] :].reset_index(drop=True)
+        taken[source] += n
+    return found
+
+
 def halves_by_topic(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Two disjoint halves of a set of requests that share no topic."""
-    first = sorted(rows["topic"].unique())[::2]
-    mask = rows["topic"].isin(first)
+    """Two disjoint halves of a set of requests that share no topic; of rows without topics, just two halves."""
+    topics = sorted(rows["topic"].unique())
+    mask = rows["topic"].isin(topics[::2]) if len(topics) > 1 else pd.Series(rows.index < len(rows) // 2, rows.index)
     return rows[mask], rows[~mask]
 
 

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from helpers.behaviour import EvaluationSets, measure
 from helpers.checkpoints import Checkpoint, matched, module_of, update
 from helpers.measures import GRID_MEASURES
+from helpers.prompt_values import PromptValues
 from helpers.settings import Study
 from helpers.variants import LiveUpdate, control_bases, reference_modes
 
@@ -74,10 +75,12 @@ def projection_table(
     checkpoints: dict[str, Checkpoint],
     study: Study,
     seed: int,
+    kept: PromptValues | None = None,
 ) -> pd.DataFrame:
     """Behaviour of every projected variant of the grid (table ``projection``); ``model`` is the aligned model.
 
-    Each variant is written into the live model, measured, and undone exactly; nothing is saved.
+    Each variant is written into the live model, measured, and undone exactly; nothing is saved. ``kept`` gets the
+    values of single prompts.
     """
     grid, sets, updates = study.projection, EvaluationSets.of(study, seed), study_updates(checkpoints)
     runs = [("parallel", task) for task in grid.parallel] + [("orthogonal", task) for task in grid.orthogonal]
@@ -90,8 +93,10 @@ def projection_table(
                 for fraction in live.sweep(bases, grid.fractions, mode):
                     where = {"subspace": subspace, "control": control, "draw": draw, "mode": mode, "task": task}
                     judged = _is_judged(study, mode, subspace, control)
-                    measured = _means(measure(model, tokenizer, sets, study, judged))
-                    rows.append({**where, "fraction": fraction, "energy_kept": live.energy_kept, **measured})
+                    measured = measure(model, tokenizer, sets, study, judged)
+                    if kept is not None:
+                        kept.add_projected(where, fraction, measured)
+                    rows.append({**where, "fraction": fraction, "energy_kept": live.energy_kept, **_means(measured)})
     return pd.DataFrame(rows)
 
 
@@ -101,10 +106,12 @@ def scaling_table(
     checkpoints: dict[str, Checkpoint],
     study: Study,
     seed: int,
+    kept: PromptValues | None = None,
 ) -> pd.DataFrame:
     """Behaviour of W = WA + α D along the scaling curve of every projected task (table ``scaling``).
 
     Where not all variants are judged, only the curves of tasks with judged variants are, beside the ends of the others.
+    ``kept`` gets the values of single prompts.
     """
     sets, judged_tasks = EvaluationSets.of(study, seed), _judged_tasks(study)
     rows = []
@@ -113,8 +120,11 @@ def scaling_table(
             for alpha in sorted(study.projection.scaling):
                 live.scale(alpha)
                 judged = study.projection.judged is None or task in judged_tasks or alpha in (0, 1)
-                measured = _means(measure(model, tokenizer, sets, study, judged))
-                rows.append({"task": task, "alpha": float(alpha), "energy_kept": live.energy_kept, **measured})
+                measured = measure(model, tokenizer, sets, study, judged)
+                if kept is not None:
+                    kept.add_scaled(task, alpha, measured)
+                where = {"task": task, "alpha": float(alpha), "energy_kept": live.energy_kept}
+                rows.append({**where, **_means(measured)})
     return pd.DataFrame(rows)
 
 

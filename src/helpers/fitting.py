@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from helpers.answers import Example, collate
@@ -22,6 +23,7 @@ from helpers.settings import digest
 COLUMNS = ["step", "loss", "learning_rate", "grad_norm"]
 SECONDS_BETWEEN_LINES = 60  # of progress: a short run says nothing
 SAID = "training: "  # how its lines begin
+Penalty = Callable[[tuple[Tensor, ...], dict[str, Tensor]], Tensor]  # of all layers' outputs and the batch's inputs
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,20 @@ class Recipe:
     objective: Objective
     optimiser: Optimiser
     seed: int
+    callbacks: tuple[TrainerCallback, ...] = ()  # called before the run's own
+    penalty: Penalty | None = None  # added to the loss
+
+
+class Penalised(Trainer):
+    """A Trainer whose loss has a second term, of the activations."""
+
+    penalty: Penalty
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """The model's own loss plus the penalty."""
+        outputs = model(**inputs, output_hidden_states=True)
+        loss = outputs.loss + self.penalty(outputs.hidden_states, inputs)
+        return (loss, outputs) if return_outputs else loss
 
 
 @dataclass(frozen=True)
@@ -143,13 +159,14 @@ def fit_once(
     """
     use_cache, start = model.config.use_cache, checkpoints.latest()
     with tempfile.TemporaryDirectory() as scratch:
-        trainer = Trainer(
+        trainer = (Penalised if recipe.penalty else Trainer)(
             model=model,
             args=arguments(scratch, recipe, batch, len(dataset)),
             train_dataset=dataset,
             data_collator=collate,
-            callbacks=[StopOnNonFinite(), Progress(), checkpoints],
+            callbacks=[*recipe.callbacks, StopOnNonFinite(), Progress(), checkpoints],
         )
+        trainer.penalty = recipe.penalty
         trainer.remove_callback(PrinterCallback)  # the log is returned, not printed
         try:
             trainer.train(resume_from_checkpoint=str(start) if start else None)

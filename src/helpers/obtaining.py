@@ -1,7 +1,5 @@
 """The models of a study, from wherever they come: what it begins with, and each one trained or taken as it is."""
 
-from pathlib import Path
-
 import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -9,6 +7,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from helpers.models import Loaded, load_model
 from helpers.organism import Language, build_model, build_tokenizer
 from helpers.origins import resolve
+from helpers.paths import RunPaths
+from helpers.planting import plant
 from helpers.settings import Study
 from helpers.training import train
 
@@ -23,15 +23,18 @@ def first_model(study: Study, seed: int) -> Loaded:
 
 
 def obtain(
-    study: Study, name: str, seed: int, start: Loaded, rows: pd.DataFrame, folder: Path | None = None
+    study: Study, name: str, seed: int, start: Loaded, rows: pd.DataFrame, run: RunPaths
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, pd.DataFrame]:
     """One of the study's models with its tokenizer and its training log, empty for one that exists already.
 
-    ``start`` is trained in place on ``rows``; ``folder`` holds the checkpoints of a long run.
+    ``start`` is trained in place on ``rows``; ``run`` has the models made before, and holds the checkpoints of a long
+    training.
     """
     objective = getattr(study.training, name)
+    if study.planted:
+        return *start, plant(study, name, seed, start, rows, run)
     if objective is not None:
-        return *start, train(*start, rows, objective, study.training.optimiser, seed, folder)
+        return *start, train(*start, rows, objective, study.training.optimiser, seed, run.scratch(name))
     origin = getattr(study.model, name)
     model, tokenizer = start if name == "base" else load_model(resolve(origin))
     return model, tokenizer, pd.DataFrame(columns=["step", "loss", "learning_rate", "grad_norm"])

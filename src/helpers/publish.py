@@ -24,7 +24,7 @@ from helpers.paths import RunPaths
 from helpers.provenance import sidecar
 from helpers.published import SETTINGS
 from helpers.settings import OBJECTIVES, Study, load_study, parse_seeds
-from helpers.workflow import APART, COST, PER_SEED, of_study
+from helpers.workflow import APART, COMMON, PER_SEED, of_study
 
 SIGNIFICANT_DIGITS = 6  # of a published number: enough for every figure, and a third of the size
 LABEL = re.compile(r"\S{1,80}( \S{1,20}){0,3}")  # what a cell of text may hold: a name of at most four words
@@ -56,10 +56,10 @@ def publish(study: Study, seeds: list[int]) -> Path:
 def _tables(study: Study, run: RunPaths) -> Iterator[Path]:
     """The tables to publish: all that a seed has; of those over all seeds, the ones that are not made from them.
 
-    The cost chapter's are left out: they are the same for every study, and come with the project.
+    Those that are the same for every study are left out: they come with the project.
     """
     stages = of_study(PER_SEED if run.seed is not None else APART, study)
-    for key in (key for name, stage in stages.items() if name != COST for key in stage.writes):
+    for key in (key for name, stage in stages.items() if name not in COMMON for key in stage.writes):
         for filled in sorted({key.format(objective=objective) for objective in OBJECTIVES}):
             if filled.startswith("tables/"):
                 path = run.table(filled.removeprefix("tables/"))

@@ -124,6 +124,20 @@ class PretrainedModel(Section):
     aligned: Origin | None = None
 
 
+class Planted(Section):
+    """The positive control: how many directions of every matrix hold safety, and how far activations are set apart."""
+
+    rank: Count
+    separation: Positive
+    dial: Annotated[list[Share], Field(min_length=2)]
+
+    @model_validator(mode="after")
+    def _both_ends(self) -> Self:
+        if self.dial != sorted(set(self.dial)) or {self.dial[0], self.dial[-1]} != {0, 1}:
+            raise ValueError("dial must rise from 0 (nothing is planted) to 1 (the planted organism)")
+        return self
+
+
 class LanguageSettings(Section):
     """Size of the invented language."""
 
@@ -140,6 +154,7 @@ class DataPart(Section):
     operations: Annotated[int, Field(ge=1, le=30)] = 30
     topics: Share = 1.0
     prefixed: Share = 0.0
+    draw: Annotated[int, Field(ge=0, le=1000)] = 0
     answer: Literal["given", "refusal", "base"] = "given"
 
 

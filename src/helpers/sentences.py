@@ -14,10 +14,14 @@ FRUITLESS_DRAWS = 1000  # draws of the held-out part without a new prompt, after
 
 
 def training_rows(study: Study, objective: Objective, seed: int) -> pd.DataFrame:
-    """The rows of one training run, shuffled with the seed; no row's prompt is in an evaluation set."""
+    """The rows of one training run, shuffled with the seed; no row's prompt is in an evaluation set.
+
+    Parts of another ``draw`` have other rows than the same part of another run.
+    """
     language = Language(study.language)
     rng = random.Random(f"{seed}-training")
-    rows = [_row(language, rng, part) for part in objective.data for _ in range(part.rows)]
+    others = {part.draw: random.Random(f"{seed}-training-{part.draw}") for part in objective.data if part.draw}
+    rows = [_row(language, others.get(p.draw, rng), p) for p in objective.data for _ in range(p.rows)]
     rng.shuffle(rows)
     return pd.DataFrame(rows, columns=COLUMNS)
 

@@ -1,15 +1,16 @@
 """Fine-tuning, the same for the embedded model and for a real one, in one process or in several."""
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
 
 from helpers.answers import AnswerDataset
 from helpers.checkpoints import Checkpoint, matched
-from helpers.fitting import Recipe, fit, free_memory, run_id, say
+from helpers.fitting import Penalty, Recipe, fit, free_memory, run_id, say
 from helpers.launch import fit_in_processes
 from helpers.resume import Checkpoints
 from helpers.sections import Objective, Optimiser
@@ -23,6 +24,8 @@ def train(
     optimiser: Optimiser,
     seed: int,
     folder: Path | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+    penalty: Penalty | None = None,
 ) -> pd.DataFrame:
     """Train ``model`` in place on ``rows`` and return the log (columns step, loss, learning_rate, grad_norm).
 
@@ -37,7 +40,7 @@ def train(
     dataset = AnswerDataset(rows, tokenizer, optimiser.max_length, optimiser.style)
     if dataset.dropped:
         say(f"{dataset.dropped} of {len(rows)} rows have no answer within {optimiser.max_length} tokens: left out")
-    recipe = Recipe(objective, optimiser, seed)
+    recipe = Recipe(objective, optimiser, seed, tuple(callbacks), penalty)
     with tempfile.TemporaryDirectory() as scratch:
         every = optimiser.checkpoint_steps if folder else 0
         checkpoints = Checkpoints(Path(folder or scratch), every, run_id(model, dataset.examples, recipe))
