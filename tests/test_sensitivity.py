@@ -1,4 +1,4 @@
-"""Other choices: the ledger's own gives the ledger's statistic, and every other one is that statistic on other tables."""
+"""Other choices: the ledger's own gives its statistic, and every other one is that statistic on other tables."""
 
 from dataclasses import replace
 
@@ -24,7 +24,7 @@ def modules():
 
 @pytest.fixture(scope="module")
 def results(modules):
-    """The published seed, and a second one made of it with other overlaps and activations, so that there are intervals."""
+    """The published seed, and a second one made of it with other overlaps and activations, for intervals."""
     first = SeedResults(**{name: _read(name) for name in TABLES})
     moved = {name: getattr(first, name).assign(seed=1) for name in TABLES}
     moved["update_overlap"]["mso"] *= 0.9
