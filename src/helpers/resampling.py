@@ -28,7 +28,8 @@ RESAMPLED = (  # statistics that need nothing but the variants whose prompts are
     "extra_harm_removed_judge",
     "extra_harm_removed_above_random",
 )
-REPLICATES = 100  # an SD is then known to some 7 %; about 10 s per seed
+REPLICATES = 200  # over all seeds together, at least FEWEST of each: the mean SD over prompts is then known to some 5 %
+FEWEST = 10
 KEY = ["task", "control", "size"]
 Replicates = dict[str, pd.DataFrame]  # measure -> means (variants, replicates)
 
@@ -43,15 +44,17 @@ def prompts_of(run: Run) -> dict[int, pd.DataFrame]:
 
 
 def claim_uncertainty(
-    study: Study, results: Mapping[int, SeedResults], prompts: Mapping[int, pd.DataFrame], replicates: int = REPLICATES
+    study: Study, results: Mapping[int, SeedResults], prompts: Mapping[int, pd.DataFrame], total: int = REPLICATES
 ) -> pd.DataFrame:
     """Table ``claim_uncertainty``: interval of each resampled statistic, its SD over seeds and over prompts.
 
     ``results`` and ``prompts`` by seed, the latter the tables ``projection_prompts``; without them the table is empty.
+    ``total``: replicates over all seeds.
     """
     columns = list(SCHEMAS["claim_uncertainty"])
     if not prompts:
         return pd.DataFrame(columns=columns)
+    replicates = max(FEWEST, total // len(prompts))
     drawn = {seed: means for seed, means in zip(prompts, _means(list(prompts.values()), replicates), strict=True)}
     values = {seed: _statistics(study, results[seed], drawn[seed], replicates) for seed in prompts}
     size, shared = _size_and_overlap(list(prompts.values()))
