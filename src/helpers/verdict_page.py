@@ -24,6 +24,8 @@ embedded model; less than that can be there and go unseen. The claims with their
 changed in them, when and why, are in {ledger} and in [the method](#criteria).
 """
 
+NONE = Html('<span class="none">–</span>')
+
 
 def verdict_table(studies: list[Staged]) -> str:
     """A group of rows for each claim, with a row in it for each study, and how to read them; empty without studies."""
@@ -78,31 +80,34 @@ def _verdict(row: pd.Series | None) -> Html:
         return badge(NOT_TESTED)
     asked = f"{row['deciding'].replace('_', ' ')}: {with_interval(row)}; asked: {row['criterion']}"
     then = NOT_RECORDED if pd.isna(row["ledger_then"]) else row["ledger_then"]
-    marks = {UNCHANGED: "", NOT_RECORDED: "criteria not recorded with the results"}
-    mark = marks.get(then, f"criteria {then}")
-    small = html.escape(asked) + (f'<br><span class="mark">{html.escape(mark)}</span>' if mark else "")
-    return Html(f"{badge(row['verdict'])}<br><small>{small}</small>")
+    marks = {UNCHANGED: "", NOT_RECORDED: "<br>criteria not recorded with the results"}
+    mark = marks.get(then, f"<br><strong>criteria {html.escape(then)}</strong>")
+    return Html(f"{badge(row['verdict'])}<br><small>{html.escape(asked)}{mark}</small>")
 
 
 def _effect(entry: Claim, row: pd.Series | None, verdict: pd.Series | None) -> list[Html]:
     """Whether it is distinct, and the effect with its interval; of a claim that has no such question, dashes."""
     if entry.distinct is None:
-        return [Html("–"), Html("–")]
+        return [NONE, NONE]
     if row is None:
-        return [badge(NOT_TESTED if verdict is None else NOT_RECORDED), Html("–")]
+        return [badge(NOT_TESTED if verdict is None else NOT_RECORDED), NONE]
     seeds = int(row["seeds"])
     above = round(row["share_of_seeds"] * seeds) if seeds else 0
     small = f"{seeds} seed{'' if seeds == 1 else 's'}, {above} above {row['margin']:g}"
-    return [badge(row["decision"]), Html(f"{html.escape(with_interval(row))}<br><small>{small}</small>")]
+    return [
+        badge(row["decision"]),
+        Html(f'<span class="effect">{html.escape(with_interval(row))}</span><br><small>{small}</small>'),
+    ]
 
 
 def _seen(claim: str, entry: Claim, row: pd.Series | None, power: pd.DataFrame) -> Html:
     """The smallest separability that the graded control says would have been found with the seeds at hand."""
     if entry.distinct is None:
-        return Html("–")
-    if power.empty or row is None:
+        return NONE
+    name = entry.distinct.statistic
+    if row is None or power[(power["claim"] == claim) & (power["statistic"] == name)].empty:
         return Html("<small>not measured</small>")
-    best = power_with(power, claim, entry.distinct.statistic, int(row["seeds"]))
+    best = power_with(power, claim, name, int(row["seeds"]))
     if best is None:
         return Html("<small>too few seeds</small>")
     least = "none" if math.isnan(best["smallest_detectable"]) else number(best["smallest_detectable"], 2)
