@@ -18,7 +18,7 @@ from helpers.notebook import begin
 from helpers.paths import RunPaths
 from helpers.selections import Selection
 from helpers.settings import OBJECTIVES, load_study, parse_seeds
-from helpers.workflow import PER_SEED
+from helpers.workflow import PER_SEED, of_study
 
 STUDY = load_study("smoke")
 NUMBER = 0.123456789
@@ -34,7 +34,7 @@ def folders(tmp_path, monkeypatch):
 
 def write_tables(seed: int) -> None:
     """Every table of a seed, with one row each, and the provenance of a model whose weights are there too."""
-    for name, stage in PER_SEED.items():
+    for name, stage in of_study(PER_SEED, STUDY).items():
         parameters = {"objective": "useful"} if name == "02_finetune" else {}
         run = begin(name, study=STUDY.name, seed=seed, **parameters)
         for key in (key for key in stage.writes if key.startswith("tables/")):
@@ -53,7 +53,8 @@ def test_tables_and_provenance_are_copied_and_nothing_else(folders, capsys):
     assert "published: " in capsys.readouterr().out
     found = {p.relative_to(folders / "published" / STUDY.name).as_posix() for p in folders.rglob("published/**/*.*")}
     own = {p.relative_to(folders / "results" / STUDY.name).as_posix() for p in folders.rglob("results/**/*.*")}
-    assert own - found == {"seed-0/models/base/model.safetensors"}
+    large = {f"seed-0/tables/projection_prompts.{ending}" for ending in ("csv", "json")}
+    assert own - found == {"seed-0/models/base/model.safetensors"} | large
     assert found - own == {"settings.yml"}
     assert parse_seeds("published", STUDY) == [0]
 

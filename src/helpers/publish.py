@@ -28,6 +28,7 @@ from helpers.workflow import APART, COMMON, PER_SEED, of_study
 
 SIGNIFICANT_DIGITS = 6  # of a published number: enough for every figure, and a third of the size
 LABEL = re.compile(r"\S{1,80}( \S{1,20}){0,3}")  # what a cell of text may hold: a name of at most four words
+LARGE = {"projection_prompts"}  # tables that stay where they were made: a megabyte a seed, for intervals over prompts
 ABOUT_DATA = "datasets"  # table of sentences about data sets, written in this project; it holds none of their texts
 TEXT_COLUMNS = {"prompt", "prefix", "answer", "completion", "response", "reply", "text", "question", "reference"}
 LONGEST_FACT = 300  # letters of a text in a provenance file
@@ -61,7 +62,7 @@ def _tables(study: Study, run: RunPaths) -> Iterator[Path]:
     stages = of_study(PER_SEED if run.seed is not None else APART, study)
     for key in (key for name, stage in stages.items() if name not in COMMON for key in stage.writes):
         for filled in sorted({key.format(objective=objective) for objective in OBJECTIVES}):
-            if filled.startswith("tables/"):
+            if filled.startswith("tables/") and filled.removeprefix("tables/") not in LARGE:
                 path = run.table(filled.removeprefix("tables/"))
                 if not (path.exists() and sidecar(path).exists()):
                     raise MissingInput(f"{path} is missing: make it with `make book STUDY={study.name}`")

@@ -327,6 +327,11 @@ SCHEMAS: dict[str, dict[str, str]] = {
     | {
         "decision": "distinct, not distinct, undecided (the interval holds the margin), or not tested",
         "share_of_seeds": "share of the seeds whose own value is above the margin, 0 to 1",
+        "share_low": "lower end of the share's exact interval",
+        "share_high": "upper end of it",
+        "p": "p value of the mean being above the margin, by flipping signs of seeds; empty for one seed",
+        "p_holm": "the same corrected for the number of claims (Holm)",
+        "g": "Hedges' g: distance of the mean from the margin in standard deviations over seeds",
     },
 }
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from helpers import paths
-from helpers.inference import decide
+from helpers.inference import adjusted, decide, hedges_g, rate_interval, sign_flip_test
 from helpers.ledger import Claim, Criterion, since
 from helpers.settings import Study
 from helpers.statistics import interval
@@ -56,7 +56,9 @@ def _values(statistics: pd.DataFrame, claim: str, name: str) -> pd.Series:
 def distinctness(study: Study, statistics: pd.DataFrame) -> pd.DataFrame:
     """For each claim whether what it speaks of is found distinct, by the statistic and the margin of the ledger.
 
-    ``decision`` is over seeds; ``share_of_seeds`` is the share of single seeds whose value is above the margin.
+    ``decision`` is over seeds; ``share_of_seeds`` is the share of seeds whose own value is above the margin, with its
+    exact interval. ``p`` is that of the mean being above the margin, by flipping the signs of the seeds, ``p_holm``
+    corrected for the number of claims, and ``g`` the distance from the margin in standard deviations over seeds.
     """
     rows = []
     for claim, entry in study.claims.items():
@@ -65,9 +67,25 @@ def distinctness(study: Study, statistics: pd.DataFrame) -> pd.DataFrame:
             values = _values(statistics, claim, name)
             found = interval(values, study.confidence)
             decision = decide(values.to_numpy(float), margin, study.confidence) if len(values) else NOT_TESTED
-            share = float((values > margin).mean())
-            rows.append([study.name, claim, name, margin, *found.values(), decision, share])
-    return pd.DataFrame(rows, columns=list(SCHEMAS["distinct"]))
+            beyond = _beyond(values.to_numpy(float) - margin, study.confidence)
+            own = {"study": study.name, "claim": claim, "statistic": name, "margin": margin}
+            rows.append({**own, **found, "decision": decision, **beyond})
+    table = pd.DataFrame(rows)
+    known = table["p"].notna()
+    table.loc[known, "p_holm"] = adjusted(table.loc[known, "p"].to_numpy())
+    return table[list(SCHEMAS["distinct"])]
+
+
+def _beyond(excess: np.ndarray, confidence: float) -> dict[str, float]:
+    """How far a statistic is beyond its margin, from one value per seed minus the margin (seeds,)."""
+    none = dict.fromkeys(("share_of_seeds", "share_low", "share_high", "p", "p_holm", "g"), float("nan"))
+    if not len(excess):
+        return none
+    rate = rate_interval(int((excess > 0).sum()), len(excess), confidence)
+    found = {"share_of_seeds": rate["rate"], "share_low": rate["low"], "share_high": rate["high"]}
+    if len(excess) > 1:
+        found |= {"p": sign_flip_test(excess, "greater"), "g": hedges_g(excess, confidence)["g"]}
+    return none | found
 
 
 def verdicts(study: Study, criteria: pd.DataFrame, records: Iterable[dict] = ()) -> pd.DataFrame:

@@ -105,7 +105,13 @@ CHAPTERS = {
     "12_verdict": Stage(
         tuple(f"tables/{t}" for t in ("behaviour", "projection", "scaling", "energy", "update_overlap"))
         + ("tables/activation_overlap",),
-        ("tables/claim_statistics", "tables/criteria", "tables/distinct", "tables/verdicts"),
+        (
+            "tables/claim_statistics",
+            "tables/criteria",
+            "tables/distinct",
+            "tables/claim_uncertainty",
+            "tables/verdicts",
+        ),
         ("confidence",),
         8,
         files=("claims.yml",),
