@@ -185,6 +185,29 @@ def test_an_entangled_world_is_not_distinct_and_a_separable_one_is():
     assert decided(special=0.4)["C3"] == "distinct"
 
 
+def test_a_decision_comes_with_its_rate_and_its_corrected_p_value():
+    values = {"C1": [0.2, 0.3, 0.25, 0.1], "C2": [0.5, 0.6, 0.55, 0.52], "C3": [0.0, 0.0, 0.0, 0.0], "C4": [0.3] * 4}
+    rows = [
+        {
+            "study": "organism",
+            "claim": claim,
+            "statistic": STUDY.claims[claim].distinct.statistic,
+            "seed": s,
+            "value": v,
+        }
+        for claim, column in values.items()
+        for s, v in enumerate(column)
+    ]
+    table = distinctness(STUDY, pd.DataFrame(rows)).set_index("claim")
+    assert table["share_of_seeds"].to_dict() == {"C1": 0.75, "C2": 1.0, "C3": 0.0, "C4": 1.0}
+    assert (table["share_low"] <= table["share_of_seeds"]).all() and (
+        table["share_of_seeds"] <= table["share_high"]
+    ).all()
+    assert table.loc["C2", "p"] == pytest.approx(1 / 16)  # one of the sixteen ways to choose four signs
+    assert (table["p_holm"] >= table["p"]).all() and table.loc["C2", "p_holm"] == pytest.approx(4 / 16)
+    assert table.loc["C2", "g"] > table.loc["C1", "g"] > 0
+
+
 def test_one_seed_decides_nothing_about_distinctness():
     table = distinctness(STUDY, claim_statistics(STUDY, {0: results(0, left=lambda f: (1.0, 0.0))}))
     assert set(table["decision"]) == {"undecided"} and table.set_index("claim").loc["C2", "share_of_seeds"] == 1

@@ -43,9 +43,14 @@ def bench_tables() -> Path:
 
 
 def power_table() -> Path | None:
-    """The table ``power`` of the graded control, of one's own or else the published one; None where it never ran."""
-    found = (RunPaths(CONTROL, published=published).table("power") for published in (False, True))
-    return next((path for path in found if path.exists()), None)
+    """The table ``power`` of the graded control, of one's own or else the published one; None where it never ran.
+
+    One's own is that of seeds run here: the chapter of published seeds only makes the published table again.
+    """
+    own = RunPaths(CONTROL)
+    published = not any(own.root.parent.glob("seed-*")) or not own.table("power").exists()
+    path = RunPaths(CONTROL, published=published).table("power")
+    return path if path.exists() else None
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,11 @@ from helpers.paths import RunPaths
 from helpers.provenance import sidecar
 from helpers.published import SETTINGS
 from helpers.settings import OBJECTIVES, Study, load_study, parse_seeds
-from helpers.workflow import APART, COMMON, PER_SEED, of_study
+from helpers.workflow import APART, CHAPTERS, COMMON, PER_SEED, of_study
 
 SIGNIFICANT_DIGITS = 6  # of a published number: enough for every figure, and a third of the size
 LABEL = re.compile(r"\S{1,80}( \S{1,20}){0,3}")  # what a cell of text may hold: a name of at most four words
+POWER = "22_power"
 LARGE = {"projection_prompts"}  # tables that stay where they were made: a megabyte a seed, for intervals over prompts
 ABOUT_DATA = "datasets"  # table of sentences about data sets, written in this project; it holds none of their texts
 TEXT_COLUMNS = {"prompt", "prefix", "answer", "completion", "response", "reply", "text", "question", "reference"}
@@ -55,11 +56,12 @@ def publish(study: Study, seeds: list[int]) -> Path:
 
 
 def _tables(study: Study, run: RunPaths) -> Iterator[Path]:
-    """The tables to publish: all that a seed has; of those over all seeds, the ones that are not made from them.
+    """The tables to publish: all that a seed has; of those over all seeds, what other studies read (the power of the
+    graded control) and the ones that are not made from seeds.
 
     Those that are the same for every study are left out: they come with the project.
     """
-    stages = of_study(PER_SEED if run.seed is not None else APART, study)
+    stages = of_study(PER_SEED if run.seed is not None else APART | {POWER: CHAPTERS[POWER]}, study)
     for key in (key for name, stage in stages.items() if name not in COMMON for key in stage.writes):
         for filled in sorted({key.format(objective=objective) for objective in OBJECTIVES}):
             if filled.startswith("tables/") and filled.removeprefix("tables/") not in LARGE:
