@@ -180,7 +180,7 @@ import sys
 from helpers.endpoint_judge import EndpointJudge
 from helpers.sections import Judge
 judge = EndpointJudge(Judge(kind="endpoint", name=sys.argv[1], max_tokens=12, concurrency=2))
-judge.judge([f"prompt {i}" for i in range(12)], [f"secret text {i}" for i in range(12)], [""] * 12)
+judge.judge([f"prompt {i}" for i in range(40)], [f"secret text {i}" for i in range(40)], [""] * 40)
 """
 
 
@@ -194,9 +194,9 @@ def test_a_run_that_is_stopped_pays_for_nothing_twice(server, proxy, how):
     process.wait(60)
     time.sleep(1)  # for replies that nobody waits for any more
     kept, asked = path.read_text().count("\n"), sum(proxy.asked.values())
-    assert 5 <= kept < 12 and asked <= kept + 2  # at most those under way are lost
-    assert [v.score for v in ask(EndpointJudge(settings(server[1])), 12)] == [4] * 12
-    assert sum(proxy.asked.values()) == asked + 12 - kept
+    assert 5 <= kept < 40 and asked <= kept + 2  # at most those under way are lost
+    assert [v.score for v in ask(EndpointJudge(settings(server[1])), 40)] == [4] * 40
+    assert sum(proxy.asked.values()) == asked + 40 - kept
 
 
 def test_the_key_is_nowhere(server, proxy, tmp_path, caplog, capfd):

@@ -196,6 +196,7 @@ def test_added_tokens_are_compared_by_intersection(own, folders, model, tokenize
 def clone(tmp_path, folders, study):
     """A copy of the project whose example study names those models, and how to run a module in it."""
     place = tmp_path / "clone"
+    place.mkdir()
     for part in (ROOT / name for name in CLONED if (ROOT / name).exists()):
         if part.is_dir():
             shutil.copytree(part, place / part.name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))

