@@ -6,12 +6,16 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
 from helpers.organism import Language, build_model, build_tokenizer
 from helpers.paths import ROOT
 from helpers.settings import load_study
+
+hypothesis.settings.register_profile("project", deadline=None)  # a busy machine is no defect
+hypothesis.settings.load_profile("project")
 
 
 @pytest.fixture(scope="session")
