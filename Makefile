@@ -2,7 +2,8 @@
 
 STUDY ?= organism
 SEEDS ?=
-THREADS ?= 1
+THREADS ?=
+PROFILE ?= local
 CORES ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; done)
@@ -18,7 +19,7 @@ export TOKENIZERS_PARALLELISM = false
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
-	@echo "make book  [STUDY=organism] [SEEDS=0,1] [CORES=2] [THREADS=1]  run a study and build its report in _build/html"
+	@echo "make book  [STUDY=organism] [SEEDS=0,1] [CORES=2] [PROFILE=local]  run a study and build its report in _build/html"
 	@echo "make plan  [STUDY=organism] [SEEDS=0,1] [PRICE='in out']  say what a study fetches, needs and takes here"
 	@echo "make test  run all tests (needs or gets a Chromium for the browser tests)"
 	@echo "make lab   open the notebooks in JupyterLab"
@@ -27,6 +28,7 @@ help:  ## list the targets
 	@echo "make publish STUDY=…  copy a study's tables to published/, for reports where it has not been run"
 	@echo "make env   just the environment, .venv"
 	@echo "make clean remove the report, the results and the environment"
+	@echo "profiles:  $(notdir $(patsubst %/,%,$(wildcard profiles/*/)))"
 	@echo "studies:   $(basename $(notdir $(wildcard studies/*.yml)))"
 
 env: $(READY)  ## create .venv with the pinned packages
@@ -40,7 +42,7 @@ $(READY): requirements.txt constraints.txt pyproject.toml
 	@touch $(READY)
 
 book: $(READY)  ## run a study and build the report
-	@$(RUN) helpers.build "$(STUDY)" --seeds "$(SEEDS)" --cores "$(CORES)"
+	@$(RUN) helpers.build "$(STUDY)" --seeds "$(SEEDS)" --cores "$(CORES)" --profile "$(PROFILE)"
 
 plan: $(READY)  ## say what a study will fetch, need and take, before anything is fetched
 	@$(RUN) helpers.plan "$(STUDY)" --seeds "$(SEEDS)" --cores "$(CORES)" $(if $(PRICE),--price $(PRICE))

@@ -7,6 +7,8 @@ import sys
 
 sys.path.insert(0, os.path.join(workflow.basedir, "src"))
 
+from helpers.demands import asked, demand, group
+from helpers.lifeline import BUILD, WORKFLOW, end_with
 from helpers.paths import CONTROL, PUBLISHED, bench_tables, power_table, published_root, results_root
 from helpers.settings import OBJECTIVES, load_study, parse_seeds
 from helpers.workflow import APART, CHAPTERS, PER_SEED, expected, file_of, modules_of, of_study, over_seeds, settings_of
@@ -20,11 +22,15 @@ SEED_FOLDER = f"{READ_FOLDER}/seed-{{seed}}"
 ALL_FOLDER = f"{RESULTS}/{STUDY.name}/all"
 EXECUTE = f"{sys.executable} -m helpers.execute {{input.notebook:q}} {{output.notebook:q}} -p study {STUDY.name}"
 
-# one thread for each process, unless asked for more: processes that share cores slow each other down otherwise
-THREADS = os.environ.get("SUBSPACES_THREADS") or "1"
-os.environ.update({name: THREADS for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")})
+# threads of each process, where they are given; else what helpers.demands says
+THREADS = int(os.environ.get("SUBSPACES_THREADS") or 0)
+EXECUTE = "export OMP_NUM_THREADS={threads} MKL_NUM_THREADS={threads} OPENBLAS_NUM_THREADS={threads}; " + EXECUTE
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["PYTHONHASHSEED"] = "0"
+
+# whoever is killed takes along what works for it; a scheduler's jobs get neither number from the machine that submits
+end_with(os.environ.pop(BUILD, None))
+shell.prefix(f"export {WORKFLOW}={os.getpid()}; ")
 
 
 wildcard_constraints:
@@ -54,7 +60,10 @@ for name, stage in of_study({} if FROM_PUBLISHED else PER_SEED, STUDY).items():
             [f"{SEED_FOLDER}/{file_of(key)}" for key in stage.writes],
             notebook=f"{SEED_FOLDER}/notebooks/{name}{each}.ipynb",
         resources:
-            gpu=int(name != "04_update_overlap"),  # of those that load a model; `helpers.build` has one at a time on a GPU
+            device=int(name != "04_update_overlap"),  # loads a model: on a machine with a GPU `helpers.build` has one at a time
+            **asked(name, STUDY),
+        threads: THREADS or demand(name, STUDY).threads
+        group: group(name, STUDY)
         priority: int(stage.cost)  # the longest of those that could start, so that no core waits for it at the end
         shell:
             EXECUTE + " -p seed {wildcards.seed} {params.objective}"
@@ -77,6 +86,10 @@ for name, stage in of_study(CHAPTERS, STUDY).items():
         output:
             [f"{ALL_FOLDER}/{file_of(key)}" for key in stage.writes],
             notebook=f"{ALL_FOLDER}/notebooks/{name}.ipynb",
+        resources:
+            **asked(name, STUDY),
+        threads: THREADS or demand(name, STUDY).threads
+        group: group(name, STUDY)
         shell:
             EXECUTE + " -p seeds '{params.seeds}'"
 
@@ -100,5 +113,9 @@ for name, stage in of_study(APART, STUDY).items():
         output:
             [f"{ALL_FOLDER}/{file_of(key)}" for key in stage.writes],
             notebook=f"{ALL_FOLDER}/notebooks/{name}.ipynb",
+        resources:
+            **asked(name, STUDY),
+        threads: THREADS or demand(name, STUDY).threads
+        group: group(name, STUDY)
         shell:
             EXECUTE

@@ -17,8 +17,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from helpers.errors import StudyError
-from helpers.execute import PLAN
+from helpers.execute import FAILURE, PLAN
+from helpers.files import sweep, write_text
+from helpers.lifeline import BUILD
 from helpers.paths import ROOT, results_root
+from helpers.profiles import DEFAULT, Profile, load
 from helpers.report import build
 from helpers.selections import Selection, beside, select
 from helpers.settings import load_study
@@ -84,24 +87,42 @@ def _last_line(text: str) -> str:
     return lines[-1] if lines else "no reason given"
 
 
-def run(selection: Selection, cores: int, lock: int) -> None:
+def run(selection: Selection, cores: int, lock: int, profile: Profile) -> None:
     """Run the workflow, all notebooks of the study. Raises StudyError if it does not finish.
 
-    Snakemake inherits the lock, so that it is still held if only this process is killed.
+    Snakemake inherits the lock, so that it is held until that too has ended.
     """
-    name, todo = selection.study.name, costs_here(selection, pending(selection))
-    plan = results_root() / name / ".plan.json"
-    plan.write_text(json.dumps({"cores": cores, "pending": todo}), encoding="utf-8")
+    name, folder = selection.study.name, results_root() / selection.study.name
+    if not profile.remote:
+        sweep(folder)  # jobs of a scheduler may outlive the run that submitted them, and still write
+    todo = costs_here(selection, pending(selection))
+    plan = folder / ".plan.json"
+    write_text(plan, json.dumps({"cores": cores, "pending": todo}))
     plan.with_suffix(".done").unlink(missing_ok=True)
     seeds = f"{'published ' if selection.published else ''}seeds {', '.join(map(str, selection.seeds))}"
-    print(f"study {name}, {seeds}: {len(todo)} notebooks to run on {cores} cores", flush=True)
-    gpu = ["--resources", "gpu=1"] if shutil.which("nvidia-smi") else []  # notebooks take turns on it
-    command = snakemake(selection, "--cores", str(cores), "--quiet", "all", "--keep-going", *gpu)
-    if subprocess.run(command, cwd=ROOT, env={**os.environ, PLAN: str(plan)}, pass_fds=[lock]).returncode:
+    where = f"through {profile.executor}" if profile.remote else f"on {cores} cores"
+    print(f"study {name}, {seeds}: {len(todo)} notebooks to run {where}", flush=True)
+    turns = ["--resources", "device=1"] if shutil.which("nvidia-smi") and not profile.remote else []  # on the GPU
+    command = snakemake(selection, "--profile", str(profile.folder), "--cores", str(cores), *turns)
+    environment = {**os.environ, PLAN: str(plan), BUILD: str(os.getpid())}
+    started = time.time()
+    if subprocess.run(command, cwd=ROOT, env=environment, pass_fds=[lock]).returncode:
+        _repeat_failures(folder, started, profile)
         raise StudyError(f"study {name} did not finish; what is done is kept, and the same command continues")
 
 
-def run_published(selections: list[Selection], cores: int, held: ExitStack) -> Iterator[Selection]:
+def _repeat_failures(folder: Path, started: float, profile: Profile) -> None:
+    """Say what stopped notebooks that ran elsewhere, and so could not say it here."""
+    if not profile.remote:
+        return
+    for path in sorted(folder.glob(f"*/logs/*{FAILURE}")):
+        if path.stat().st_mtime >= started - 1:
+            print(f"{path.parts[-3]} {path.stem}: {path.read_text(encoding='utf-8').strip()}", file=sys.stderr)
+    if logs := profile.logs:
+        print(f"logs of the jobs that failed: {logs}", file=sys.stderr)
+
+
+def run_published(selections: list[Selection], cores: int, held: ExitStack, profile: Profile) -> Iterator[Selection]:
     """Make the chapters of published studies; yield all selections that can be shown, with their locks held."""
     for selection in selections:
         if selection.published:
@@ -110,7 +131,7 @@ def run_published(selections: list[Selection], cores: int, held: ExitStack) -> I
             except StudyError as error:
                 print(f"study {selection.study.name} is left out of this report: {error}", flush=True)
                 continue
-            run(selection, cores, lock)
+            run(selection, cores, lock, profile)
         yield selection
 
 
@@ -120,14 +141,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("study")
     parser.add_argument("--seeds", default="", help="such as 0,1,2; default: the study's")
     parser.add_argument("--cores", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--profile", default=DEFAULT, help=f"where notebooks run; default: {DEFAULT}")
     parser.add_argument("--report", type=Path, default=ROOT / "_build", help="folder of the report; default: _build")
     given = parser.parse_args(arguments)
     started = time.time()
     try:
         asked, cores = select(load_study(given.study), given.seeds), max(1, given.cores)
+        profile = load(given.profile)
+        profile.check()
         with ExitStack() as held:
-            run(asked, cores, held.enter_context(only_run(asked.study.name)))
-            report = build([asked, *run_published(beside(asked), cores, held)], given.report)
+            run(asked, cores, held.enter_context(only_run(asked.study.name)), profile)
+            report = build([asked, *run_published(beside(asked), cores, held, profile)], given.report)
     except StudyError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

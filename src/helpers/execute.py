@@ -10,15 +10,18 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import papermill
 import yaml
 
 from helpers.errors import StudyError
+from helpers.files import rename, write_text
+from helpers.lifeline import WORKFLOW, end_with
 
 START = 300  # seconds that a notebook's process may take to answer: a busy machine takes more than papermill's 60
+FAILURE = ".error"  # ending of the file with the sentence that a notebook stopped with
 PLAN = "SUBSPACES_PLAN"  # names a file with {"cores": number, "pending": {notebook: cost}}, written by helpers.build
 
 
@@ -34,21 +37,26 @@ def execute(notebook: Path, output: Path, parameters: dict) -> None:
     if unknown:
         raise StudyError(f"{notebook.name} has no parameter {unknown[0]!r}: its parameters are {', '.join(known)}")
     output.parent.mkdir(parents=True, exist_ok=True)
-    running = output.with_name(f".{output.stem}.running.ipynb")
+    running = output.with_name(f".{output.stem}.running-{os.getpid()}.ipynb")
     try:
-        with _stderr_to(output.parent.parent / "logs" / f"{output.stem}.log"):
+        with _stderr_to(_log(output)):
             options = {"kernel_name": "python3", "progress_bar": False, "start_timeout": START, "cwd": str(Path.cwd())}
             papermill.execute_notebook(str(notebook), str(running), parameters, **options)
     except papermill.PapermillExecutionError as error:
         failed = output.with_name(f"{output.stem}.failed.ipynb")
-        os.replace(running, failed)
+        rename(running, failed)
         raise StudyError(f"{notebook.name} stopped: {error.ename}: {error.evalue} (see {failed})") from None
     except RuntimeError as error:  # nbclient: the process was killed, or never answered
         raise StudyError(
             f"the process of {notebook.name} ended or did not start ({error}): most often memory ran out, "
             "so run fewer notebooks at a time (CORES=1) or ask for smaller batches"
         ) from None
-    os.replace(running, output)
+    rename(running, output)
+
+
+def _log(output: Path) -> Path:
+    """Where the chatter of a notebook goes; what stopped it, if something did, is beside it in ``<name>.error``."""
+    return output.parent.parent / "logs" / f"{output.stem}.log"
 
 
 @contextmanager
@@ -94,11 +102,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("output", type=Path)
     parser.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     given = parser.parse_args(arguments)
-    started = time.time()
+    started, failure = time.time(), _log(given.output).with_suffix(FAILURE)
+    end_with(os.environ.get(WORKFLOW))
     try:
+        failure.unlink(missing_ok=True)
         execute(given.notebook, given.output, {name: yaml.safe_load(value) for name, value in given.parameter})
     except StudyError as error:
         print(f"error: {error}", file=sys.stderr)
+        with suppress(OSError):  # of a disk that is full, as the sentence may say
+            write_text(failure, f"{error}\n")
         return 1
     print(progress(given.output.resolve(), time.time() - started), flush=True)
     return 0

@@ -3,12 +3,15 @@
 import functools
 import hashlib
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+UNFINISHED = re.compile(r"\..+\.(partial-\d+|old-\d+|running-\d+\.ipynb)")  # what is not yet, or no more, whole
 
 
 def write_text(path: Path, text: str) -> None:
@@ -17,9 +20,14 @@ def write_text(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     with open(partial, "w", encoding="utf-8", newline="") as file:
         file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    rename(partial, path)
+
+
+def rename(partial: Path, final: Path) -> None:
+    """Give a finished file its final name, once its content is on the disk, and see that the name is there too."""
+    _sync(partial)
+    os.replace(partial, final)
+    _sync(final.parent)
 
 
 def write_tensors(path: Path, tensors: dict[str, "Tensor"]) -> None:
@@ -29,22 +37,40 @@ def write_tensors(path: Path, tensors: dict[str, "Tensor"]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
-    with open(partial, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    rename(partial, path)
 
 
 def replace_folder(partial: Path, final: Path) -> None:
     """Give a finished folder its final name, in place of an older one; its files are synced first."""
     for path in partial.rglob("*"):
-        if path.is_file():
-            with open(path, "rb") as file:
-                os.fsync(file.fileno())
+        if path.is_file() or path.is_dir():
+            _sync(path)
     old = final.with_name(f".{final.name}.old-{os.getpid()}")
     if final.exists():
         os.replace(final, old)  # deleted only once the new one is in its place
     os.replace(partial, final)
+    _sync(final.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def sweep(folder: Path) -> list[Path]:
+    """Remove what runs that were killed left half-written below a folder; returns what was removed.
+
+    For a moment when nothing writes there.
+    """
+    found = sorted(path for path in folder.rglob(".*") if UNFINISHED.fullmatch(path.name))
+    for path in found:
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+    return found
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def sha256(path: Path) -> str:

@@ -23,6 +23,7 @@ from helpers.checkpoints import Checkpoint
 from helpers.errors import StudyError
 from helpers.files import write_text
 from helpers.fitting import SAID, Batch, Recipe, fit_once, is_out_of_memory, say, smaller
+from helpers.lifeline import KERNEL, end_with
 from helpers.resume import Checkpoints
 from helpers.sections import Objective, Optimiser
 
@@ -119,7 +120,7 @@ def _run(
     }
     write_text(job / JOB, json.dumps(order))
     words = command(job, batch.processes, recipe.optimiser.autocast, shard)
-    environment = {**os.environ, "TRANSFORMERS_VERBOSITY": "error"}
+    environment = {**os.environ, "TRANSFORMERS_VERBOSITY": "error", KERNEL: str(os.getpid())}
     status, chatter = _watched(words, environment)
     if status == 0 and (job / LOG).exists():
         return True
@@ -179,6 +180,7 @@ def _save(trainer: Trainer, folder: Path) -> None:
 def main(folder: str) -> int:
     """One process; returns the exit status. What the user can put right is left in the folder for the parent."""
     logging.disable_progress_bar()
+    end_with(os.environ.get(KERNEL))
     try:
         work(Path(folder))
     except Exception as error:

@@ -11,6 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]  # the clone: this package is installed in editable mode
 STUDIES = ROOT / "studies"  # one commented YAML per study
 CLAIMS = ROOT / "claims.yml"  # the ledger: the paper's claims and by what they are judged
+PROFILES = ROOT / "profiles"  # how jobs are started: a folder for each way
 NOTEBOOKS = ROOT / "notebooks"  # the committed notebooks, without outputs
 CONTROL = "planted"  # the study whose safety is separable by construction, and whose graded control gives the power
 PUBLISHED = "published"  # given in place of seeds: the published tables of a study

@@ -40,6 +40,7 @@ def environment() -> dict:
         "cpu": _cpu(),
         "threads": torch.get_num_threads() if torch else 1,
         "device": torch.cuda.get_device_name() if cuda else "cpu",
+        "job": _job(),
     }
 
 
@@ -91,6 +92,15 @@ def _revision() -> dict:
         }
     except (OSError, subprocess.CalledProcessError):
         return {"git_revision": "unknown", "git_dirty": None}
+
+
+def _job() -> dict | None:
+    """The scheduler that started this process and the number or name it gave the job; None where there is none."""
+    if number := os.environ.get("SLURM_JOB_ID"):
+        return {"scheduler": "slurm", "id": number}
+    if os.environ.get("KUBERNETES_SERVICE_HOST"):
+        return {"scheduler": "kubernetes", "id": platform.node()}
+    return None
 
 
 def _version(name: str) -> str | None:

@@ -49,7 +49,8 @@ def build(selections: list[Selection], folder: Path) -> Path:
 
 def _run_jupyter_book(staged: Path, log: Path) -> None:
     """Build the staged book; its messages go to ``log``. Raises StudyError if it fails or warns."""
-    program = "import sys; from jupyter_book.cli.main import main; sys.exit(main())"
+    alive = f"from helpers.lifeline import end_with; end_with({os.getpid()})"
+    program = f"import sys; {alive}; from jupyter_book.cli.main import main; sys.exit(main())"
     command = [sys.executable, "-c", program, "build", str(staged), "-W", "-n", "--keep-going"]
     environment = os.environ | {"NO_COLOR": "1"}
     with open(log, "w", encoding="utf-8") as file:
