@@ -6,6 +6,7 @@ from pathlib import Path
 
 from helpers import study_pages, tables
 from helpers.claims import STATISTICS
+from helpers.control_page import control_table
 from helpers.data_page import data_table
 from helpers.html_tables import Html, code, link, table
 from helpers.own_models import OwnModels
@@ -52,9 +53,9 @@ def _write(path: Path, text: str) -> None:
 
 
 def verdicts(studies: list[Staged]) -> str:
-    """The landing page's verdicts: the table, then what each study is, and which are missing."""
+    """The landing page's verdicts: the table, the controls, then what each study is, and which are missing."""
     missing = _not_tested([study.selection for study in studies]) if studies else ""
-    return "\n".join([verdict_table(studies), *map(_about, studies), missing])
+    return "\n".join([verdict_table(studies), control_table(studies), *map(_about, studies), missing])
 
 
 def _about(staged: Staged) -> str:

@@ -69,6 +69,13 @@ class Study(Section):
         """Whether the study trains the embedded organism, rather than a pretrained model."""
         return self.model.kind == "organism"
 
+    @property
+    def control(self) -> Literal["positive", "negative"] | None:
+        """What the study checks the method by: safety that is planted, or "harm" that is utility under another name."""
+        if self.planted:
+            return "positive"
+        return "negative" if self.evaluation.harm == "arithmetic" else None
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if len(set(self.seeds)) != len(self.seeds):

@@ -1,4 +1,4 @@
-"""The landing page's table: what was claimed, what each study found, how sure one may be, what would have been seen."""
+"""The landing page's table of claims: what was claimed, what was found, how sure one may be, what would be seen."""
 
 import html
 import math
@@ -16,12 +16,13 @@ from helpers.verdicts import NOT_TESTED, measured_power, power_with
 
 HEADS = ("Study and its evidence", "Verdict", "Distinct?", "Effect over seeds", "Would be seen from")
 READING = """**How to read it.** *Verdict*: whether the paper's finding is seen again, with the weakest of the criteria
-that decide it. *Distinct?*: whether what the claim speaks of can be told apart: *distinct* if the whole interval of the
-effect lies above the margin, *not distinct* if all of it lies below; *undecided* if it holds the margin, so that more
-seeds or a larger effect would be needed. *Would be seen from*: how much of a planted safety subspace, from 0 (nothing)
-to 1 (all of it), the method finds distinct with so many seeds, and how large its effect must be, both measured on the
-embedded model; less than that can be there and go unseen. The claims with their criteria and margins, and what was
-changed in them, when and why, are in {ledger} and in [the method](#criteria).
+that decide it; a control has none, for it is made to be distinct, or not to be. *Distinct?*: whether what the claim
+speaks of can be told apart: *distinct* if the whole interval of the effect lies above the margin, *not distinct* if all
+of it lies below; *undecided* if it holds the margin, so that more seeds or a larger effect would be needed. *Would be
+seen from*: how much of a planted safety subspace, from 0 (nothing) to 1 (all of it), the method finds distinct with so
+many seeds, and how large its effect must be, both measured on the embedded model; less than that can be there and go
+unseen. The claims with their criteria and margins, and what was changed in them, when and why, are in {ledger} and in
+[the method](#criteria).
 """
 
 NONE = Html('<span class="none">–</span>')
@@ -31,7 +32,8 @@ def verdict_table(studies: list[Staged]) -> str:
     """A group of rows for each claim, with a row in it for each study, and how to read them; empty without studies."""
     if not studies:
         return ""
-    found = [(staged, _found(staged.selection.study)) for staged in studies]
+    ordered = sorted(studies, key=lambda staged: staged.selection.study.control is not None)
+    found = [(staged, found_by(staged.selection.study)) for staged in ordered]
     power, groups = measured_power(), []
     for claim, entry in studies[0].selection.study.claims.items():
         head = f'<tr class="claim"><th scope="rowgroup" colspan="{len(HEADS)}">{_claim(claim, entry)}</th></tr>'
@@ -43,7 +45,7 @@ def verdict_table(studies: list[Staged]) -> str:
     return f'<div class="wide"><table class="table verdicts">{inside}</table></div>\n\n{reading}'
 
 
-def _found(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
+def found_by(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The tables ``verdicts`` and ``distinct`` of a study by claim; what an older version did not write is empty."""
     return _table(study, "verdicts"), _table(study, "distinct")
 
@@ -71,14 +73,16 @@ def _row(staged: Staged, claim: str, found: tuple[pd.DataFrame, pd.DataFrame], p
     title = link(f"{place}.html", study.title) if place else Html(html.escape(study.title))
     verdict = verdicts.loc[claim] if claim in verdicts.index else None
     effect = distinct.loc[claim] if claim in distinct.index else None
-    return [title, _verdict(verdict), *_effect(entry, effect, verdict), _seen(claim, entry, effect, power)]
+    said = Html(f"<small>{study.control} control</small>") if study.control else _verdict(verdict)
+    return [title, said, *_effect(entry, effect, verdict), _seen(claim, entry, effect, power)]
 
 
 def _verdict(row: pd.Series | None) -> Html:
     """Verdict, what decided it and what was asked of that, and a mark if the criteria are not those of the results."""
     if row is None or row["verdict"] == NOT_TESTED:
         return badge(NOT_TESTED)
-    asked = f"{row['deciding'].replace('_', ' ')}: {with_interval(row)}; asked: {row['criterion']}"
+    value = NOT_TESTED if math.isnan(row["mean"]) else with_interval(row)
+    asked = f"{row['deciding'].replace('_', ' ')}: {value}; asked: {row['criterion']}"
     then = NOT_RECORDED if pd.isna(row["ledger_then"]) else row["ledger_then"]
     marks = {UNCHANGED: "", NOT_RECORDED: "<br>criteria not recorded with the results"}
     mark = marks.get(then, f"<br><strong>criteria {html.escape(then)}</strong>")

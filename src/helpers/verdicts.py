@@ -103,11 +103,12 @@ def verdicts(study: Study, criteria: pd.DataFrame, records: Iterable[dict] = ())
 
 
 def _judged(entry: Claim, criteria: pd.DataFrame) -> dict:
-    """The verdict of a claim, and the weakest of its core criteria."""
+    """The verdict of a claim, and its weakest criterion: of the core ones, or of all where every core one holds."""
     own = criteria.reset_index(drop=True)
     core = own[[criterion.core for criterion in entry.criteria]]
     rank = {"fails": 0, NOT_TESTED: 1, "direction": 2, "holds": 3}
-    deciding = core.loc[core["outcome"].map(rank).idxmin()]
+    weakest = core if (core["outcome"] != "holds").any() else own
+    deciding = weakest.loc[weakest["outcome"].map(rank).idxmin()]
     verdict = {"verdict": _verdict(own["outcome"], core["outcome"]), "deciding": deciding["statistic"]}
     return verdict | dict(deciding[["criterion", "mean", "low", "high", "seeds"]])
 
