@@ -15,7 +15,7 @@ SEEN, ALARMS = 0.95, 0.05  # share of seeds that must be found distinct, and at 
 LEVEL, BAND = 0.95, (0.93, 0.97)  # nominal coverage of an interval, and what is asked of the measured one
 INTERVAL = "corrected hierarchical"  # that of this report, among the methods of table `coverage`
 STATISTICS = "18_statistics"
-HEADS = ("Check", "Asked", "Found", "")
+HEADS = ("Check", "Asked", "Seeds found distinct", "")
 INTRODUCTION = """**Can the method see it?** What it says of models whose answer is known, seed by seed, and of data
 whose truth is known; the share in brackets has an exact 95 % interval. *Within error*: the share misses what is asked,
 but its interval does not.
@@ -59,7 +59,7 @@ def _title(staged: Staged, study: Study) -> Html:
 def _rate(row: dict) -> str:
     seeds = int(row["seeds"])
     share = f"{row['share_of_seeds']:.0%} [{row['share_low']:.0%}, {row['share_high']:.0%}]"
-    return f"{row['claim']}: {round(row['share_of_seeds'] * seeds)} of {seeds} seeds distinct ({share})"
+    return f"{row['claim']}: {round(row['share_of_seeds'] * seeds)} of {seeds}, {share}"
 
 
 def outcome(row: dict, positive: bool) -> str:
@@ -83,13 +83,13 @@ def _coverage(studies: list[Staged]) -> list[list[Html]]:
         return []
     own = read_csv(RunPaths(shown[0].selection.study.name).table("coverage"), "coverage").query("method == @INTERVAL")
     held = int(own["met"].isin(["yes", "within error"]).sum())
-    found = f"{own['coverage'].mean():.1%} on average; as asked, or within error, in {held} of {len(own)} settings"
+    mean = f"the truth held in {own['coverage'].mean():.1%} on average"
     chapter = link(f"{shown[0].places[STATISTICS]}.html", f"{LEVEL:.0%} intervals")
     return [
         [
             lines([chapter, Html("<small>simulated data of known truth</small>")]),
             Html(f"hold the truth in {BAND[0]:.0%} to {BAND[1]:.0%}"),
-            Html(found),
+            Html(f"{mean}; as asked, or within error, in {held} of {len(own)} settings"),
             badge("met" if held == len(own) else "mostly met"),
         ]
     ]
