@@ -32,7 +32,7 @@ def control(request):
 
 
 def test_the_published_controls_are_seen_for_what_they_are(control):
-    """The targets: planted safety distinct in at least 95 % of seeds, exchanged labels in at most 5 %, or within error."""
+    """The targets: planted safety distinct in ≥ 95 % of seeds, exchanged labels in ≤ 5 %, or within error."""
     study, statistics = control
     table = distinctness(study, statistics)
     positive = study.control == "positive"

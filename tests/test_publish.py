@@ -126,7 +126,7 @@ def test_a_published_study_that_is_being_run_is_left_out(folders, capsys):
     lock = folders / "results" / STUDY.name / ".lock"
     with open(lock, "w", encoding="utf-8") as file, ExitStack() as held:
         fcntl.flock(file, fcntl.LOCK_EX)
-        assert list(run_published([Selection(STUDY, [0], published=True)], 1, held)) == []
+        assert list(run_published([Selection(STUDY, [0], published=True)], 1, held, "local")) == []
     assert "study smoke is left out of this report: study smoke is already being run" in capsys.readouterr().out
 
 
