@@ -7,7 +7,7 @@ import sys
 
 sys.path.insert(0, os.path.join(workflow.basedir, "src"))
 
-from helpers.demands import asked, demand, group
+from helpers.demands import asked, demand, divided, group
 from helpers.lifeline import BUILD, WORKFLOW, end_with
 from helpers.paths import CONTROL, PUBLISHED, bench_tables, power_table, published_root, results_root
 from helpers.settings import OBJECTIVES, load_study, parse_seeds
@@ -24,7 +24,8 @@ EXECUTE = f"{sys.executable} -m helpers.execute {{input.notebook:q}} {{output.no
 
 # threads of each process, where they are given; else what helpers.demands says
 THREADS = int(os.environ.get("SUBSPACES_THREADS") or 0)
-EXECUTE = "export OMP_NUM_THREADS={threads} MKL_NUM_THREADS={threads} OPENBLAS_NUM_THREADS={threads}; " + EXECUTE
+THREADED = "export OMP_NUM_THREADS={threads} MKL_NUM_THREADS={threads} OPENBLAS_NUM_THREADS={threads};"
+EXECUTE = f"{THREADED} {EXECUTE}"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["PYTHONHASHSEED"] = "0"
 
@@ -45,12 +46,38 @@ rule all:
 
 for name, stage in of_study({} if FROM_PUBLISHED else PER_SEED, STUDY).items():
     each = "-{objective}" if name == "02_finetune" else ""
+    parts = divided(name, STUDY)
+    part = f"{SEED_FOLDER}/scratch/parts/{name}-{{part}}"
+
+    if parts:
+
+        rule:
+            name:
+                f"{name}_part"
+            input:
+                [f"{SEED_FOLDER}/{file_of(key)}" for key in stage.reads],
+                modules=modules_of(name),
+            params:
+                settings=settings_of(name, STUDY),
+                command=f"{sys.executable} -m helpers.execute_part {name} {STUDY.name}",
+            output:
+                temp(touch(part)),
+            wildcard_constraints:
+                part="|".join(parts),
+            resources:
+                device=int(name != "04_update_overlap"),
+                **asked(name, STUDY),
+            threads: THREADS or demand(name, STUDY).threads
+            group: group(name, STUDY)
+            shell:
+                THREADED + " {params.command} --seed {wildcards.seed} --part {wildcards.part}"
 
     rule:
         name:
             name
         input:
             [f"{SEED_FOLDER}/{file_of(key)}" for key in stage.reads],
+            expand(part, part=parts, allow_missing=True),
             notebook=f"notebooks/{name}.ipynb",
             modules=modules_of(name),
         params:

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from helpers.behaviour import EvaluationSets
 from helpers.claims import STATISTICS, SeedResults
 from helpers.prompt_values import CONTROLS, TASKS, PromptValues
 from helpers.resampling import claim_uncertainty
@@ -66,7 +67,8 @@ def test_without_prompts_there_is_an_empty_table():
 
 def test_only_values_of_compared_variants_are_kept():
     study = load_study("smoke")
-    kept, rng = PromptValues(study, 0), np.random.default_rng(0)
+    prompts = EvaluationSets.of(study, 0)
+    kept, rng = PromptValues(prompts), np.random.default_rng(0)
     sizes = study.evaluation
     measured = {"utility_margin": rng.normal(size=sizes.utility_prompts), "harm": np.full(sizes.harm_prompts, np.nan)}
     for subspace in ("alignment", "safety"):
@@ -78,4 +80,4 @@ def test_only_values_of_compared_variants_are_kept():
     assert set(zip(table["task"], table["control"], strict=True)) == {("contaminated", "top-k"), ("useful", "scaling")}
     assert set(table["measure"]) == {"utility_margin"}  # an unreadable reply has no value
     assert table.groupby("task")["item"].nunique().eq(sizes.utility_prompts).all()
-    assert PromptValues(study, 0).table().empty
+    assert PromptValues(prompts).table().empty

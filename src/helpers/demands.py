@@ -5,6 +5,7 @@ takes on this machine is said by ``helpers.plan``.
 """
 
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,10 +13,12 @@ from helpers import architectures, needs, workload
 from helpers.architectures import KNOWN, Architecture
 from helpers.errors import StudyError
 from helpers.own_models import OwnModels
+from helpers.parts import parts_of
 from helpers.settings import Study
 from helpers.workflow import PER_SEED, STAGES
 from helpers.workload import Work
 
+DIVIDE = "SUBSPACES_DIVIDE"
 GPU_FROM = 300e6  # parameters from which a notebook that runs a model asks for a GPU, and more than one thread
 THREADS = 8  # of such a notebook
 VOCABULARY = 1000  # words of an embedded language, at most about; it is built by what needs torch
@@ -58,6 +61,12 @@ def asked(notebook: str, study: Study | OwnModels) -> dict[str, Callable]:
         return lambda wildcards: getattr(demand(notebook, study, wildcards.get("objective", "")), name)
 
     return {name: resource(name) for name in ("mem_mb", "gpu", "runtime")}
+
+
+def divided(notebook: str, study: Study | OwnModels) -> list[str]:
+    """Parts of a notebook that are jobs of their own: where the model is large, or ``SUBSPACES_DIVIDE`` is 1."""
+    small = architecture(study).parameters() < GPU_FROM
+    return [] if small and os.environ.get(DIVIDE) != "1" else parts_of(notebook, study)
 
 
 def group(notebook: str, study: Study | OwnModels) -> str | None:

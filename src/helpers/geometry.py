@@ -56,12 +56,14 @@ def weight_geometry(
     progress: Callable[[str], None] | None = None,
     vocabulary: Literal["exact", "intersection"] = "exact",
     pairs: list[tuple[str, str]] | None = None,
+    shard: tuple[int, int] | None = None,
 ) -> Geometry:
     """Energy of the ``tasks`` in the ``subspaces`` under each control, and MSO of ``pairs`` of updates (all, if None).
 
     ``updates`` maps a label to (tuned, start) checkpoints. With ``cache``, finished tensors are kept there, one file
-    each, and a second run with the same request and files continues after them. ``progress`` is called with a
-    sentence per tensor. Raises StudyError, and TensorMismatch for checkpoints that do not match or are not finite.
+    each, and a second run with the same request and files continues after them. ``shard`` (i, n) takes every n-th
+    tensor, the largest first, from the i-th on (from 0). ``progress`` is called with a sentence per tensor. Raises
+    StudyError, and TensorMismatch for checkpoints that do not match or are not finite.
     """
     pairs = list(combinations(updates, 2)) if pairs is None else pairs
     for label in (*subspaces, *tasks, *(label for pair in pairs for label in pair)):
@@ -76,7 +78,8 @@ def weight_geometry(
     common = matched(checkpoints, vocabulary)
     stream = UpdateStream(updates, common, device)
     folder = None if cache is None else Path(cache) / _digest(request, updates, vocabulary)
-    return _collect(request, common.shapes, common.left_out, _results(request, stream, folder, progress))
+    shapes = common.shapes if shard is None else _shard(common.shapes, *shard)
+    return _collect(request, shapes, common.left_out, _results(request, stream, shapes, folder, progress))
 
 
 def energy_table(geometry: Geometry, fractions: list[float]) -> pd.DataFrame:
@@ -109,9 +112,13 @@ def _role(label: str, position: int) -> str:
     return label if position == 0 else f"{label}'s start"
 
 
-def _results(request: Request, stream: UpdateStream, folder: Path | None, progress: Callable | None):
+def _shard(shapes: dict[str, tuple[int, ...]], i: int, n: int) -> dict[str, tuple[int, ...]]:
+    chosen = sorted(shapes, key=lambda name: -_cost(shapes[name]))[i::n]
+    return {name: shape for name, shape in shapes.items() if name in chosen}
+
+
+def _results(request: Request, stream: UpdateStream, shapes: dict, folder: Path | None, progress: Callable | None):
     """Results tensor by tensor: those in the cache first, then the others as they are computed."""
-    shapes = stream.matched.shapes
     kept = {} if folder is None else {name: folder / f"{name}.safetensors" for name in shapes}
     done = [name for name in shapes if name in kept and kept[name].is_file()]
     for name in done:
@@ -158,9 +165,7 @@ def _cost(shape: tuple[int, ...]) -> float:
 def _digest(request: Request, updates: Updates, vocabulary: str) -> str:
     """Hash of the request and of the identity (place, size, time of change) of every file it reads."""
     files = {
-        f"{label}/{i}": [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in checkpoint.files()]
-        for label, pair in updates.items()
-        for i, checkpoint in enumerate(pair)
+        f"{label}/{i}": checkpoint.identity() for label, pair in updates.items() for i, checkpoint in enumerate(pair)
     }
     text = json.dumps([ENGINE, vars(request), files, vocabulary], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -14,12 +14,13 @@ from helpers.activations import activation_overlaps, capture, prompt_sets
 from helpers.checkpoints import Checkpoint
 from helpers.claims import STATISTICS, TABLES, SeedResults
 from helpers.data import training_rows
-from helpers.experiments import projection_table, scaling_table, study_updates
+from helpers.experiments import study_updates
 from helpers.geometry import weight_geometry
 from helpers.models import Loaded, load_model, save_model
 from helpers.obtaining import first_model
 from helpers.paths import RunPaths
 from helpers.planting import contaminate, separation
+from helpers.projection import Grid
 from helpers.sections import Judged
 from helpers.settings import MODELS, Study
 from helpers.training import train
@@ -59,7 +60,7 @@ def in_weights(study: Study, seed: int, run: RunPaths, models: dict[str, Checkpo
     chosen = {"subspaces": ["alignment"], "controls": ["top-k", "random"], "judged": _NOTHING}
     grid = study.projection.model_copy(update=chosen)
     small = study.model_copy(update={"projection": grid})
-    loaded = load_model(run.model("aligned"))
+    variants = Grid(*load_model(run.model("aligned")), models, small, seed)
     geometry = weight_geometry(
         study_updates(models),
         subspaces=grid.subspaces,
@@ -70,8 +71,8 @@ def in_weights(study: Study, seed: int, run: RunPaths, models: dict[str, Checkpo
         seed=seed,
     )
     tables = {
-        "projection": projection_table(*loaded, models, small, seed),
-        "scaling": scaling_table(*loaded, models, small, seed),
+        "projection": variants.projection()["projection"],
+        "scaling": variants.scaling()["scaling"],
         "update_overlap": geometry.overlap,
     }
     return _statistics(study, seed, tables, IN_WEIGHTS)

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from helpers.behaviour import EvaluationSets
-from helpers.settings import Study
 
 SUBSPACE = "alignment"
 CONTROLS = ("top-k", "random")  # and the scaling curve, as the control "scaling"
@@ -32,8 +31,7 @@ def set_of(measure: str) -> str:
 class PromptValues:
     """Collects the values of single prompts while the grid of variants is measured."""
 
-    def __init__(self, study: Study, seed: int) -> None:
-        sets = EvaluationSets.of(study, seed)
+    def __init__(self, sets: EvaluationSets) -> None:
         self._items = {name: _items(getattr(sets, name)["prompt"]) for name in ("utility", "harm")}
         self._parts: list[pd.DataFrame] = []
 
