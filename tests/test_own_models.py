@@ -34,6 +34,7 @@ CLONED = (
     "studies",
     "book",
     "benchmarks",
+    "profiles",
     "published",
     "Snakefile",
     "_config.yml",

@@ -29,6 +29,7 @@ CLONED = (
     "src",
     "notebooks",
     "studies",
+    "profiles",
     "book",
     "benchmarks",
     "published",
