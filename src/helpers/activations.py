@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from helpers.answering import computing
-from helpers.batching import Side, batches, padded
+from helpers.batching import Side, in_batches, padded
 from helpers.data import disjoint_rows, evaluation_rows, halves_by_topic
 from helpers.errors import StudyError
+from helpers.memory import enough_to
 from helpers.prompts import prompt_ids
 from helpers.sections import Precision, Style
 from helpers.settings import Study
@@ -82,13 +83,15 @@ def capture(
     side = padding_side or tokenizer.padding_side
     layers, width = model.config.num_hidden_layers, model.config.hidden_size
     activations = torch.empty(layers, len(ids), width)
+
+    def keep(indices: list[int]) -> None:
+        with computing(model, autocast):
+            activations[:, indices] = _forward(model, [ids[i] for i in indices], position, side)
+
     was_training = model.training
     model.eval()
     try:
-        for indices in batches([len(row) for row in ids], batch_size):
-            batch = [ids[i] for i in indices]
-            with computing(model, autocast):
-                activations[:, indices] = _forward(model, batch, position, side)
+        in_batches([len(row) for row in ids], batch_size, keep)
     finally:
         model.train(was_training)
     return activations
@@ -151,7 +154,8 @@ def activation_overlaps(sets: dict[str, Tensor], study: Study) -> pd.DataFrame:
     low, high = (int(share * depth) for share in study.activation_overlap.band)
     rows = []
     for layer in range(1, depth + 1):
-        modes = {name: decompose(a[layer - 1].T) for name, a in sets.items()}
+        with enough_to(f"decompose the activations of layer {layer}"):
+            modes = {name: decompose(a[layer - 1].T) for name, a in sets.items()}
         for pair, (a, b) in present.items():
             for eta in study.activation_overlap.energy_fractions:
                 overlap = mode_subspace_overlap(modes[a], modes[b], eta)

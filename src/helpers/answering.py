@@ -1,7 +1,8 @@
 """What a model says and how likely it finds what it could say: greedy answers, log-probabilities, log-odds.
 
-Every batch gives what one prompt at a time would give, whatever the side of the padding. Under bfloat16 autocast the
-vocabulary's logits are still computed in float32: bfloat16 keeps eight bits, a tenth of a nat at the size of a logit.
+Every batch gives what one prompt at a time would give, whatever the side of the padding; one that does not fit in
+memory is done in smaller parts. Under bfloat16 autocast the vocabulary's logits are still computed in float32: bfloat16
+keeps eight bits, a tenth of a nat at the size of a logit.
 """
 
 import copy
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from helpers.batching import batches, padded
+from helpers.batching import in_batches, padded
 from helpers.prompts import prompt_ids
 from helpers.sections import Precision, Style
 
@@ -57,7 +58,8 @@ def generate(
     ids = prompt_ids(tokenizer, prompts, style)
     greedy = {"do_sample": False, "num_beams": 1, "temperature": None, "top_p": None, "top_k": None}
     greedy["repetition_penalty"] = 1.0
-    for indices in batches([len(row) for row in ids], batch_size):
+
+    def answer(indices: list[int]) -> None:
         inputs = padded([ids[i] for i in indices], "left", model.device)
         del inputs["position_ids"]  # generate() derives them from the mask
         with torch.inference_mode():
@@ -67,6 +69,8 @@ def generate(
         new = output[:, inputs["input_ids"].shape[1] :]  # (batch, new tokens)
         for i, text in zip(indices, tokenizer.batch_decode(new, skip_special_tokens=True), strict=True):
             answers[i] = text
+
+    in_batches([len(row) for row in ids], batch_size, answer)
     return answers
 
 
@@ -83,7 +87,8 @@ def log_probability(
     contexts = prompt_ids(tokenizer, prompts, style)
     targets = tokenizer(answers, add_special_tokens=False)["input_ids"]
     totals = np.zeros(len(prompts))
-    for indices in batches([len(c) + len(t) for c, t in zip(contexts, targets, strict=True)], batch_size):
+
+    def measure(indices: list[int]) -> None:
         inputs = padded([contexts[i] + targets[i] for i in indices], "right", model.device)
         with computing(model, autocast):
             hidden = model.base_model(**inputs, use_cache=False).last_hidden_state  # (batch, length, width)
@@ -92,6 +97,8 @@ def log_probability(
                 log_p = _logits(model, hidden[row, start : start + n]).double().log_softmax(-1)  # (n, vocabulary)
                 right = torch.tensor(targets[i], device=model.device)
                 totals[i] = log_p.gather(-1, right[:, None]).sum().item()
+
+    in_batches([len(c) + len(t) for c, t in zip(contexts, targets, strict=True)], batch_size, measure)
     return totals, np.array([len(t) for t in targets])
 
 
@@ -126,9 +133,12 @@ def _first_token(model, tokenizer, prompts: list[str], batch_size: int, style: S
     """Logits of the first token of an answer: (prompts, vocabulary), float64, on the CPU."""
     ids = prompt_ids(tokenizer, prompts, style)
     found = torch.empty(len(prompts), model.get_output_embeddings().weight.shape[0], dtype=torch.float64)
-    for indices in batches([len(row) for row in ids], batch_size):
+
+    def measure(indices: list[int]) -> None:
         inputs = padded([ids[i] for i in indices], "left", model.device)
         with computing(model, autocast):
             hidden = model.base_model(**inputs, use_cache=False).last_hidden_state[:, -1]  # (batch, width)
             found[indices] = _logits(model, hidden).double().cpu()
+
+    in_batches([len(row) for row in ids], batch_size, measure)
     return found

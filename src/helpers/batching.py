@@ -1,9 +1,11 @@
 """Batches of token ids: similar lengths together, padded on a stated side, with the mask and positions that undo it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import torch
+
+from helpers.memory import backing_off
 
 Side = Literal["left", "right"]
 
@@ -13,6 +15,21 @@ def batches(lengths: list[int], batch_size: int) -> Iterator[list[int]]:
     order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]
+
+
+def in_batches(lengths: list[int], batch_size: int, work: Callable[[list[int]], None]) -> None:
+    """Call ``work`` with the indices of one batch after another, as ``batches`` gives them.
+
+    When memory runs out, what is left is done with half as many at a time. Raises StudyError if one does not fit.
+    """
+    waiting = [i for batch in batches(lengths, batch_size) for i in batch]
+
+    def attempt(size: int) -> None:
+        while waiting:
+            work(waiting[:size])
+            del waiting[:size]
+
+    backing_off(min(batch_size, len(waiting)), attempt)
 
 
 def padded(ids: list[list[int]], side: Side, device: torch.device, pad_id: int = 0) -> dict[str, torch.Tensor]:

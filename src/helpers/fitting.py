@@ -1,9 +1,7 @@
 """One training run through the transformers Trainer: its arguments, what it says and logs, and a batch that fits."""
 
-import gc
 import hashlib
 import math
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -16,6 +14,7 @@ from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallb
 
 from helpers.answers import Example, collate
 from helpers.errors import StudyError
+from helpers.memory import free_memory, is_out_of_memory, say
 from helpers.resume import Checkpoints
 from helpers.sections import Objective, Optimiser
 from helpers.settings import digest
@@ -110,11 +109,6 @@ class Progress(TrainerCallback):
             self.said = now
 
 
-def say(line: str) -> None:
-    """One line for whoever watches."""
-    print(line, file=sys.stderr, flush=True)
-
-
 def fit(model: PreTrainedModel, dataset: list[Example], recipe: Recipe, checkpoints: Checkpoints) -> pd.DataFrame:
     """Train ``model`` in this process and return its log, with facts about the run in its ``attrs``.
 
@@ -195,21 +189,6 @@ def _keep_steps(trainer: Trainer, checkpoints: Checkpoints) -> None:
     if trainer.state.global_step and trainer.args.world_size == 1:
         trainer.model.zero_grad()  # room for the copy
         checkpoints.write(trainer.state)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that a device or the machine has no memory left."""
-    texts = ("can't allocate memory", "not enough memory", "out of memory")
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
-    )
-
-
-def free_memory() -> None:
-    """Give back what a run that is over held."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def arguments(scratch: str, recipe: Recipe, batch: Batch, rows: int) -> TrainingArguments:

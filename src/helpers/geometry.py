@@ -23,6 +23,7 @@ from helpers.checkpoints import layer_of, matched, module_of
 from helpers.controls import check_kind
 from helpers.errors import StudyError
 from helpers.files import write_tensors
+from helpers.memory import enough_to, free_memory, is_out_of_memory, say
 from helpers.streaming import Updates, UpdateStream
 from helpers.subspaces import rank_for_fraction
 from helpers.tensor_geometry import Request, tensor_geometry
@@ -125,12 +126,33 @@ def _results(request: Request, stream: UpdateStream, shapes: dict, folder: Path 
         yield name, load_file(kept[name])
     pending = [name for name in shapes if name not in done]
     clock = _Clock({name: _cost(shapes[name]) for name in pending}, progress)
-    for tensor, blocks in stream.tensors(pending):
-        name, result = tensor.name, tensor_geometry(request, tensor, blocks)
+    for name, result in _computed(request, stream, pending):
         if folder is not None:
             write_tensors(kept[name], result)
         clock.finished(name)
         yield name, result
+
+
+def _computed(request: Request, stream: UpdateStream, names: list[str]):
+    """Results of some tensors, in order; one for which a GPU has no room is computed on the CPU."""
+    while names:
+        try:
+            for tensor, blocks in stream.tensors(names):
+                result = tensor_geometry(request, tensor, blocks)
+                names = names[1:]
+                yield tensor.name, result
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            if stream.device.type == "cpu":
+                with enough_to(f"decompose the updates of tensor {names[0]}"):
+                    raise
+        if names:
+            stream.buffers.clear()
+            free_memory()
+            say(f"out of memory on {stream.device} with tensor {names[0]}, which is done on the CPU")
+            yield from _computed(request, UpdateStream(stream.updates, stream.matched), names[:1])
+            names = names[1:]
 
 
 class _Clock:

@@ -17,6 +17,7 @@ import yaml
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from helpers.errors import StudyError
+from helpers.memory import backing_off
 from helpers.sections import Harness, Precision
 
 TASK = Path(__file__).with_suffix(".yaml")
@@ -44,9 +45,13 @@ def exact_matches(
 
         task = _task(tuple(rows["prompt"]), tuple(rows["answer"]), harness.shots, harness.max_new_tokens)
         precision = None if autocast == "float32" else autocast
-        live = HFLM(model, tokenizer=tokenizer, batch_size=batch_size, mixed_precision_dtype=precision)
         chat = {"apply_chat_template": harness.chat, "fewshot_as_multiturn": harness.chat}
-        found = evaluate(live, {"tasks": {task.task_name: task}}, bootstrap_iters=0, **chat)
+
+        def attempt(size: int) -> dict:
+            live = HFLM(model, tokenizer=tokenizer, batch_size=size, mixed_precision_dtype=precision)
+            return evaluate(live, {"tasks": {task.task_name: task}}, bootstrap_iters=0, **chat)
+
+        found = backing_off(batch_size, attempt)
     samples = sorted(found["samples"][task.task_name], key=lambda sample: sample["doc_id"])
     return np.array([sample["exact_match"] for sample in samples], float)
 

@@ -22,8 +22,9 @@ from helpers.answers import Example
 from helpers.checkpoints import Checkpoint
 from helpers.errors import StudyError
 from helpers.files import write_text
-from helpers.fitting import SAID, Batch, Recipe, fit_once, is_out_of_memory, say, smaller
+from helpers.fitting import SAID, Batch, Recipe, fit_once, smaller
 from helpers.lifeline import KERNEL, end_with
+from helpers.memory import is_out_of_memory, say
 from helpers.resume import Checkpoints
 from helpers.sections import Objective, Optimiser
 

@@ -10,8 +10,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 
 from helpers.answers import AnswerDataset
 from helpers.checkpoints import Checkpoint, matched
-from helpers.fitting import Penalty, Recipe, fit, free_memory, run_id, say
+from helpers.fitting import Penalty, Recipe, fit, run_id
 from helpers.launch import fit_in_processes
+from helpers.memory import free_memory, say
 from helpers.resume import Checkpoints
 from helpers.sections import Objective, Optimiser
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from helpers.checkpoints import Checkpoint, check_finite, matched, update
 from helpers.controls import check_kind, generator_for
 from helpers.errors import StudyError, TensorMismatch
+from helpers.memory import enough_to
 from helpers.subspaces import Modes, check_mode, control_vectors, decompose, rank_for_fraction
 
 Mode = Literal["parallel", "orthogonal"]
@@ -22,7 +23,10 @@ def reference_modes(reference: tuple[Checkpoint, Checkpoint]) -> dict[str, Modes
     """Modes of every tensor of an update (tuned, start); zero updates are absent. Raises TensorMismatch."""
     tuned, start = reference
     names = matched({"tuned": tuned, "start": start}).names
-    modes = {name: decompose(update(tuned, start, name)) for name in names}
+    modes = {}
+    for name in names:
+        with enough_to(f"decompose the update of tensor {name}"):
+            modes[name] = decompose(update(tuned, start, name))
     return {name: found for name, found in modes.items() if found.rank}
 
 

@@ -1,0 +1,67 @@
+"""Memory that runs out: how it shows, and the smaller batches that are tried before the user is asked."""
+
+import gc
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+
+from helpers.errors import StudyError
+
+Result = TypeVar("Result")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that a device or the machine has no memory left."""
+    texts = ("can't allocate memory", "not enough memory", "out of memory")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
+    )
+
+
+def free_memory() -> None:
+    """Give back what a run that is over held."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def say(line: str) -> None:
+    """One line for whoever watches."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def backing_off(batch_size: int, attempt: Callable[[int], Result]) -> Result:
+    """``attempt(batch_size)``, again with half as many prompts at a time whenever memory runs out.
+
+    Raises StudyError if it runs out with one.
+    """
+    while True:
+        try:
+            return attempt(batch_size)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+        free_memory()  # here, where what was begun is no longer held by its exception
+        if batch_size <= 1:
+            raise StudyError(
+                "a model does not fit in memory even with one prompt at a time: run fewer notebooks at once (CORES=1), "
+                "lower max_new_tokens, or use a device with more memory"
+            )
+        say(f"out of memory with {batch_size} prompts at a time, goes on with {batch_size // 2}")
+        batch_size //= 2
+
+
+@contextmanager
+def enough_to(do: str) -> Iterator[None]:
+    """Raise StudyError, which says what could not be done, if memory runs out within."""
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise StudyError(
+            f"there is not enough memory to {do}: run fewer notebooks at once (CORES=1), or use a machine with more"
+        ) from None
