@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from helpers.errors import StudyError
-from helpers.execute import FAILURE, PLAN
+from helpers.execute import FAILURE, INTERRUPTED, PLAN
 from helpers.files import sweep, write_text
 from helpers.lifeline import BUILD
 from helpers.paths import ROOT, results_root
@@ -26,6 +27,8 @@ from helpers.report import build
 from helpers.selections import Selection, beside, select
 from helpers.settings import load_study
 from helpers.workflow import expected
+
+PATIENCE = 10  # seconds for the workflow to clear up after Ctrl-C
 
 
 @contextmanager
@@ -105,19 +108,32 @@ def run(selection: Selection, cores: int, lock: int, profile: Profile) -> None:
     turns = ["--resources", "device=1"] if shutil.which("nvidia-smi") and not profile.remote else []  # on the GPU
     command = snakemake(selection, "--profile", str(profile.folder), "--cores", str(cores), *turns)
     environment = {**os.environ, PLAN: str(plan), BUILD: str(os.getpid())}
-    started = time.time()
-    if subprocess.run(command, cwd=ROOT, env=environment, pass_fds=[lock]).returncode:
-        _repeat_failures(folder, started, profile)
+    for said in folder.glob(f"*/logs/*{FAILURE}"):  # by an earlier run
+        said.unlink()
+    if _status(subprocess.Popen(command, cwd=ROOT, env=environment, pass_fds=[lock])):
+        _repeat_failures(folder, profile)
         raise StudyError(f"study {name} did not finish; what is done is kept, and the same command continues")
 
 
-def _repeat_failures(folder: Path, started: float, profile: Profile) -> None:
+def _status(process: subprocess.Popen) -> int:
+    """Exit status of the workflow; after Ctrl-C, which it hears too, its clearing up is waited for."""
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:  # it did not hear: the signal was sent to this process alone
+            process.send_signal(signal.SIGINT)
+            process.wait()
+        raise
+
+
+def _repeat_failures(folder: Path, profile: Profile) -> None:
     """Say what stopped notebooks that ran elsewhere, and so could not say it here."""
     if not profile.remote:
         return
     for path in sorted(folder.glob(f"*/logs/*{FAILURE}")):
-        if path.stat().st_mtime >= started - 1:
-            print(f"{path.parts[-3]} {path.stem}: {path.read_text(encoding='utf-8').strip()}", file=sys.stderr)
+        print(f"{path.parts[-3]} {path.stem}: {path.read_text(encoding='utf-8').strip()}", file=sys.stderr)
     if logs := profile.logs:
         print(f"logs of the jobs that failed: {logs}", file=sys.stderr)
 
@@ -144,7 +160,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--profile", default=DEFAULT, help=f"where notebooks run; default: {DEFAULT}")
     parser.add_argument("--report", type=Path, default=ROOT / "_build", help="folder of the report; default: _build")
     given = parser.parse_args(arguments)
-    started = time.time()
+    started = time.monotonic()
     try:
         asked, cores = select(load_study(given.study), given.seeds), max(1, given.cores)
         profile = load(given.profile)
@@ -155,7 +171,10 @@ def main(arguments: list[str] | None = None) -> int:
     except StudyError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"report: {report} ({(time.time() - started) / 60:.1f} min)")
+    except KeyboardInterrupt:
+        print(f"stopped: what is done of study {given.study} is kept, and the same command continues", file=sys.stderr)
+        return INTERRUPTED
+    print(f"report: {report} ({(time.monotonic() - started) / 60:.1f} min)")
     return 0
 
 

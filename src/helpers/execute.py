@@ -8,19 +8,21 @@ import argparse
 import json
 import os
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import papermill
 import yaml
 
-from helpers.errors import StudyError
-from helpers.files import rename, write_text
+from helpers.errors import StudyError, Unwritable
+from helpers.files import remove, rename, write_text
 from helpers.lifeline import WORKFLOW, end_with
 
 START = 300  # seconds that a notebook's process may take to answer: a busy machine takes more than papermill's 60
+INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 FAILURE = ".error"  # ending of the file with the sentence that a notebook stopped with
 PLAN = "SUBSPACES_PLAN"  # names a file with {"cores": number, "pending": {notebook: cost}}, written by helpers.build
 
@@ -28,7 +30,8 @@ PLAN = "SUBSPACES_PLAN"  # names a file with {"cores": number, "pending": {noteb
 def execute(notebook: Path, output: Path, parameters: dict) -> None:
     """Execute ``notebook`` into ``output``.
 
-    Raises StudyError for unknown parameters, for a cell that fails, and when the notebook's process dies.
+    Raises StudyError for unknown parameters, for a cell that fails, when the notebook's process dies, and when the
+    result cannot be written.
     """
     known = papermill.inspect_notebook(str(notebook))
     if not known:
@@ -36,22 +39,47 @@ def execute(notebook: Path, output: Path, parameters: dict) -> None:
     unknown = [name for name in parameters if name not in known]
     if unknown:
         raise StudyError(f"{notebook.name} has no parameter {unknown[0]!r}: its parameters are {', '.join(known)}")
-    output.parent.mkdir(parents=True, exist_ok=True)
     running = output.with_name(f".{output.stem}.running-{os.getpid()}.ipynb")
     try:
+        output.parent.mkdir(parents=True, exist_ok=True)
         with _stderr_to(_log(output)):
             options = {"kernel_name": "python3", "progress_bar": False, "start_timeout": START, "cwd": str(Path.cwd())}
-            papermill.execute_notebook(str(notebook), str(running), parameters, **options)
+            _apart(papermill.execute_notebook, str(notebook), str(running), parameters, **options)
+        rename(running, output)
     except papermill.PapermillExecutionError as error:
         failed = output.with_name(f"{output.stem}.failed.ipynb")
-        rename(running, failed)
+        with suppress(OSError):  # of a disk that is full, as the sentence may say
+            rename(running, failed)
         raise StudyError(f"{notebook.name} stopped: {error.ename}: {error.evalue} (see {failed})") from None
+    except OSError as error:
+        raise Unwritable(output, error) from None
     except RuntimeError as error:  # nbclient: the process was killed, or never answered
         raise StudyError(
             f"the process of {notebook.name} ended or did not start ({error}): most often memory ran out, "
             "so run fewer notebooks at a time (CORES=1) or ask for smaller batches"
         ) from None
-    rename(running, output)
+    finally:
+        remove(running)
+
+
+def _apart(function: Callable, *arguments: object, **options: object) -> None:
+    """Call a function in a thread, so that Ctrl-C is heard here: nbclient would take it for the death of its process.
+
+    The notebook's process ends by itself once this one has.
+    """
+    raised: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            function(*arguments, **options)
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    thread.join()
+    if raised:
+        raise raised[0]
 
 
 def _log(output: Path) -> Path:
@@ -102,17 +130,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("output", type=Path)
     parser.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     given = parser.parse_args(arguments)
-    started, failure = time.time(), _log(given.output).with_suffix(FAILURE)
+    started, failure = time.monotonic(), _log(given.output).with_suffix(FAILURE)
     end_with(os.environ.get(WORKFLOW))
     try:
-        failure.unlink(missing_ok=True)
+        with suppress(OSError):
+            failure.unlink(missing_ok=True)
         execute(given.notebook, given.output, {name: yaml.safe_load(value) for name, value in given.parameter})
     except StudyError as error:
         print(f"error: {error}", file=sys.stderr)
-        with suppress(OSError):  # of a disk that is full, as the sentence may say
+        with suppress(Unwritable):
             write_text(failure, f"{error}\n")
         return 1
-    print(progress(given.output.resolve(), time.time() - started), flush=True)
+    except KeyboardInterrupt:
+        os._exit(INTERRUPTED)  # without waiting for the notebook; who pressed Ctrl-C knows why it stopped
+    print(progress(given.output.resolve(), time.monotonic() - started), flush=True)
     return 0
 
 
