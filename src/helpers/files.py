@@ -5,8 +5,12 @@ import hashlib
 import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from helpers.errors import Unwritable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -14,13 +18,38 @@ if TYPE_CHECKING:
 UNFINISHED = re.compile(r"\..+\.(partial-\d+|old-\d+|running-\d+\.ipynb)")  # what is not yet, or no more, whole
 
 
+@contextmanager
+def beside(final: Path) -> Iterator[Path]:
+    """A path to write a file or folder to before it gets its final name; what is there after an error is removed.
+
+    Raises Unwritable where the system, or safetensors, cannot write within.
+    """
+    partial = final.with_name(f".{final.name}.partial-{os.getpid()}")
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+    except BaseException as error:
+        remove(partial)
+        if isinstance(error, OSError | Unwritable) or type(error).__name__ == "SafetensorError":
+            raise Unwritable(final, error) from None
+        raise
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there and can be removed."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
-    """Write a file so that no reader, and no crash, ever sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    with open(partial, "w", encoding="utf-8", newline="") as file:
-        file.write(text)
-    rename(partial, path)
+    """Write a file so that no reader, and no crash, ever sees half of it. Raises Unwritable."""
+    with beside(path) as partial:
+        with open(partial, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+        rename(partial, path)
 
 
 def rename(partial: Path, final: Path) -> None:
@@ -31,13 +60,12 @@ def rename(partial: Path, final: Path) -> None:
 
 
 def write_tensors(path: Path, tensors: dict[str, "Tensor"]) -> None:
-    """Write tensors as one safetensors file, whole or not at all."""
+    """Write tensors as one safetensors file, whole or not at all. Raises Unwritable."""
     from safetensors.torch import save_file  # here, so that what only draws figures need not wait for torch
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
-    rename(partial, path)
+    with beside(path) as partial:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
+        rename(partial, path)
 
 
 def replace_folder(partial: Path, final: Path) -> None:
@@ -60,7 +88,7 @@ def sweep(folder: Path) -> list[Path]:
     """
     found = sorted(path for path in folder.rglob(".*") if UNFINISHED.fullmatch(path.name))
     for path in found:
-        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+        remove(path)
     return found
 
 

@@ -1,13 +1,12 @@
 """Models in folders: loaded and saved as safetensors, without remote code."""
 
-import os
 from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from helpers.errors import StudyError
-from helpers.files import replace_folder
+from helpers.files import beside, replace_folder
 
 Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 
@@ -40,9 +39,11 @@ def load_model(folder: Path, device: str | None = None, dtype: str = "float32") 
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Save model and tokenizer as safetensors so that a half-written folder never bears the final name."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
-    model.save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
-    replace_folder(partial, folder)
+    """Save model and tokenizer as safetensors so that a half-written folder never bears the final name.
+
+    Raises Unwritable.
+    """
+    with beside(folder) as partial:
+        model.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+        replace_folder(partial, folder)

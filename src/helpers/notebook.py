@@ -37,7 +37,7 @@ class Run:
     seed: int | None
     parameters: Mapping[str, Any]
     folder: RunPaths
-    started: float = field(default_factory=time.time)
+    started: float = field(default_factory=time.monotonic)  # a clock that is set back must not shorten a run
     inputs: list[Path] = field(default_factory=list)
 
     @property
@@ -67,16 +67,19 @@ class Run:
     def require(self, key: str, seed: int | None = None) -> Path:
         """Path of an input such as ``models/aligned`` or ``tables/energy``, remembered for the provenance.
 
-        Raises MissingInput with the notebook and the commands that make it.
+        Raises MissingInput with the notebook and the commands that make it, and Damaged if it is not as it was written.
         """
         folder = self.folder if seed is None else RunPaths(self.study.name, seed, self.published)
         file = folder.root / file_of(key)
         if folder.seed is None and not file.exists():  # a measurement apart from the seeds, published with them
-            published = replace(folder, published=True).root / file_of(key)
-            file = published if published.exists() else file
+            published = replace(folder, published=True)
+            folder = published if (published.root / file_of(key)).exists() else folder
+            file = folder.root / file_of(key)
         if not file.exists():
             raise MissingInput(_how_to_make(self.study.name, folder.seed, key, file))
         path = file.parent if key.startswith("models/") else file
+        if not folder.published:
+            provenance.check_unchanged(path)
         self.inputs.append(path)
         return path
 
@@ -112,7 +115,7 @@ class Run:
             "parameters": dict(self.parameters),
             "settings": digest(self.study),
             **({"ledger": ledger.hashes(self.study.claims)} if isinstance(self.study, Study) else {}),
-            "seconds": round(time.time() - self.started, 2),
+            "seconds": round(time.monotonic() - self.started, 2),
         }
         provenance.record(path, facts, self.inputs)
 

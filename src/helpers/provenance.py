@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from helpers import paths
+from helpers.errors import Damaged
 from helpers.files import sha256, write_text
 
 PACKAGES = (
@@ -54,6 +55,22 @@ def record(path: Path, facts: dict, inputs: list[Path]) -> None:
         "output": {_relative(path): sha256(path)},
     }
     write_text(sidecar(path), json.dumps(entry, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def check_unchanged(path: Path) -> None:
+    """Raise Damaged if a result is not the one whose hash was recorded when it was written; nothing without a record.
+
+    Hashes are taken once in a process: a result's are recorded anyway with what is made from it.
+    """
+    try:
+        recorded = json.loads(sidecar(path).read_text(encoding="utf-8"))["output"]
+    except (OSError, ValueError, KeyError):
+        return
+    if (found := sha256(path)) not in recorded.values():
+        raise Damaged(
+            f"{path} is not what was written (its hash is {found}, not {', '.join(recorded.values())}): it was changed "
+            "or damaged, so delete it and run the same command again"
+        )
 
 
 def sidecar(path: Path) -> Path:

@@ -98,4 +98,5 @@ def _hashes(selection: Selection, entries: list[dict]) -> str:
 
 def seconds(chapter: Chapter) -> float | None:
     """Duration of an executed notebook, from papermill's record in it."""
-    return json.loads(chapter.source.read_text(encoding="utf-8"))["metadata"].get("papermill", {}).get("duration")
+    found = json.loads(chapter.source.read_text(encoding="utf-8"))["metadata"].get("papermill", {}).get("duration")
+    return None if found is None else max(found, 0.0)  # papermill's clock is the wall's, which may be set back

@@ -5,17 +5,16 @@ schedule's are written beside the weights, into a folder that gets its name only
 """
 
 import json
-import os
 import shutil
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
-from helpers.errors import StudyError
-from helpers.files import replace_folder, write_tensors, write_text
+from helpers.errors import StudyError, Unwritable
+from helpers.files import beside, replace_folder, sha256, write_tensors, write_text
+from helpers.memory import say
 
 STATE, FACTS = "optimiser.safetensors", "run.json"
 CPU, CUDA = "random.cpu", "random.cuda"  # names of the generators' states among the optimiser's tensors
@@ -36,9 +35,14 @@ class Checkpoints(TrainerCallback):
         self._parts = {}
 
     def latest(self) -> Path | None:
-        """The newest complete checkpoint of this run, or None."""
-        found = sorted(self.folder.glob("step-*"), key=_step, reverse=True)
-        return next((path for path in found if _facts(path).get("run") == self.run), None)
+        """The newest checkpoint of this run that is as it was written, or None."""
+        for path in sorted(self.folder.glob("step-*"), key=_step, reverse=True):
+            facts = _facts(path)
+            if facts.get("run") == self.run:
+                if facts.get("hashes") == _hashes(path):
+                    return path
+                say(f"the checkpoint {path} is not what was written and is passed over")
+        return None
 
     def clear(self) -> None:
         """Remove all checkpoints, whole and half-written, and their folder if nothing else is in it."""
@@ -80,27 +84,35 @@ class Checkpoints(TrainerCallback):
     def write(self, state) -> None:
         """Write weights, optimiser, schedule, generators and log after ``state.global_step`` whole steps.
 
-        Raises StudyError when they cannot be written.
+        Raises StudyError when they cannot be written. ``run.json`` holds the hashes of the other files.
         """
         final = self.folder / f"step-{state.global_step}"
-        partial = self.folder / f".{final.name}.partial-{os.getpid()}"
         try:
-            self._parts["model"].save_pretrained(partial)
-            state.save_to_json(str(partial / "trainer_state.json"))
-            packed = self._parts["optimiser"].state_dict()
-            write_tensors(partial / STATE, {**_packed(packed["state"]), **self._random})
-            schedule = {k: v for k, v in self._parts["schedule"].state_dict().items() if k != "lr_lambdas"}
-            facts = {"run": self.run, "groups": packed["param_groups"], "schedule": schedule}
-            write_text(partial / FACTS, json.dumps(facts))
-            replace_folder(partial, final)
-        except (OSError, SafetensorError) as error:
-            shutil.rmtree(partial, ignore_errors=True)
+            with beside(final) as partial:
+                self._fill(partial, state)
+                replace_folder(partial, final)
+        except Unwritable as error:
             raise StudyError(
-                f"the checkpoint {final} cannot be written ({error}): free space there, or set checkpoint_steps to 0"
+                f"the checkpoint {final} cannot be written ({error.reason}): free space there, or set checkpoint_steps "
+                "to 0, and run the same command again"
             ) from None
         for older in self.folder.glob("step-*"):
             if older != final:
                 shutil.rmtree(older, ignore_errors=True)
+
+    def _fill(self, folder: Path, state) -> None:
+        """Write all files of a checkpoint, and last the one that makes it one."""
+        self._parts["model"].save_pretrained(folder)
+        state.save_to_json(str(folder / "trainer_state.json"))
+        packed = self._parts["optimiser"].state_dict()
+        write_tensors(folder / STATE, {**_packed(packed["state"]), **self._random})
+        schedule = {k: v for k, v in self._parts["schedule"].state_dict().items() if k != "lr_lambdas"}
+        facts = {"run": self.run, "groups": packed["param_groups"], "schedule": schedule, "hashes": _hashes(folder)}
+        write_text(folder / FACTS, json.dumps(facts))
+
+
+def _hashes(checkpoint: Path) -> dict[str, str]:
+    return {file.name: sha256(file) for file in sorted(checkpoint.iterdir()) if file.name != FACTS}
 
 
 def _step(checkpoint: Path) -> int:

@@ -1,7 +1,6 @@
 """A projected variant as a checkpoint on disk, for who wants one: the study itself never saves any."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from helpers.checkpoints import INDEX, SINGLE, Checkpoint, matched, update
 from helpers.errors import StudyError
-from helpers.files import replace_folder, sha256
+from helpers.files import beside, replace_folder, sha256
 from helpers.subspaces import check_mode, project, rank_for_fraction
 from helpers.variants import Mode
 
@@ -31,24 +30,22 @@ def save_variant(
 
     ``bases`` as from ``helpers.variants.control_bases``; a tensor without a basis has P = 0. Written file by file in
     the layout of ``aligned``, with its configuration and tokenizer, and a model card that lists ``made_by`` (control,
-    seed, draw, label …). Raises StudyError when the folder is not empty, TensorMismatch when checkpoints differ.
+    seed, draw, label …). Raises StudyError when the folder is not empty or cannot be written, TensorMismatch when
+    checkpoints differ.
     """
     check_mode(mode)
     folder = Path(folder)
     if folder.exists() and any(folder.iterdir()):
         raise StudyError(f"{folder} is not empty: choose another folder for the variant, or empty it")
     names = matched({"aligned": aligned, "task": task}).names
-    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
-    partial.mkdir(parents=True)
-    try:
+    with beside(folder) as partial:
+        partial.mkdir()
         kept, total = _save_tensors(partial, names, aligned, task, bases, fraction, mode)
         _copy_rest(aligned.folder, partial)
         share = kept / total if total else 0.0
         card = _card(folder.name, aligned, task, fraction, mode, share, made_by or {})
         (partial / "README.md").write_text(card, encoding="utf-8")
         replace_folder(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return Checkpoint(folder)
 
 

@@ -13,14 +13,18 @@ SCHEMAS = OF_ONE_RUN | OVER_SEEDS
 SIGNIFICANT_DIGITS = 10  # of a number in a CSV: finer than any result here is known, and the same on every run
 
 
-def check(name: str, table: pd.DataFrame) -> None:
-    """Raise StudyError unless the table has exactly the columns of its schema, in order."""
-    expected = list(SCHEMAS[name])
-    if list(table.columns) != expected:
-        raise StudyError(
-            f"table {name} has columns {list(table.columns)} where the schema asks for {expected}: "
-            "it was made by another version; delete it and run its notebook again"
-        )
+def check(name: str, table: pd.DataFrame, path: Path | None = None) -> None:
+    """Raise StudyError unless the table (read from ``path``) has exactly the columns of its schema, in order."""
+    expected, found = list(SCHEMAS[name]), list(table.columns)
+    if found == expected:
+        return
+    missing, unknown = ([c for c in a if c not in b] for a, b in ((expected, found), (found, expected)))
+    differences = [f"{words} {', '.join(some)}" for words, some in (("lacks", missing), ("adds", unknown)) if some]
+    how = " and ".join(differences) or f"is in the order {', '.join(found)}"
+    raise StudyError(
+        f"the table {path or name} does not fit its schema, it {how}: it was made by another version, so delete it "
+        "and run the same command again"
+    )
 
 
 def write_csv(path: Path, name: str, table: pd.DataFrame) -> None:
@@ -34,6 +38,6 @@ def read_csv(path: Path, name: str) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, keep_default_na=False, na_values=["", "nan"])
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise StudyError(f"{path} cannot be read ({error}): delete it and run its notebook again") from None
-    check(name, table)
+        raise StudyError(f"{path} cannot be read ({error}): delete it and run the same command again") from None
+    check(name, table, path)
     return table
