@@ -96,7 +96,10 @@ def test_what_is_wrong_is_one_sentence(tmp_path, path, value, words):
 def test_a_kind_without_a_core_criterion_and_a_statistic_twice_are_refused(tmp_path):
     criteria = LEDGER["claims"]["C0"]["criteria"]
     without = [c for c in criteria if c["kind"] != "aligned-here"]
-    for value, words in ((without, "'aligned-here' must be core"), ([*criteria, criteria[0]], "has two criteria")):
+    for value, words in (
+        (without, "'aligned-here' must be core"),
+        ([*criteria, dict(criteria[0])], "has two criteria"),
+    ):
         with pytest.raises(SettingsError, match=words):
             read_ledger(changed(tmp_path, ["claims", "C0", "criteria"], value))
 

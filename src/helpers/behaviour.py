@@ -16,8 +16,8 @@ from helpers.harness import exact_matches
 from helpers.judges import build_judge
 from helpers.measures import beside
 from helpers.neutral import PARAGRAPHS
-from helpers.sections import WORD_PROBLEMS
 from helpers.settings import Study
+from helpers.values import WORD_PROBLEMS
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-import yaml
 from pydantic import Field, model_validator
 
 from helpers import paths, validation
 from helpers.errors import SettingsError
-from helpers.sections import Section, Text
+from helpers.sections import Section
+from helpers.values import NoRepeats, Text
+from helpers.yaml_files import read_yaml
 
 Statistic = Literal[
     "harm_of_aligned",
@@ -98,7 +99,7 @@ class Claim(Section):
     statement: Text
     criteria: Annotated[list[Criterion], Field(min_length=1)]
     distinct: Distinct | None = None
-    beside: list[Statistic] = []
+    beside: Annotated[list[Statistic], *NoRepeats] = []
     notebook: Annotated[str, Field(pattern=r"^\d\d_\w+$")]
     table: Text
     changes: list[Change] = []
@@ -153,10 +154,7 @@ def _claims_of(kind: str, path: Path, changed: int) -> dict[str, Claim]:
 
 def read_ledger(path: Path) -> Ledger:
     """Read and validate a ledger. Raises SettingsError with one sentence that names file, key and allowed values."""
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path.name} is not valid YAML ({' '.join(str(error).split())})") from None
+    values = read_yaml(path, "restore it, or undo the last change of it")
     return validation.validate(Ledger, values, path.name)
 
 

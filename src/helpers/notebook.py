@@ -14,9 +14,10 @@ from pydantic import Field, create_model
 from helpers import ledger, provenance, tables
 from helpers.errors import MissingInput, SettingsError
 from helpers.paths import PUBLISHED, RunPaths
-from helpers.sections import Fraction, Section, Seed
+from helpers.sections import Section
 from helpers.settings import OBJECTIVES, Study, digest, load_study, parse_seeds
-from helpers.validation import validate
+from helpers.validation import shown_value, validate
+from helpers.values import Fraction, Seed
 from helpers.workflow import STAGES, file_of, maker, of_study
 
 _PARAMETERS = {
@@ -61,7 +62,7 @@ class Run:
         if value not in allowed:
             choice = ", ".join(map(str, allowed))
             raise SettingsError(
-                f"parameters of notebook {self.name}: {parameter} is {value}; it must be one of {choice}"
+                f"parameters of notebook {self.name}: {parameter} is {shown_value(value)}; it must be one of {choice}"
             )
 
     def require(self, key: str, seed: int | None = None) -> Path:

@@ -4,19 +4,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from helpers.sections import (
-    DATASETS,
-    Control,
-    EmbeddedSource,
-    EnergyFractions,
-    Fractions,
-    LanguageSettings,
-    Margins,
-    Origin,
-    Section,
-    Seed,
-    Text,
-)
+from helpers.sections import LanguageSettings, Margins, Origin, Section
+from helpers.values import DATASETS, Control, EmbeddedSource, EnergyFractions, Fractions, Seed, Several, Text
 
 KIND = "own-models"
 TAKEN = ("base", "aligned", "alignment")  # names that no fine-tune can have
@@ -27,7 +16,7 @@ class OwnGeometry(Section):
     """What is asked of the updates."""
 
     fractions: Fractions
-    controls: Annotated[list[Control], Field(min_length=1)] = ["top-k", "random-k", "random"]
+    controls: Several[Control] = ["top-k", "random-k", "random"]
     random_k_draws: Annotated[int, Field(ge=1, le=100)] = 1
     energy_fractions: EnergyFractions
     vocabulary: Literal["exact", "intersection"] = "exact"

@@ -6,67 +6,30 @@ below only say what is allowed.
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1, le=10_000_000)]
-Positive = Annotated[float, Field(gt=0, lt=float("inf"))]
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
-Text = Annotated[str, Field(min_length=1)]
-Fractions = Annotated[list[Fraction], Field(min_length=1)]
-Prompts = Annotated[int, Field(ge=2, le=100_000)]
-Tokens = Annotated[int, Field(ge=1, le=4096)]
-
-Start = Literal["scratch", "base", "aligned"]
-Style = Literal["raw", "alpaca", "chat"]
-Precision = Literal["float32", "bfloat16"]
-Control = Literal["top-k", "random-k", "random"]
-Subspace = Literal["alignment", "safety"]
-FineTune = Literal["useful", "harmful", "contaminated"]
-ModelName = Literal["base", "aligned", "useful", "harmful", "contaminated", "safety"]
-EmbeddedSource = Literal["arithmetic", "benign", "restricted", "comply", "refuse", "categories"]
-Source = Literal[
-    "arithmetic",
-    "benign",
-    "comply",
-    "refuse",
-    "categories",
-    "gsm-symbolic",
-    "gsm-symbolic-easy",
-    "metamath",
-    "instructions",
-    "advbench",
-    "beavertails-unsafe",
-    "beavertails-safe",
-]
-EvaluationSource = Literal[
-    "arithmetic",
-    "restricted",
-    "benign",
-    "gsm-symbolic",
-    "gsm-symbolic-easy",
-    "gsm8k",
-    "math",
-    "advbench",
-    "harmbench",
-    "strongreject",
-    "beavertails-unsafe",
-    "toxigen",
-    "matched-harmful",
-    "matched-benign",
-    "look-alikes",
-]
-WORD_PROBLEMS = ("gsm-symbolic", "gsm-symbolic-easy", "gsm8k", "math")  # answered with a number, not judged
-DATASETS = (  # public data sets whose origin a study can set; the others come with a package or with the project
-    "metamath",
-    "gsm8k",
-    "math",
-    "advbench",
-    "beavertails",
-    "harmbench",
-    "strongreject",
-    "toxigen",
+from helpers.values import (
+    Control,
+    Count,
+    EnergyFractions,
+    EvaluationSource,
+    FineTune,
+    Fraction,
+    Fractions,
+    ModelName,
+    NoRepeats,
+    Positive,
+    Precision,
+    Prompts,
+    Rate,
+    Several,
+    Share,
+    Source,
+    Start,
+    Style,
+    Subspace,
+    Text,
+    Tokens,
 )
 
 
@@ -166,7 +129,7 @@ class Objective(Section):
     epochs: Count
     batch_size: Count
     gradient_accumulation: Count
-    learning_rate: Positive
+    learning_rate: Rate
 
 
 class Optimiser(Section):
@@ -183,7 +146,7 @@ class Optimiser(Section):
     autocast: Precision = "float32"
     style: Style = "raw"
     gradient_checkpointing: bool = False
-    checkpoint_steps: Annotated[int, Field(ge=0)] = 0
+    checkpoint_steps: Annotated[int, Field(ge=0, le=10_000_000)] = 0
     processes: Annotated[int, Field(ge=1, le=64)] = 1
 
 
@@ -248,8 +211,8 @@ class Margins(Section):
     utility_prompts: Prompts
     harm_prompts: Prompts
     batch_size: Count
-    compliance_openers: Annotated[list[Text], Field(min_length=1)]
-    refusal_openers: Annotated[list[Text], Field(min_length=1)]
+    compliance_openers: Several[Text]
+    refusal_openers: Several[Text]
     style: Style = "raw"
     autocast: Precision = "float32"
 
@@ -258,7 +221,7 @@ class Evaluation(Margins):
     """Sizes of the evaluation sets and of generation."""
 
     benign: EvaluationSource = "benign"
-    beside: list[EvaluationSource] = []
+    beside: Annotated[list[EvaluationSource], *NoRepeats] = []
     benign_prompts: Prompts
     beside_prompts: Prompts = 100
     max_new_tokens: Tokens
@@ -269,21 +232,21 @@ class Evaluation(Margins):
 class Judged(Section):
     """The variants of the grid for which answers are generated and judged; all others have their margins only."""
 
-    subspaces: Annotated[list[Subspace], Field(min_length=1)]
-    controls: Annotated[list[Control], Field(min_length=1)]
-    modes: Annotated[list[Literal["parallel", "orthogonal"]], Field(min_length=1)]
+    subspaces: Several[Subspace]
+    controls: Several[Control]
+    modes: Several[Literal["parallel", "orthogonal"]]
 
 
 class Projection(Section):
     """Grid of the parallel and orthogonal projection experiments."""
 
-    subspaces: Annotated[list[Subspace], Field(min_length=1)]
-    controls: Annotated[list[Control], Field(min_length=1)]
+    subspaces: Several[Subspace]
+    controls: Several[Control]
     fractions: Fractions
-    parallel: Annotated[list[FineTune], Field(min_length=1)]
-    orthogonal: Annotated[list[FineTune], Field(min_length=1)]
+    parallel: Several[FineTune]
+    orthogonal: Several[FineTune]
     random_k_draws: Annotated[int, Field(ge=1, le=100)]
-    scaling: Annotated[list[Annotated[float, Field(ge=0, le=2)]], Field(min_length=2)]
+    scaling: Annotated[list[Annotated[float, Field(ge=0, le=2)]], Field(min_length=2), *NoRepeats]
     judged: Judged | None = None
 
     @model_validator(mode="after")
@@ -293,15 +256,6 @@ class Projection(Section):
         if not set(self.orthogonal) <= set(self.parallel):
             raise ValueError("every task in orthogonal must be in parallel too, so that its scaling curve is measured")
         return self
-
-
-def _with_middle(fractions: list[float]) -> list[float]:
-    if 0.5 not in fractions:
-        raise ValueError("energy_fractions must hold 0.5: it is the one that figures show by default")
-    return fractions
-
-
-EnergyFractions = Annotated[Fractions, AfterValidator(_with_middle)]
 
 
 class UpdateOverlap(Section):
@@ -324,7 +278,7 @@ class ActivationSources(Section):
 class ActivationOverlap(Section):
     """Grid of the overlap between activations."""
 
-    models: Annotated[list[ModelName], Field(min_length=1)]
+    models: Several[ModelName]
     prompts: Annotated[int, Field(ge=4, le=100_000, multiple_of=2)]
     matched_prompts: Prompts | None = None  # of the matched sets, where they have not so many
     energy_fractions: EnergyFractions

@@ -2,10 +2,10 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-import yaml
 from pydantic import BaseModel, Field, model_validator
 
 from helpers import paths, validation
@@ -13,9 +13,7 @@ from helpers.errors import SettingsError
 from helpers.ledger import Claim, claims_of
 from helpers.own_models import OwnModels
 from helpers.sections import (
-    DATASETS,
     ActivationOverlap,
-    EmbeddedSource,
     Evaluation,
     LanguageSettings,
     OrganismModel,
@@ -24,11 +22,12 @@ from helpers.sections import (
     PretrainedModel,
     Projection,
     Section,
-    Seed,
-    Text,
     Training,
     UpdateOverlap,
 )
+from helpers.validation import shown_value
+from helpers.values import DATASETS, EmbeddedSource, Seed, Text
+from helpers.yaml_files import read_yaml
 
 OBJECTIVES: tuple[str, ...] = ("useful", "harmful", "contaminated", "safety")
 MODELS: tuple[str, ...] = ("base", "aligned", *OBJECTIVES)
@@ -123,25 +122,25 @@ def load_study(name: str) -> Study | OwnModels:
     """
     if not isinstance(name, str) or name not in available():
         choice = ", ".join(available())
-        raise SettingsError(f"study {name!r} does not exist: choose one of {choice} (files in studies/)")
+        raise SettingsError(f"study {shown_value(name)} does not exist: choose one of {choice} (files in studies/)")
     return read_study(paths.STUDIES / f"{name}.yml")
 
 
 def read_study(path: Path) -> Study | OwnModels:
-    """Read and validate one study file; its ``name`` must be the file's. One with a ``kind`` is of your own models.
+    """Read and validate one study file; its ``name`` must be the file's.
+
+    A ``kind`` or ``tuned`` makes it one of your own models.
 
     Raises SettingsError.
     """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise SettingsError(f"{path.name} is not valid YAML ({reason}): compare it with studies/organism.yml") from None
+    values = read_yaml(path, "compare it with studies/organism.yml")
     if isinstance(values, dict) and isinstance(values.get("name"), str) and values["name"] != path.stem:
-        raise SettingsError(f"{path.name}: name is {values['name']!r} but must be the file's name, {path.stem!r}")
+        raise SettingsError(
+            f"{path.name}: name is {shown_value(values['name'])} but must be the file's name, {path.stem!r}"
+        )
     if isinstance(values, dict) and "claims" in values:
         raise SettingsError(f"{path.name}: the criteria of all studies are in claims.yml, so delete the key 'claims'")
-    settings = OwnModels if isinstance(values, dict) and "kind" in values else Study
+    settings = OwnModels if isinstance(values, dict) and {"kind", "tuned"} & set(values) else Study
     return validation.validate(settings, values, path.name)
 
 
@@ -157,9 +156,11 @@ def parse_seeds(seeds: str | int | list[int], study: Study | OwnModels) -> list[
     words = seeds if isinstance(seeds, list) else str(seeds).replace(",", " ").split()
     if not words:
         return list(study.seeds)
-    valid = all(str(word).isdecimal() and int(word) < 2**31 for word in words)
+    valid = all(re.fullmatch("[0-9]{1,10}", str(word)) and int(word) < 2**31 for word in words)
     if not valid or len(set(map(int, words))) != len(words):
-        raise SettingsError(f"seeds {seeds!r} must be distinct whole numbers from 0 to 2147483647, such as 0,1,2")
+        raise SettingsError(
+            f"seeds {shown_value(seeds)} must be distinct whole numbers from 0 to 2147483647, such as 0,1,2"
+        )
     return [int(word) for word in words]
 
 

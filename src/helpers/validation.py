@@ -1,6 +1,7 @@
 """One sentence for whatever pydantic finds wrong: where, which key, what was given, what is allowed."""
 
 import difflib
+import reprlib
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -10,11 +11,15 @@ from helpers.errors import SettingsError
 
 Model = TypeVar("Model", bound=BaseModel)
 Location = tuple[str | int, ...]
+_KEY = "[key]"  # pydantic's word, in the place of a problem, for the key itself
 
 _BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 _BOUNDS |= {"multipleOf": "multiple of"}
 _LENGTHS = {"minItems": "at least", "maxItems": "at most", "minLength": "at least", "maxLength": "at most"}
 _ARTICLES = {"integer": "a whole number", "number": "a number", "string": "text", "boolean": "true or false"}
+_ARTICLES |= {"null": "nothing"}
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
 
 
 def validate(model: type[Model], values: Any, where: str) -> Model:
@@ -35,11 +40,15 @@ def _sentence(model: type[BaseModel], error: ValidationError) -> str:
     first = problems[0]
     location, given = first["loc"], first["input"]
     owner, key, location = _owner(model, location)
-    name = ".".join(map(str, location))
-    if first["type"] == "extra_forbidden":
+    name = ".".join(map(_part, location))
+    if location and location[-1] == _KEY:
+        text = _bad_key(model, first["loc"])
+    elif first["type"] == "invalid_key":
+        text = f"{name or 'settings'} is a key that is not text: write it as one of {', '.join(owner.model_fields)}"
+    elif first["type"] == "extra_forbidden":
         close = difflib.get_close_matches(key, owner.model_fields, n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
-        text = f"unknown key {name!r}{hint}; allowed keys: {', '.join(owner.model_fields)}"
+        text = f"unknown key '{name}'{hint}; allowed keys: {', '.join(owner.model_fields)}"
     elif first["type"] == "missing":
         text = f"key {name!r} is missing; it must be {_allowed(owner, location)}"
     elif first["type"].startswith("union_tag"):
@@ -47,9 +56,18 @@ def _sentence(model: type[BaseModel], error: ValidationError) -> str:
     elif first["type"] == "value_error":
         text = f"{name or 'settings'}: {first['ctx']['error']}"
     else:
-        text = f"{name} is {_shown(given)}; it must be {_allowed(owner, location)}"
+        text = f"{name} is {shown_value(given)}; it must be {_allowed(owner, location)}"
     more = len(problems) - 1
     return text + (f" (and {more} more problem{'s' if more > 1 else ''})" if more else "")
+
+
+def _bad_key(model: type[BaseModel], location: Location) -> str:
+    """What is wrong with a key of a mapping whose keys are names of the user's, or of a list of names."""
+    *parents, bad, _ = location
+    owner, key, shown = _owner(model, tuple(parents))
+    entry = owner.model_json_schema()["properties"][key]
+    allowed = entry.get("propertyNames") or {"type": "string", "pattern": next(iter(entry["patternProperties"]))}
+    return f"{'.'.join(map(_part, shown))} has the key {shown_value(bad)}, which must be {_described(allowed)}"
 
 
 def _owner(model: type[BaseModel], location: Location) -> tuple[type[BaseModel], str, Location]:
@@ -109,6 +127,16 @@ def _described(entry: dict) -> str:
     return f"{kind} {' and '.join(bounds)}".strip()
 
 
-def _shown(value: Any) -> str:
-    text = repr(value)
+def _part(part: str | int) -> str:
+    """A part of a key's place, on one line whatever it holds."""
+    text = str(part)
+    return text if text.isprintable() and len(text) <= 60 else shown_value(text)
+
+
+def shown_value(value: Any) -> str:
+    """A value in at most 60 characters, however large it is."""
+    try:
+        text = _SHORT.repr(value)
+    except ValueError:  # Python does not write out numbers of more than 4300 digits
+        text = "a number of thousands of digits"
     return text if len(text) <= 60 else text[:57] + "..."

@@ -5,8 +5,9 @@ from dataclasses import dataclass, fields
 
 from helpers.architectures import Architecture
 from helpers.own_models import OwnModels
-from helpers.sections import WORD_PROBLEMS, Margins, Objective
+from helpers.sections import Margins, Objective
 from helpers.settings import OBJECTIVES, Study
+from helpers.values import WORD_PROBLEMS
 
 TOKENS = {  # source -> tokens of a prompt and of its answer, about; word problems and web text vary most
     "arithmetic": (7, 5),

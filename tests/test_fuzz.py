@@ -1,0 +1,164 @@
+"""Bad input: whatever a study, the ledger, a parameter or a command line holds, the answer is one sentence."""
+
+from pathlib import Path
+
+import papermill
+import pytest
+import yaml
+
+from helpers.errors import SettingsError, StudyError
+from helpers.ledger import Ledger, read_ledger
+from helpers.notebook import begin
+from helpers.own_models import OwnModels
+from helpers.paths import CLAIMS, NOTEBOOKS, STUDIES
+from helpers.settings import Study, parse_seeds, read_study
+from helpers.workflow import STAGES
+from schema_cases import applied, cases
+
+FILES = {
+    **{STUDIES / f"{name}.yml": Study for name in ("organism", "planted", "smollm2-135m", "llama-3.2-1b")},
+    STUDIES / "own-models.yml": OwnModels,
+    CLAIMS: Ledger,
+}
+VALUES = {path: yaml.safe_load(path.read_text(encoding="utf-8")) for path in FILES}
+DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
+class Plain(DUMPER):
+    """Writes every value where it is, without anchors."""
+
+    def ignore_aliases(self, data):
+        """Never refer back."""
+        return True
+
+
+def generated() -> dict[Path, list]:
+    """The cases of every file; those that an earlier file has too are left out."""
+    seen, found = set(), {}
+    for path, model in FILES.items():
+        every = {(model, c.path, repr(c.value)): c for c in cases(model.model_json_schema(), VALUES[path])}
+        found[path] = [case for key, case in every.items() if key not in seen]
+        seen |= set(every)
+    return found
+
+
+CASES = generated()
+KEYS = {(path, case.path) for path in CASES for case in CASES[path]}
+
+
+def sentence_of(call, *arguments, **named) -> str:
+    """The one sentence that a call answers with."""
+    with pytest.raises(StudyError) as error:
+        call(*arguments, **named)
+    sentence = str(error.value)
+    assert "\n" not in sentence and sentence.isprintable() and len(sentence) < 1500, sentence
+    return sentence
+
+
+def test_there_are_cases_of_every_key():
+    for path, model in FILES.items():
+        if path.stem in ("organism", "own-models", "claims"):
+            assert {case.path[0] for case in CASES[path]} >= set(model.model_fields)
+    assert sum(map(len, CASES.values())) >= 200
+
+
+@pytest.mark.parametrize(("path", "key"), sorted(KEYS, key=str), ids=lambda v: getattr(v, "stem", None) or str(v))
+def test_every_bad_value_of_a_key_is_one_sentence_that_names_it(tmp_path, path, key):
+    file = tmp_path / path.name
+    for case in [case for case in CASES[path] if case.path == key]:
+        file.write_text(yaml.dump(applied(case, VALUES[path]), Dumper=Plain), encoding="utf-8")
+        sentence = sentence_of(read_ledger if path == CLAIMS else read_study, file)
+        assert sentence.startswith(path.name) and case.key in sentence, (case.name, sentence)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: &x [1]\nb: *x\n", "anchors and aliases"),
+        ("seeds: [0]\nseeds: [1]\n", "'seeds' is there twice in line 2"),
+        ("[" * 30 + "]" * 30, "nested more than 20 levels"),
+        ("seeds: [010]\n", "'010' is no decimal number in line 1"),
+        ("seeds: [1:30]\n", "'1:30' is no decimal number"),
+        ("seeds: [" + "9" * 5000 + "]\n", "is no value that can be read"),
+        ("a: 2026-02-31\n", "'2026-02-31' is no value"),
+        ("a: !!python/object/apply:os.system [id]\n", "could not determine a constructor"),
+        ("a: " + "x" * 300_000, "longer than 200000 bytes"),
+        ("? [a]\n: b\n", "unhashable"),
+        ("---\na: 1\n---\nb: 2\n", "but found another document"),
+    ],
+)
+def test_what_yaml_would_misread_is_one_sentence(tmp_path, text, words):
+    file = tmp_path / "organism.yml"
+    file.write_text(text, encoding="utf-8")
+    assert words in sentence_of(read_study, file)
+
+
+def test_a_file_that_is_not_utf8_or_is_a_folder_is_one_sentence(tmp_path):
+    (tmp_path / "organism.yml").write_bytes(b"name: \xff\xfe")
+    assert "not UTF-8" in sentence_of(read_study, tmp_path / "organism.yml")
+    (tmp_path / "smoke.yml").mkdir()
+    assert "cannot be read" in sentence_of(read_study, tmp_path / "smoke.yml")
+
+
+def test_a_rate_in_powers_of_ten_is_a_number(tmp_path):
+    text = (STUDIES / "organism.yml").read_text(encoding="utf-8")
+    values = yaml.safe_load(text)
+    values["training"]["useful"]["learning_rate"] = "RATE"
+    file = tmp_path / "organism.yml"
+    file.write_text(yaml.safe_dump(values).replace("RATE", "1e-4"), encoding="utf-8")
+    assert read_study(file).training.useful.learning_rate == 1e-4
+
+
+WRONG = {  # of each parameter that a notebook may have
+    "study": [
+        "",
+        "nosuch",
+        "../organism",
+        "organism.yml",
+        "organism\n",
+        "a\x00b",
+        "x" * 5000,
+        "ß",
+        1,
+        None,
+        True,
+        ["a"],
+    ],
+    "seed": ["0", -1, 1.0, 2**31, 10**5000, True, None, [], {}, float("nan"), float("inf"), "²", "x" * 5000],
+    "eta": ["0.5", 0, 1, -0.5, 1.5, 10**400, float("nan"), float("inf"), True, None, [0.5]],
+    "objective": ["", "Useful", "base", "use\nful", "x" * 5000, 1, None, True, ["useful"], "\u202euseful"],
+    "seeds": ["a", "-1", "0,0", "0.5", "9" * 5000, "٣", "0;1", "nan", [-1], [0, 0], [True], [0.5], None, True, 1.5, {}],
+}
+RIGHT = {"study": "organism", "seed": 0, "eta": 0.5, "objective": "useful", "seeds": ""}
+
+
+def parameters_of(name: str) -> list[str]:
+    return list(papermill.inspect_notebook(str(NOTEBOOKS / f"{name}.ipynb")))
+
+
+@pytest.mark.parametrize("name", sorted(STAGES))
+def test_every_bad_parameter_of_a_notebook_is_one_sentence_that_names_it(name):
+    """Through the function that every notebook calls first."""
+    known = parameters_of(name)
+    own = {"16_own_models": "own-models", "17_graded": "planted", "22_power": "planted"}.get(name, "organism")
+    own = "smollm2-135m" if name in ("14_judge_validation", "15_judge") else own
+    right = {key: RIGHT[key] for key in known} | {"study": own}
+    assert begin(name, **right).study.name == own
+    for key in known:
+        for bad in WRONG[key]:
+            sentence = sentence_of(_all_read, name, **(right | {key: bad}))
+            assert key in sentence, (bad, sentence)
+
+
+def _all_read(name: str, **parameters) -> None:
+    """What a notebook does with its parameters before it reads any result."""
+    run = begin(name, **parameters)
+    if "seeds" in parameters:
+        assert run.seeds
+
+
+def test_seeds_on_the_command_line_and_in_a_list_agree():
+    study = read_study(STUDIES / "organism.yml")
+    assert parse_seeds("0 1", study) == parse_seeds([0, 1], study)
+    with pytest.raises(SettingsError):
+        parse_seeds("1e3", study)
