@@ -66,7 +66,8 @@ def _bad_key(model: type[BaseModel], location: Location) -> str:
     *parents, bad, _ = location
     owner, key, shown = _owner(model, tuple(parents))
     entry = owner.model_json_schema()["properties"][key]
-    allowed = entry.get("propertyNames") or {"type": "string", "pattern": next(iter(entry["patternProperties"]))}
+    names = entry.get("propertyNames") or {"pattern": next(iter(entry["patternProperties"]))}
+    allowed = {"type": "string", **names}
     return f"{'.'.join(map(_part, shown))} has the key {shown_value(bad)}, which must be {_described(allowed)}"
 
 
