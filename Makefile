@@ -13,6 +13,7 @@ RUN = .venv/bin/python -m
 
 export OMP_NUM_THREADS = 1
 export SUBSPACES_THREADS = $(THREADS)
+export STUDY SEEDS CORES PROFILE PRICE
 export TOKENIZERS_PARALLELISM = false
 
 .PHONY: help env plan book test lab bench coverage publish clean
@@ -42,10 +43,10 @@ $(READY): requirements.txt constraints.txt pyproject.toml
 	@touch $(READY)
 
 book: $(READY)  ## run a study and build the report
-	@$(RUN) helpers.build "$(STUDY)" --seeds "$(SEEDS)" --cores "$(CORES)" --profile "$(PROFILE)"
+	@$(RUN) helpers.build "$$STUDY" --seeds "$$SEEDS" --cores "$$CORES" --profile "$$PROFILE"
 
 plan: $(READY)  ## say what a study will fetch, need and take, before anything is fetched
-	@$(RUN) helpers.plan "$(STUDY)" --seeds "$(SEEDS)" --cores "$(CORES)" $(if $(PRICE),--price $(PRICE))
+	@$(RUN) helpers.plan "$$STUDY" --seeds "$$SEEDS" --cores "$$CORES" $(if $(PRICE),--price $$PRICE)
 
 test: $(READY)  ## run all tests
 	.venv/bin/python tests/browser.py --install
@@ -62,7 +63,7 @@ coverage: $(READY)  ## simulate how often the intervals cover the truth
 	$(RUN) benchmarks.coverage
 
 publish: $(READY)  ## copy a study's tables, without weights and texts, to published/
-	@$(RUN) helpers.publish "$(STUDY)" --seeds "$(SEEDS)"
+	@$(RUN) helpers.publish "$$STUDY" --seeds "$$SEEDS"
 
 clean:  ## remove everything that the other targets made
 	rm -rf _build results .cache .snakemake .venv .pytest_cache .hypothesis .ruff_cache src/*.egg-info

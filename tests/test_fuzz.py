@@ -1,16 +1,21 @@
 """Bad input: whatever a study, the ledger, a parameter or a command line holds, the answer is one sentence."""
 
+import importlib
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import papermill
 import pytest
 import yaml
 
+from helpers import execute
 from helpers.errors import SettingsError, StudyError
 from helpers.ledger import Ledger, read_ledger
 from helpers.notebook import begin
 from helpers.own_models import OwnModels
-from helpers.paths import CLAIMS, NOTEBOOKS, STUDIES
+from helpers.paths import CLAIMS, NOTEBOOKS, ROOT, STUDIES
 from helpers.settings import Study, parse_seeds, read_study
 from helpers.workflow import STAGES
 from schema_cases import applied, cases
@@ -162,3 +167,87 @@ def test_seeds_on_the_command_line_and_in_a_list_agree():
     assert parse_seeds("0 1", study) == parse_seeds([0, 1], study)
     with pytest.raises(SettingsError):
         parse_seeds("1e3", study)
+
+
+COMMANDS = [  # module, options, words of the answer
+    ("build", ["nosuch"], "study 'nosuch' does not exist"),
+    ("build", [""], "study '' does not exist"),
+    ("build", ["../organism"], "study '../organism' does not exist"),
+    ("build", ["x" * 5000], "does not exist"),
+    ("build", [], "required: study"),
+    ("build", ["smoke", "--seeds", "a"], "seeds 'a' must be distinct"),
+    ("build", ["smoke", "--seeds", "0,0"], "seeds '0,0' must be distinct"),
+    ("build", ["smoke", "--seeds", "9" * 5000], "must be distinct whole numbers"),
+    ("build", ["smoke", "--cores", "many"], "--cores: 'many' must be a whole number"),
+    ("build", ["smoke", "--cores", "0"], "--cores: '0' must be a whole number from 1"),
+    ("build", ["smoke", "--cores", "-1"], "--cores"),
+    ("build", ["smoke", "--cores", ""], "--cores: '' must be"),
+    ("build", ["smoke", "--cores", "9" * 5000], "--cores"),
+    ("build", ["smoke", "--core", "1"], "unrecognized arguments: --core 1"),
+    ("build", ["smoke", "--profile", "../local"], "profile '../local' does not exist"),
+    ("plan", ["nosuch"], "study 'nosuch' does not exist"),
+    ("plan", ["smoke", "--seeds", "-1"], "seeds '-1' must be distinct"),
+    ("plan", ["smoke", "--cores", "2.5"], "--cores: '2.5' must be"),
+    ("plan", ["smoke", "--price", "a", "b"], "--price: 'a' must be a number"),
+    ("plan", ["smoke", "--price", "nan", "1"], "--price: 'nan' must be a number"),
+    ("plan", ["smoke", "--price", "1"], "--price: expected 2 arguments"),
+    ("report", ["nosuch"], "study 'nosuch' does not exist"),
+    ("publish", ["nosuch"], "study 'nosuch' does not exist"),
+]
+
+
+@pytest.mark.parametrize(("module", "options", "words"), COMMANDS, ids=lambda value: str(value)[:30])
+def test_a_bad_option_is_one_sentence_and_a_status(capsys, module, options, words):
+    try:
+        status = importlib.import_module(f"helpers.{module}").main(options)
+    except SystemExit as ended:
+        status = ended.code
+    written = capsys.readouterr().err.strip()
+    assert status and words in written and written.startswith("error: ") and "\n" not in written
+    assert len(written) < 500
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        (["STUDY=no such; touch canary"], "study 'no such; touch canary' does not exist"),
+        (['STUDY="', "SEEDS='"], "does not exist"),
+        (["STUDY=smoke", "SEEDS=0,a"], "seeds '0,a' must be distinct"),
+        (["STUDY=smoke", "CORES=two"], "--cores: 'two' must be"),
+        (["STUDY=smoke", "THREADS=all"], "THREADS 'all' must be"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_bad_variable_of_make_is_one_sentence(tmp_path, variables, words):
+    """With the real Makefile, in a folder whose environment counts as ready."""
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n', encoding="utf-8")
+    python.chmod(0o755)
+    for name in ("requirements.txt", "constraints.txt", "pyproject.toml", ".venv/.ready"):
+        (tmp_path / name).touch()
+    environment = os.environ | {"SUBSPACES_RESULTS": str(tmp_path / "results"), "PYTHONPATH": str(ROOT / "src")}
+    command = ["make", "--no-print-directory", "-f", str(ROOT / "Makefile"), "book", *variables]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    said = [line for line in done.stderr.splitlines() if not line.startswith("make: ***")]
+    assert done.returncode and len(said) == 1 and words in said[0] and said[0].startswith("error: "), done.stderr
+    assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"seed": "zero"}, "seed is 'zero'; it must be a whole number"),
+        ({"seed": "[1"}, "parameter seed cannot be read"),
+        ({"sed": "0"}, "has no parameter 'sed'"),
+        ({"study": "nosuch"}, "study 'nosuch' does not exist"),
+    ],
+    ids=str,
+)
+def test_a_bad_parameter_of_a_notebook_run_in_batch_is_one_sentence(tmp_path, capfd, parameters, words):
+    """Through papermill and a real kernel, as the workflow runs notebooks."""
+    output = tmp_path / "all" / "notebooks" / "out.ipynb"
+    options = [word for name, text in parameters.items() for word in ("-p", name, text)]
+    assert execute.main([str(NOTEBOOKS / "04_update_overlap.ipynb"), str(output), *options]) == 1
+    written = capfd.readouterr().err.strip()
+    assert words in written and "\n" not in written and not output.exists()

@@ -4,7 +4,6 @@ The report also shows the other studies that have results. Of a published study 
 published tables.
 """
 
-import argparse
 import fcntl
 import json
 import os
@@ -17,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from helpers.command_line import Parser, check_threads, count
 from helpers.errors import StudyError
 from helpers.execute import FAILURE, INTERRUPTED, PLAN
 from helpers.files import sweep, write_text
@@ -153,17 +153,18 @@ def run_published(selections: list[Selection], cores: int, held: ExitStack, prof
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__)
     parser.add_argument("study")
     parser.add_argument("--seeds", default="", help="such as 0,1,2; default: the study's")
-    parser.add_argument("--cores", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--cores", type=count, default=os.cpu_count() or 1)
     parser.add_argument("--profile", default=DEFAULT, help=f"where notebooks run; default: {DEFAULT}")
     parser.add_argument("--report", type=Path, default=ROOT / "_build", help="folder of the report; default: _build")
     given = parser.parse_args(arguments)
     started = time.monotonic()
     try:
-        asked, cores = select(load_study(given.study), given.seeds), max(1, given.cores)
+        asked, cores = select(load_study(given.study), given.seeds), given.cores
         profile = load(given.profile)
+        check_threads()
         profile.check()
         with ExitStack() as held:
             run(asked, cores, held.enter_context(only_run(asked.study.name)), profile)

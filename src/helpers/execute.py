@@ -4,7 +4,6 @@ What papermill only warns of is an error here: an unknown parameter, a notebook 
 The executed notebook gets its name only when it has run to its end; a failed one is kept beside it for reading.
 """
 
-import argparse
 import json
 import os
 import sys
@@ -15,11 +14,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import papermill
-import yaml
 
-from helpers.errors import StudyError, Unwritable
+from helpers.command_line import Parser
+from helpers.errors import SettingsError, StudyError, Unwritable
 from helpers.files import remove, rename, write_text
 from helpers.lifeline import WORKFLOW, end_with
+from helpers.yaml_files import parse_yaml
 
 START = 300  # seconds that a notebook's process may take to answer: a busy machine takes more than papermill's 60
 INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
@@ -123,9 +123,17 @@ def progress(output: Path, seconds: float) -> str:
     return f"{line} | {len(costs)} of {len(plan['pending'])} notebooks, about {left * rate / 60:.1f} min left"
 
 
+def _value(name: str, text: str) -> object:
+    """The value of a parameter, written as in YAML."""
+    try:
+        return parse_yaml(text)
+    except SettingsError as error:
+        raise SettingsError(f"parameter {name} cannot be read ({error}): write it as in a settings file") from None
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__)
     parser.add_argument("notebook", type=Path)
     parser.add_argument("output", type=Path)
     parser.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
@@ -135,7 +143,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with suppress(OSError):
             failure.unlink(missing_ok=True)
-        execute(given.notebook, given.output, {name: yaml.safe_load(value) for name, value in given.parameter})
+        execute(given.notebook, given.output, {name: _value(name, text) for name, text in given.parameter})
     except StudyError as error:
         print(f"error: {error}", file=sys.stderr)
         with suppress(Unwritable):

@@ -1,11 +1,11 @@
 """Make one part of a long notebook: ``python -m helpers.execute_part 05_projection llama-2-7b --seed 0 --part …``."""
 
-import argparse
 import os
 import sys
 import time
 
 from helpers.checkpoints import Checkpoint
+from helpers.command_line import Parser
 from helpers.errors import StudyError
 from helpers.experiments import study_geometry
 from helpers.lifeline import WORKFLOW, end_with
@@ -37,7 +37,7 @@ def make_part(notebook: str, study: str, seed: int, part: str) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__)
     parser.add_argument("notebook", choices=DIVIDED)
     parser.add_argument("study")
     parser.add_argument("--seed", type=int, required=True)

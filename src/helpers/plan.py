@@ -5,7 +5,6 @@ the model's shape (``helpers.calibration``), and both together give the time of 
 a factor of two on an idle machine.
 """
 
-import argparse
 import json
 import os
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 from helpers import architectures, calibration, needs, workload
 from helpers.architectures import Architecture
 from helpers.calibration import Machine, Rates, Shape
+from helpers.command_line import Parser, count, price
 from helpers.errors import StudyError
 from helpers.organism import Language
 from helpers.own_models import OwnModels
@@ -205,12 +205,12 @@ def seconds_by_notebook(study: Study | OwnModels) -> dict[str, float]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__)
     parser.add_argument("study")
     parser.add_argument("--seeds", default="", help="such as 0,1,2; default: the study's")
-    parser.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="notebooks at a time")
+    parser.add_argument("--cores", type=count, default=os.cpu_count() or 1, help="notebooks at a time")
     parser.add_argument(
-        "--price", type=float, nargs=2, metavar=("IN", "OUT"), help="of a million tokens of an endpoint"
+        "--price", type=price, nargs=2, metavar=("IN", "OUT"), help="of a million tokens of an endpoint"
     )
     parser.add_argument("--json", type=Path, help="also write everything to this file")
     given = parser.parse_args(arguments)
@@ -218,7 +218,7 @@ def main(arguments: list[str] | None = None) -> int:
         study = load_study(given.study)
         seeds = parse_seeds(given.seeds, study)
         print("measuring this machine for some seconds; nothing is fetched", file=sys.stderr, flush=True)
-        found = plan(study, seeds, max(1, given.cores), given.price)
+        found = plan(study, seeds, given.cores, given.price)
         if given.json:
             facts = asdict(found) | {"memory": found.memory, "gpu_memory": found.gpu_memory, "disk": found.disk}
             given.json.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")

@@ -4,7 +4,6 @@ What is copied is the tables of every seed and the provenance of tables and mode
 The chapters of the report are made again from them wherever the study itself has not been run.
 """
 
-import argparse
 import json
 import re
 import shutil
@@ -17,6 +16,7 @@ import pandas as pd
 import yaml
 
 from helpers import paths, tables
+from helpers.command_line import Parser
 from helpers.errors import MissingInput, StudyError
 from helpers.files import replace_folder, sha256, write_text
 from helpers.own_models import OwnModels
@@ -127,7 +127,7 @@ def _write_record(entry: dict, path: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__)
     parser.add_argument("study")
     parser.add_argument("--seeds", default="", help="such as 0,1,2; default: the study's")
     given = parser.parse_args(arguments)

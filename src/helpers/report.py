@@ -4,7 +4,6 @@ Pages and executed notebooks are staged in ``_build/stage`` and built there by J
 report in place is replaced by a finished one only, and left alone when nothing it shows has changed.
 """
 
-import argparse
 import os
 import re
 import shutil
@@ -14,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from helpers import paths
+from helpers.command_line import Parser
 from helpers.errors import StudyError
 from helpers.files import replace_folder, sha256
 from helpers.pages import write_generated
@@ -69,7 +69,7 @@ def _drop_font_preloads(html: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__)
     parser.add_argument("studies", nargs="+", metavar="study", help="a study in studies/; the first is the main one")
     parser.add_argument("--seeds", nargs="+", default=[], help="such as 0 1 2, or published; default: those that ran")
     parser.add_argument("--folder", type=Path, default=paths.ROOT / "_build", help="where to build; default: _build")
