@@ -176,7 +176,8 @@ def test_a_model_that_the_server_does_not_have_is_one_sentence(server, proxy):
 
 
 KILLED = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
 from helpers.endpoint_judge import EndpointJudge
 from helpers.sections import Judge
 judge = EndpointJudge(Judge(kind="endpoint", name=sys.argv[1], max_tokens=12, concurrency=2))

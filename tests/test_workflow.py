@@ -168,5 +168,5 @@ def test_snakemake_by_hand_plans_the_whole_study(smoke):
     command = (sys.executable, "-m", "snakemake", "--dry-run", "--nolock", "--forceall", "--config", "study=smoke")
     plan = smoke.run(*command)
     assert plan.returncode == 0, plan.stderr
-    planned = {line.split()[1].rstrip(":") for line in plan.stdout.splitlines() if line.startswith("rule ")}
+    planned = {line.split()[1].rstrip(":") for line in plan.stdout.splitlines() if line.strip().startswith("rule ")}
     assert planned == {"all", *STAGES_OF_SMOKE}
