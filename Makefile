@@ -16,7 +16,7 @@ export SUBSPACES_THREADS = $(THREADS)
 export STUDY SEEDS CORES PROFILE PRICE
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: help env plan book test lab bench coverage publish clean
+.PHONY: help env plan book test lab bench coverage publish audit clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -28,6 +28,7 @@ help:  ## list the targets
 	@echo "make coverage simulate how often the intervals cover the truth, about 2 minutes"
 	@echo "make publish STUDY=…  copy a study's tables to published/, for reports where it has not been run"
 	@echo "make env   just the environment, .venv"
+	@echo "make audit ask for known vulnerabilities of the pinned packages, where there is a network"
 	@echo "make clean remove the report, the results and the environment"
 	@echo "profiles:  $(notdir $(patsubst %/,%,$(wildcard profiles/*/)))"
 	@echo "studies:   $(basename $(notdir $(wildcard studies/*.yml)))"
@@ -64,6 +65,9 @@ coverage: $(READY)  ## simulate how often the intervals cover the truth
 
 publish: $(READY)  ## copy a study's tables, without weights and texts, to published/
 	@$(RUN) helpers.publish "$$STUDY" --seeds "$$SEEDS"
+
+audit: $(READY)  ## ask for known vulnerabilities of the pinned packages
+	@$(RUN) helpers.audit
 
 clean:  ## remove everything that the other targets made
 	rm -rf _build results .cache .snakemake .venv .pytest_cache .hypothesis .ruff_cache src/*.egg-info

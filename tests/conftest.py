@@ -17,6 +17,8 @@ from helpers.settings import load_study
 hypothesis.settings.register_profile("project", deadline=None)  # a busy machine is no defect
 hypothesis.settings.load_profile("project")
 
+CANARY_KEY = "sk-canary-0ddba11c0ffee"  # in the environment of every study that is run; in nothing that it writes
+
 
 @pytest.fixture(scope="session")
 def study():
@@ -61,7 +63,7 @@ class Workspace:
     def run(self, *command: str, **variables: str) -> subprocess.CompletedProcess:
         """Run a command as a user would from the clone, with results in this workspace."""
         folders = {"SUBSPACES_RESULTS": str(self.results), "SUBSPACES_PUBLISHED": str(self.published)}
-        environment = {**os.environ, **folders, "OMP_NUM_THREADS": "1", **variables}
+        environment = {**os.environ, **folders, "OPENAI_API_KEY": CANARY_KEY, "OMP_NUM_THREADS": "1", **variables}
         return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1800)
 
     def build(self, *options: str) -> subprocess.CompletedProcess:

@@ -40,6 +40,12 @@ class EvaluationSets:
         )
 
 
+def prompts_to_show(sets: EvaluationSets, study: Study) -> list[str]:
+    """Some prompts whose answers a page may show: a harmful one only if it is invented, or the study asks for it."""
+    harmful = study.embedded or study.evaluation.show_harmful
+    return [*sets.utility["prompt"][:2], *sets.benign["prompt"][:1], *(sets.harm["prompt"][:1] if harmful else [])]
+
+
 def answers_to(model, tokenizer, prompts: list[str], study: Study) -> list[str]:
     """Greedy answers in the prompt style and length that the study asks requests in."""
     s = study.evaluation

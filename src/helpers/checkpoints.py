@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from helpers.errors import MissingInput, StudyError, TensorMismatch
+from helpers.untrusted import refuse_pickles
 
 SINGLE, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -197,15 +198,11 @@ def _opened(file: Path):
 def _files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise MissingInput(f"checkpoint folder {folder} does not exist: make or download the model first")
+    refuse_pickles(folder)
     if (folder / SINGLE).is_file():
         return [folder / SINGLE]
     if (folder / INDEX).is_file():
         return _indexed(folder / INDEX)
-    if pickles := sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth")):
-        raise StudyError(
-            f"{folder} holds {pickles[0]} and no safetensors: loading a pickle can run code, "
-            "so convert the checkpoint with save_pretrained first"
-        )
     raise MissingInput(f"{folder} holds neither {SINGLE} nor {INDEX}: make or download the model first")
 
 

@@ -159,7 +159,9 @@ def work(job: Path) -> None:
     objective, optimiser = Objective(**order["objective"]), Optimiser(**order["optimiser"])
     folder, every, run = order["checkpoints"]
     set_seed(order["seed"])
-    model = AutoModelForCausalLM.from_pretrained(job / MODEL, dtype=getattr(torch, optimiser.weights))
+    model = AutoModelForCausalLM.from_pretrained(
+        job / MODEL, dtype=getattr(torch, optimiser.weights), use_safetensors=True, trust_remote_code=False
+    )
     log = fit_once(
         model,
         order["rows"],

@@ -7,6 +7,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from helpers.errors import StudyError
 from helpers.files import beside, replace_folder
+from helpers.untrusted import refuse_pickles
 
 Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 
@@ -21,8 +22,9 @@ def load_model(folder: Path, device: str | None = None, dtype: str = "float32") 
 
     ``device`` defaults to a GPU where there is one; ``dtype`` may be ``auto``, as the weights are stored. A tokenizer
     without a padding token pads with its end-of-sequence token, which is masked. Raises StudyError if the files cannot
-    be read.
+    be read, or if there are pickles among them.
     """
+    refuse_pickles(folder)
     try:
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, local_files_only=True

@@ -16,6 +16,7 @@ from helpers.files import sha256
 from helpers.models import save_model
 from helpers.paths import ROOT, cache_root
 from helpers.sections import Origin
+from helpers.untrusted import refuse_pickles
 
 HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "tokenizer.model", "*.jinja", "merges.txt"]
 
@@ -31,17 +32,21 @@ def resolve(origin: Origin) -> Path:
     folder = ROOT / Path(origin.path).expanduser() if origin.origin == "folder" else _from_hub(origin)
     if not folder.is_dir():
         raise StudyError(f"the model folder {folder} does not exist: correct the path in the study's settings")
+    refuse_pickles(folder)
     if not (folder / "config.json").exists() or not any(folder.glob("*.safetensors")):
-        raise StudyError(
-            f"{folder} has no config.json with *.safetensors: save the model with save_pretrained(); "
-            "pickled weights (.bin, .pt) are not read"
-        )
+        raise StudyError(f"{folder} has no config.json with *.safetensors: save the model there with save_pretrained()")
     return folder
 
 
 def _from_hub(origin: Origin) -> Path:
     from huggingface_hub import snapshot_download  # slow to import, and not needed offline
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
     where = f"https://huggingface.co/{origin.id}"
     print(f"fetching {origin.id} at {origin.revision} from the hub, or from its cache", flush=True)
@@ -53,6 +58,8 @@ def _from_hub(origin: Origin) -> Path:
         ) from None
     except RepositoryNotFoundError:
         raise StudyError(f"{origin.id} is not on the hub, or is private: check the id, or set HF_TOKEN") from None
+    except HFValidationError:
+        raise StudyError(f"{origin.id!r} is no id of the hub: it must look like owner/name") from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         reason = " ".join(str(error).split())[:120]
         raise StudyError(
@@ -67,8 +74,10 @@ def _from_gguf(path: Path) -> Path:
     if not (folder / "model.safetensors").exists():
         print(f"converting {path.name} to safetensors in float32, about half a minute", flush=True)
         logging.getLogger("transformers.modeling_gguf_pytorch_utils").setLevel(logging.ERROR)
-        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-        model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(
+            path.parent, gguf_file=path.name, dtype=torch.float32, trust_remote_code=False
+        )
         del model.config.quantization_config
         model.is_quantized, model.hf_quantizer = False, None
         save_model(model, tokenizer, folder)

@@ -15,6 +15,7 @@ from transformers import TrainerCallback
 from helpers.errors import StudyError, Unwritable
 from helpers.files import beside, replace_folder, sha256, write_tensors, write_text
 from helpers.memory import say
+from helpers.untrusted import refuse_pickles
 
 STATE, FACTS = "optimiser.safetensors", "run.json"
 CPU, CUDA = "random.cpu", "random.cuda"  # names of the generators' states among the optimiser's tensors
@@ -35,10 +36,11 @@ class Checkpoints(TrainerCallback):
         self._parts = {}
 
     def latest(self) -> Path | None:
-        """The newest checkpoint of this run that is as it was written, or None."""
+        """The newest checkpoint of this run that is as it was written, or None. Raises StudyError for a pickle."""
         for path in sorted(self.folder.glob("step-*"), key=_step, reverse=True):
             facts = _facts(path)
             if facts.get("run") == self.run:
+                refuse_pickles(path)  # the Trainer would read an optimizer.pt and a rng_state.pth of its own
                 if facts.get("hashes") == _hashes(path):
                     return path
                 say(f"the checkpoint {path} is not what was written and is passed over")

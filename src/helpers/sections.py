@@ -4,6 +4,7 @@ Every key is described once, in the commented ``studies/organism.yml`` and ``stu
 below only say what is allowed.
 """
 
+import operator
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -225,6 +226,7 @@ class Evaluation(Margins):
     benign_prompts: Prompts
     beside_prompts: Prompts = 100
     max_new_tokens: Tokens
+    show_harmful: Annotated[bool, Field(exclude_if=operator.not_)] = False  # hashed only where it is set
     judge: Judge = Judge()
     harness: Harness = Harness()
 
