@@ -100,7 +100,7 @@ def test_what_changes_its_results_changes_the_digest(own):
         ({"tuned": {}}, "tuned is {}"),
         ({"kind": "own-model"}, "kind is 'own-model'; it must be one of 'own-models'"),
         ({"tuned": {"base": EXAMPLE["tuned"]["useful"]}}, "cannot be named base"),
-        ({"tuned": {"mine": EXAMPLE["aligned"]}}, "mine is the same model as another one"),
+        ({"tuned": {"mine": dict(EXAMPLE["aligned"])}}, "mine is the same model as another one"),
         ({"seeds": [1, 1]}, "seeds must be distinct"),
         ({"language": None}, "'arithmetic' does not fit these settings: give the organism's language"),
         ({"geometry": EXAMPLE["geometry"] | {"controls": ["top-k"]}}, "controls must hold top-k and random"),

@@ -243,3 +243,12 @@ def test_an_audit_out_of_reach_is_one_sentence(tmp_path, capsys):
     assert audit.main(["--pins", str(tmp_path / "pins.txt"), "--index", "http://127.0.0.1:9/simple"]) == 1
     said = capsys.readouterr().err.strip()
     assert said.startswith("error: nothing was audited") and "\n" not in said
+
+
+def test_an_audit_names_each_known_vulnerability_and_counts_what_was_asked(monkeypatch, capsys):
+    flaw = {"id": "PYSEC-1", "fix_versions": ["2.0"], "aliases": [], "description": ""}
+    found = [{"name": "a", "version": "1.0", "vulns": [flaw]}, {"name": "b", "skip_reason": "not on the list"}]
+    monkeypatch.setattr(audit, "audit", lambda pins, index: found)
+    assert audit.main([]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "a 1.0: PYSEC-1, mended in 2.0" and lines[1].startswith("1 known vulnerabilities in 1 of 2 ")

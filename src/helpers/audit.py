@@ -14,10 +14,11 @@ from helpers.paths import ROOT
 AUDITOR = "pip-audit==2.10.1"
 PINS = ROOT / "constraints.txt"
 MINUTES = 5
+UNREACHED = "nothing was audited, as {} cannot be reached from here: run it where there is a network"
 
 
-def audit(pins: Path, index: str = "") -> list[str]:
-    """A line for each known vulnerability of the packages that a file pins.
+def audit(pins: Path, index: str = "") -> list[dict]:
+    """What pip-audit finds of each package that a file pins: ``name``, ``version`` and ``vulns``, or a ``skip_reason``.
 
     ``index``: of packages, where it is not pip's own. Raises StudyError where pip-audit or its service is out of reach.
     """
@@ -29,6 +30,13 @@ def audit(pins: Path, index: str = "") -> list[str]:
         options += ["--format", "json", "--output", str(found)]
         _run(["-m", "pip_audit", *options], str(folder), "the list of known vulnerabilities", found)
         packages = json.loads(found.read_text(encoding="utf-8"))["dependencies"]
+    if all("skip_reason" in package for package in packages):  # what answers has an index's address and no such list
+        raise StudyError(UNREACHED.format("the list of known vulnerabilities"))
+    return packages
+
+
+def flaws_of(packages: list[dict]) -> list[str]:
+    """A line for each known vulnerability."""
     return [
         f"{package['name']} {package['version']}: {flaw['id']}, mended in {', '.join(flaw['fix_versions']) or 'none'}"
         for package in packages
@@ -45,7 +53,7 @@ def _run(command: list[str], path: str, what: str, result: Path | None = None) -
     except subprocess.TimeoutExpired:
         status = None
     if status != 0 and not (result and result.exists() and result.stat().st_size):
-        raise StudyError(f"nothing was audited, as {what} cannot be reached from here: run it where there is a network")
+        raise StudyError(UNREACHED.format(what))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -55,11 +63,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--index", default="", help="package index; default: pip's own")
     given = parser.parse_args(arguments)
     try:
-        flaws = audit(given.pins, given.index)
+        packages = audit(given.pins, given.index)
     except StudyError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print("\n".join(flaws) or f"no known vulnerability in the packages of {given.pins.name}")
+    flaws, known = flaws_of(packages), [package for package in packages if "skip_reason" not in package]
+    asked = f"{len(known)} of {len(packages)} packages of {given.pins.name}"
+    print("\n".join([*flaws, f"{len(flaws) or 'no'} known vulnerabilities in {asked}"]))
     return bool(flaws)
 
 
