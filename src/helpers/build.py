@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from helpers.clock import settle_study
 from helpers.command_line import Parser, check_threads, count
 from helpers.errors import StudyError
 from helpers.execute import FAILURE, INTERRUPTED, PLAN
@@ -98,6 +99,8 @@ def run(selection: Selection, cores: int, lock: int, profile: Profile) -> None:
     name, folder = selection.study.name, results_root() / selection.study.name
     if not profile.remote:
         sweep(folder)  # jobs of a scheduler may outlive the run that submitted them, and still write
+        if ahead := settle_study(folder):
+            print(f"the clock was set back: {ahead} files dated in the future now count as made just now", flush=True)
     todo = costs_here(selection, pending(selection))
     plan = folder / ".plan.json"
     write_text(plan, json.dumps({"cores": cores, "pending": todo}))

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import papermill
 
+from helpers.clock import settle_study
 from helpers.command_line import Parser
 from helpers.errors import SettingsError, StudyError, Unwritable
 from helpers.files import remove, rename, write_text
@@ -144,6 +145,8 @@ def main(arguments: list[str] | None = None) -> int:
         with suppress(OSError):
             failure.unlink(missing_ok=True)
         execute(given.notebook, given.output, {name: _value(name, text) for name, text in given.parameter})
+        if WORKFLOW in os.environ:  # which looks at the times of files next
+            settle_study(given.output.resolve().parents[2])
     except StudyError as error:
         print(f"error: {error}", file=sys.stderr)
         with suppress(Unwritable):
