@@ -42,6 +42,7 @@ def environment() -> dict:
         "threads": torch.get_num_threads() if torch else 1,
         "device": torch.cuda.get_device_name() if cuda else "cpu",
         "job": _job(),
+        **({"float32": f"{torch.get_float32_matmul_precision()} precision"} if torch else {}),
     }
 
 

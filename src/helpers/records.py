@@ -4,6 +4,7 @@ import json
 from collections import Counter, defaultdict
 from itertools import groupby
 
+from helpers import environment
 from helpers.html_tables import code, lines, link, table
 from helpers.provenance import records_of
 from helpers.published import changed, origin, spent
@@ -15,7 +16,7 @@ def provenance(study: Staged) -> str:
     """Environments, seconds per notebook, and hashes of the results of a study."""
     entries = sidecars(study.selection)
     title = study.selection.study.title
-    parts = [f"## {title}: environment\n", _published(study.selection), _environments(entries)]
+    parts = [f"## {title}: environment\n", _published(study.selection), _environments(entries), _against_today(entries)]
     parts += [f"## {title}: seconds per notebook\n", _durations(study)]
     parts += [f"## {title}: results and their hashes\n", _hashes(study.selection, entries)]
     return "\n".join(parts)
@@ -54,6 +55,24 @@ def _environments(entries: list[dict]) -> str:
     mixed = sorted(name for name, values in found.items() if len(values) > 1)
     same = f"not all made alike: they differ in {', '.join(mixed)}" if mixed else "all made in the same environment"
     return f"{len(entries)} results, {same}.\n\n{table(['fact', 'value'], rows, 'facts')}"
+
+
+def _against_today(entries: list[dict]) -> str:
+    """How far the environment of this report is from those of the results: a warning where it matters, and a table."""
+    now, graded = environment.today(), {}
+    for entry in entries:
+        graded |= {(d.fact, d.then): d for d in environment.differences(entry, now)}
+    overall = environment.worst(difference.grade for difference in graded.values())
+    causes = sorted({d.fact for d in graded.values() if d.grade == overall})
+    text = f"\nAgainst the environment of this report: **{overall}**.\n\n"
+    if overall in (environment.MAY_DIFFER, environment.DIFFERS):
+        words = (
+            f"Numbers that are made again here {'may differ' if overall == environment.MAY_DIFFER else 'will differ'}"
+        )
+        text += f":::{{warning}}\n{words} from these, because of another {', '.join(causes)}.\n:::\n\n"
+    rows = [[d.fact, d.then, d.now, d.grade] for d in graded.values()]
+    body = table(["fact", "of the results", "of this report", "grade"], rows, "facts")
+    return f"{text}:::{{dropdown}} Fact by fact\n{body}:::\n"
 
 
 def _facts(entry: dict) -> dict[str, str]:
