@@ -83,9 +83,9 @@ def changed(**facts) -> dict:
     ("facts", "grade", "warned"),
     [
         ({}, SAME, ""),
-        ({"cpu": "another"}, MAY_DIFFER, "may differ from these, because of another cpu"),
+        ({"cpu": "another"}, MAY_DIFFER, "may differ, because of another cpu"),
         ({"device": "cpu" if environment.today()["device"] != "cpu" else "NVIDIA H100"}, DIFFERS, "another device"),
-        ({"float32": "medium precision"}, DIFFERS, "will differ from these, because of another float32"),
+        ({"float32": "medium precision"}, DIFFERS, "cannot be expected to be the same, because of another float32"),
         ({"platform": f"{platform.system()}-0.0"}, COMPATIBLE, ""),
         ({"python": "2.7.18"}, DIFFERS, "another python"),
     ],

@@ -66,10 +66,8 @@ def _against_today(entries: list[dict]) -> str:
     causes = sorted({d.fact for d in graded.values() if d.grade == overall})
     text = f"\nAgainst the environment of this report: **{overall}**.\n\n"
     if overall in (environment.MAY_DIFFER, environment.DIFFERS):
-        words = (
-            f"Numbers that are made again here {'may differ' if overall == environment.MAY_DIFFER else 'will differ'}"
-        )
-        text += f":::{{warning}}\n{words} from these, because of another {', '.join(causes)}.\n:::\n\n"
+        verb = "may differ" if overall == environment.MAY_DIFFER else "cannot be expected to be the same"
+        text += f":::{{warning}}\nNumbers made again here {verb}, because of another {', '.join(causes)}.\n:::\n\n"
     rows = [[d.fact, d.then, d.now, d.grade] for d in graded.values()]
     body = table(["fact", "of the results", "of this report", "grade"], rows, "facts")
     return f"{text}:::{{dropdown}} Fact by fact\n{body}:::\n"
