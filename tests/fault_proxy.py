@@ -1,6 +1,7 @@
 """A proxy on loopback that counts the requests to a server behind it, and fails as it is told."""
 
 import hashlib
+import random
 import threading
 import time
 from collections import Counter
@@ -21,6 +22,7 @@ class FaultProxy:
     def __init__(self, upstream: str):
         self.faults: list[str | tuple[int, dict[str, str]]] = []
         self.forever: str | tuple[int, dict[str, str]] | None = None  # the fault of all requests beyond these
+        self.share = 0.0  # of the requests beyond these that fail with HTTP 503, at random
         self.delay = 0.0  # seconds before a reply
         self.asked: Counter[str] = Counter()  # requests by hash of their body
         self.passed_on = 0
@@ -29,6 +31,7 @@ class FaultProxy:
         self.most_at_once = self._open = 0
         self._address = urlsplit(upstream)
         self._lock = threading.Lock()
+        self._dice = random.Random(0)
         self._closing = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -77,7 +80,7 @@ class FaultProxy:
     def _answer(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
         self._closing.wait(self.delay)
         with self._lock:
-            fault = self.faults.pop(0) if self.faults else self.forever
+            fault = self.faults.pop(0) if self.faults else self.forever or self._chance()
         if fault == "hang":
             self._closing.wait(HANG)
             request.close_connection = True
@@ -90,6 +93,9 @@ class FaultProxy:
             )
         else:
             self._pass_on(request, body, fault)
+
+    def _chance(self) -> tuple[int, dict[str, str]] | None:
+        return (503, {}) if self._dice.random() < self.share else None
 
     def _pass_on(self, request: BaseHTTPRequestHandler, body: bytes, fault: str | None) -> None:
         upstream = HTTPConnection(self._address.hostname, self._address.port, timeout=120)

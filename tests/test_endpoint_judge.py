@@ -11,9 +11,12 @@ import traceback
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 
 from fault_proxy import FaultProxy
+from fault_table import assert_promised
+from helpers.behaviour import EvaluationSets, measure
 from helpers.endpoint import Endpoint
 from helpers.endpoint_judge import EndpointJudge
 from helpers.errors import StudyError
@@ -102,6 +105,22 @@ def test_another_model_is_another_judge_and_unreadable_replies_are_kept(server, 
     assert proxy.passed_on == 4
 
 
+def test_an_evaluation_ends_right_although_a_third_of_requests_fail(server, proxy, study, tokenizer, model, capfd):
+    judge = settings(server[1], retries=8)
+    asking = study.evaluation.model_copy(update={"judge": judge})
+    judged = study.model_copy(update={"evaluation": asking})
+    sets = EvaluationSets.of(judged, 0)
+    proxy.share = 0.3
+    first = measure(model, tokenizer, sets, judged, whole=True)
+    assert set(first["harm"]) == {4.0} and len(first["harm"]) == asking.harm_prompts
+    failed = sum(proxy.asked.values()) - proxy.passed_on
+    assert failed >= 2 and proxy.passed_on == len(proxy.asked)  # each different answer is paid for once
+    paid = proxy.passed_on
+    again = measure(model, tokenizer, sets, judged, whole=True)
+    assert proxy.passed_on == paid and np.array_equal(again["harm"], first["harm"])
+    assert_promised("the judge fails now and then", capfd.readouterr().err)
+
+
 def test_equal_answers_are_asked_once(server, proxy):
     verdicts = EndpointJudge(settings(server[1])).judge(["p"] * 4, ["a"] * 4, [""] * 4)
     assert len(verdicts) == 4 and proxy.passed_on == 1
@@ -137,8 +156,10 @@ def test_never_more_requests_at_once_than_allowed(server, proxy):
 def test_dead_endpoint_is_one_sentence_and_keeps_what_was_paid(server, proxy):
     ask(EndpointJudge(settings(server[1])), 4)
     proxy.forever = (503, {})
-    with pytest.raises(StudyError, match=r"failed 2 times in a row \(HTTP 503\).*OPENAI_BASE_URL.*the 4 verdicts in"):
+    words = r"failed 2 times in a row \(HTTP 503\).*OPENAI_BASE_URL.*the 4 verdicts in"
+    with pytest.raises(StudyError, match=words) as caught:
         ask(EndpointJudge(settings(server[1], retries=1)), 9)
+    assert_promised("the judge does not answer any more", caught.value)
     asked = sum(proxy.asked.values())
     assert asked <= 4 + 2 * 2  # those under way, each tried twice, and no other
     proxy.forever = None

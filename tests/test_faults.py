@@ -3,10 +3,11 @@
 What a user then sees is held against the report's page on faults (``book/faults.md``).
 """
 
+import json
 import os
-import subprocess
 import sys
-from contextlib import contextmanager
+import time
+from pathlib import PurePosixPath
 
 import pandas as pd
 import pytest
@@ -18,11 +19,15 @@ from helpers import provenance, tables
 from helpers.answers import AnswerDataset
 from helpers.errors import Damaged, StudyError, Unwritable
 from helpers.fitting import Batch, Recipe, fit_once
+from helpers.freshness import settle
 from helpers.models import save_model
 from helpers.notebook import Run
 from helpers.organism import build_model
 from helpers.paths import RunPaths
+from helpers.records import seconds
 from helpers.resume import Checkpoints
+from helpers.staging import Chapter
+from mounts import mounted
 from trained import uneven_rows
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mounts a small disk as Linux does")
@@ -30,19 +35,6 @@ linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mounts 
 
 def test_the_page_and_the_tests_name_the_same_faults():
     assert covered() == set(promised())
-
-
-@contextmanager
-def mounted(folder, *options):
-    """Something mounted at ``folder`` meanwhile; skips where that is not permitted, as it mostly is to root alone."""
-    folder.mkdir(exist_ok=True)
-    done = subprocess.run(["mount", *options, str(folder)], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @pytest.fixture
@@ -186,3 +178,37 @@ def test_a_table_from_another_version(trained_run, change):
     words = {"missing": "lacks stderr", "extra": "adds median", "order": "is in the order prompts, stderr"}[change]
     assert words in str(caught.value)
     assert_promised("a table was made by another version", caught.value)
+
+
+def test_a_clock_that_is_set_back(trained_run, monkeypatch):
+    tables_folder, day = trained_run.folder.table("behaviour").parent, 86400
+    trained_run.require("models/aligned")
+    frame = pd.read_csv(trained_run.folder.table("behaviour"))
+    trained_run.write("behaviour", frame)
+    tomorrow = time.time() + day
+    for path in trained_run.folder.model("aligned").iterdir():
+        os.utime(path, (tomorrow, tomorrow))
+    assert_promised("the clock is set back", "".join(map(str, settle("smoke"))))
+    model = trained_run.folder.model("aligned") / "model.safetensors"
+    assert model.stat().st_mtime <= (tables_folder / "behaviour.json").stat().st_mtime <= time.time()
+    monkeypatch.setattr(time, "time", lambda: 0.0)  # set back during a notebook
+    trained_run.record(trained_run.folder.table("behaviour"))
+    assert json.loads((tables_folder / "behaviour.json").read_text())["seconds"] >= 0
+
+
+def test_a_result_that_looks_newer_than_what_it_was_not_made_from(trained_run, tokenizer, study):
+    trained_run.require("models/aligned")
+    trained_run.write("behaviour", pd.read_csv(trained_run.folder.table("behaviour")))
+    torch.manual_seed(1)
+    save_model(build_model(study.model, tokenizer), tokenizer, trained_run.folder.model("aligned"))
+    Run("01_models", study, 0, {}, trained_run.folder).record(trained_run.folder.model("aligned"))
+    os.utime(trained_run.folder.model("aligned") / "model.safetensors", (1e9, 1e9))
+    assert settle("smoke") == [trained_run.folder.table("behaviour")]
+    assert not trained_run.folder.table("behaviour").exists() and trained_run.folder.model("aligned").exists()
+    assert settle("smoke") == []
+
+
+def test_a_notebook_never_took_less_than_no_time(tmp_path):
+    book = tmp_path / "x.ipynb"
+    book.write_text(json.dumps({"metadata": {"papermill": {"duration": -3600.0}}}))
+    assert seconds(Chapter(book, PurePosixPath("x"), "")) == 0.0

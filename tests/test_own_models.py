@@ -45,7 +45,7 @@ CLONED = (
 @pytest.fixture
 def folders(tmp_path, model, tokenizer) -> dict[str, Path]:
     """Four small models that differ by random updates, each a folder with its tokenizer."""
-    found = {name: tmp_path / "models" / name for name in NAMES}
+    found = {name: tmp_path / "models à moi" / name for name in NAMES}
     for seed, folder in enumerate(found.values()):
         if seed < 2:
             start = dict(model.state_dict()) if seed == 0 else load_file(found["base"] / "model.safetensors")
@@ -196,7 +196,7 @@ def test_added_tokens_are_compared_by_intersection(own, folders, model, tokenize
 @pytest.fixture
 def clone(tmp_path, folders, study):
     """A copy of the project whose example study names those models, and how to run a module in it."""
-    place = tmp_path / "clone"
+    place = tmp_path / "own clone, été 試"  # spaces and letters beyond ASCII on purpose, as in the folders of models
     place.mkdir()
     for part in (ROOT / name for name in CLONED if (ROOT / name).exists()):
         if part.is_dir():

@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+from fault_table import assert_promised
 from helpers.errors import StudyError
 from helpers.fitting import Batch
 from helpers.organism import build_model
@@ -100,7 +101,9 @@ def test_a_smaller_batch_goes_on_where_memory_ran_out(study, tokenizer, rows, fi
     whole, log = trained(study, tokenizer, rows, {"batch_size": 8})
     model, its_log = trained(study, tokenizer, rows, {"batch_size": 8}, start=start)
     assert seen[0] == [8] * first + [8, 4] + [2] * 4 * (5 - first)
-    assert "out of memory with 8 rows at a time, goes on with 4 in 2 passes a step" in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert "out of memory with 8 rows at a time, goes on with 4 in 2 passes a step" in said
+    assert_promised("memory runs out in training", said)
     assert (its_log.attrs["rows"], its_log.attrs["passes"], its_log.attrs["resumed_at"]) == (2, 4, first)
     assert its_log["loss"].tolist() == pytest.approx(log["loss"].tolist(), rel=1e-5)
     assert_same_update(study, tokenizer, whole, model)
@@ -115,8 +118,9 @@ def test_what_never_fits_is_one_sentence(study, tokenizer, rows):
     def no_room(*_):
         raise torch.OutOfMemoryError("simulated")
 
-    with pytest.raises(StudyError, match="even with one row at a time: set gradient_checkpointing"):
+    with pytest.raises(StudyError) as caught:
         trained(study, tokenizer, rows, start=start)
+    assert_promised("memory runs out in training with one row at a time", caught.value)
     hook = register_optimizer_step_pre_hook(no_room)
     try:
         with pytest.raises(StudyError, match="optimiser's state does not fit in memory"):

@@ -153,7 +153,10 @@ def main(arguments: list[str] | None = None) -> int:
             write_text(failure, f"{error}\n")
         return 1
     except KeyboardInterrupt:
-        os._exit(INTERRUPTED)  # without waiting for the notebook; who pressed Ctrl-C knows why it stopped
+        if WORKFLOW not in os.environ:  # else who started this says it once for all notebooks
+            print(f"stopped: {given.output} is as it was before, and the same command begins it again", file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(INTERRUPTED)  # without waiting for the notebook
     print(progress(given.output.resolve(), time.monotonic() - started), flush=True)
     return 0
 

@@ -7,6 +7,7 @@ import time
 from helpers.checkpoints import Checkpoint
 from helpers.command_line import Parser
 from helpers.errors import StudyError
+from helpers.execute import INTERRUPTED
 from helpers.experiments import study_geometry
 from helpers.lifeline import WORKFLOW, end_with
 from helpers.models import load_model
@@ -42,14 +43,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("study")
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--part", required=True)
-    given, started = parser.parse_args(arguments), time.time()
+    given, started = parser.parse_args(arguments), time.monotonic()
     end_with(os.environ.get(WORKFLOW))
     try:
         make_part(given.notebook, given.study, given.seed, given.part)
     except StudyError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"{given.study}/seed-{given.seed} {given.notebook} {given.part}: {time.time() - started:.0f} s", flush=True)
+    except KeyboardInterrupt:  # who pressed Ctrl-C knows why it stopped
+        return INTERRUPTED
+    print(
+        f"{given.study}/seed-{given.seed} {given.notebook} {given.part}: {time.monotonic() - started:.0f} s", flush=True
+    )
     return 0
 
 

@@ -61,10 +61,9 @@ def _from_hub(origin: Origin) -> Path:
     except HFValidationError:
         raise StudyError(f"{origin.id!r} is no id of the hub: it must look like owner/name") from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        reason = " ".join(str(error).split())[:120]
         raise StudyError(
-            f"{origin.id} could not be fetched from the hub ({reason}): go online once, or download it and use "
-            "'origin: folder'"
+            f"the model {origin.id} on the hub cannot be reached ({type(error).__name__}): check the network (and "
+            "HF_HUB_OFFLINE), or give a local copy with `origin: folder`"
         ) from None
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pandas as pd
 
 from helpers.checkpoints import Checkpoint
-from helpers.files import replace_folder
+from helpers.files import beside, replace_folder
 from helpers.paths import ROOT, RunPaths
 from helpers.settings import Study, digest
 from helpers.workflow import modules_of, settings_of
@@ -29,15 +29,18 @@ class Pieces:
         self.folder = self._all / digest(made_from)
 
     def obtain(self, name: str, make: Callable[[], Tables]) -> Tables:
-        """The tables of a piece: as they were kept, or else made now and kept, to the last digit in both cases."""
+        """The tables of a piece: as they were kept, or else made now and kept, to the last digit in both cases.
+
+        Raises Unwritable.
+        """
         folder = self.folder / name
         if not folder.exists():
-            partial = folder.with_name(f".{name}.partial")
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-            for table, rows in make().items():
-                rows.to_csv(partial / f"{table}.csv", index=False, float_format="%.17g")
-            replace_folder(partial, folder)
+            made = make()
+            with beside(folder) as partial:
+                partial.mkdir()
+                for table, rows in made.items():
+                    rows.to_csv(partial / f"{table}.csv", index=False, float_format="%.17g")
+                replace_folder(partial, folder)
         return {path.stem: pd.read_csv(path, float_precision="round_trip") for path in sorted(folder.glob("*.csv"))}
 
     def clear(self) -> None:

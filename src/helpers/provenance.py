@@ -89,6 +89,12 @@ def recorded(runs: Iterable[paths.RunPaths]) -> list[dict]:
     return [json.loads(path.read_text(encoding="utf-8")) for run in runs for path in records_of(run)]
 
 
+def recorded_of(study: Path) -> list[dict]:
+    """The provenance of all results in the folder of a study."""
+    places = [path for folder in ("models", "tables", "arrays") for path in sorted(study.glob(f"*/{folder}/*.json"))]
+    return [json.loads(path.read_text(encoding="utf-8")) for path in places]
+
+
 def _relative(path: Path) -> str:
     path = path.resolve()
     for root, shown in ((paths.results_root(), ""), (paths.published_root(), f"{paths.PUBLISHED}/")):

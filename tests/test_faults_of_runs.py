@@ -1,0 +1,174 @@
+"""Faults of a whole run, on copies of the smoke study: a killed notebook, Ctrl-C, two runs, a read-only folder.
+
+Each run is the real one, stopped by a real signal or a real mount. What a user then sees is held against
+``book/faults.md``.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from conftest import Workspace
+from fault_table import assert_one_sentence, assert_promised
+from helpers.files import UNFINISHED
+from helpers.paths import ROOT
+from mounts import mounted
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds processes as Linux lists them"),
+]
+PATIENCE = 300  # seconds
+NOTEBOOKS = Path("smoke", "all", "notebooks")
+SHORT, LONG = "10_update_overlap_figures", "12_verdict"  # nothing depends on them
+GO_ON = """
+from helpers.build import only_run, run
+from helpers.profiles import load
+from helpers.selections import select
+from helpers.settings import load_study
+with only_run("smoke") as lock:
+    run(select(load_study("smoke"), ""), 1, lock, load("local"))
+"""
+
+
+@pytest.fixture
+def ran(smoke, tmp_path):
+    """A copy of the finished smoke study that lacks one short notebook."""
+    workspace = Workspace(tmp_path / "copy, été")
+    shutil.copytree(smoke.results, workspace.results)
+    (workspace.results / NOTEBOOKS / f"{SHORT}.ipynb").unlink()
+    return workspace
+
+
+def started(workspace, *command: str) -> subprocess.Popen:
+    """A command with results in the workspace, in a process group of its own as a terminal gives it."""
+    folders = {"SUBSPACES_RESULTS": str(workspace.results), "SUBSPACES_PUBLISHED": str(workspace.published)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    environment = {**os.environ, **folders, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, *command], cwd=ROOT, env=environment, start_new_session=True, **pipes)
+
+
+def build(workspace) -> subprocess.Popen:
+    """``make book`` of the smoke study."""
+    return started(workspace, "-m", "helpers.build", "smoke", "--cores", "1", "--report", str(workspace.html.parent))
+
+
+def kernel_of(process: subprocess.Popen) -> int:
+    """The process of the notebook that a command is running, as soon as there is one."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        assert process.poll() is None, process.communicate()
+        waiting = [process.pid]
+        while waiting:
+            number = waiting.pop()
+            try:
+                children = Path(f"/proc/{number}/task/{number}/children").read_text().split()
+                threads = [f"/proc/{number}/task/{thread}/children" for thread in os.listdir(f"/proc/{number}/task")]
+                children += [child for thread in threads for child in Path(thread).read_text().split()]
+                if "ipykernel_launcher" in Path(f"/proc/{number}/cmdline").read_text():
+                    return number
+            except OSError:  # it has ended
+                continue
+            waiting += map(int, set(children))
+        time.sleep(0.1)
+    raise TimeoutError("no notebook was started")
+
+
+def assert_goes_on(workspace) -> None:
+    """Nothing half-written is left, and the next run makes just what is missing."""
+    left = [path for path in workspace.results.rglob("*") if UNFINISHED.fullmatch(path.name)]
+    assert not left
+    done = workspace.run(sys.executable, "-c", GO_ON)
+    assert done.returncode == 0 and "1 notebooks to run" in done.stdout, done.stdout + done.stderr
+    assert (workspace.results / NOTEBOOKS / f"{SHORT}.ipynb").exists()
+
+
+def said(stderr: str) -> str:
+    """What a run prints on stderr, without Snakemake's line on its profile."""
+    return "\n".join(line for line in stderr.splitlines() if not line.startswith("Using profile"))
+
+
+def test_the_process_of_a_notebook_dies(ran):
+    process = build(ran)
+    os.kill(kernel_of(process), signal.SIGKILL)
+    stderr = said(process.communicate(timeout=PATIENCE)[1])
+    assert process.returncode == 1
+    assert_promised("the process of a notebook dies", stderr)
+    assert "what is done is kept, and the same command continues" in stderr and "Traceback" not in stderr
+    assert len(stderr.splitlines()) == 2
+    assert_goes_on(ran)
+
+
+def test_ctrl_c_during_a_run_and_a_second_run_beside_it(ran):
+    (ran.results / NOTEBOOKS / f"{LONG}.ipynb").unlink()
+    first = build(ran)
+    kernel = kernel_of(first)
+    second = build(ran)
+    assert_one_sentence("two runs of a study at once", second.communicate(timeout=PATIENCE)[1])
+    assert second.returncode == 1 and first.poll() is None
+    os.killpg(first.pid, signal.SIGINT)
+    stderr = said(first.communicate(timeout=PATIENCE)[1])
+    assert first.returncode == 130
+    assert_one_sentence("Ctrl-C during a run", stderr)
+    _wait_for_end(kernel)
+    assert not [path for path in ran.results.rglob("*") if UNFINISHED.fullmatch(path.name)]
+
+
+def _wait_for_end(process: int) -> None:
+    end = time.monotonic() + 30
+    while Path(f"/proc/{process}").exists():
+        assert time.monotonic() < end, "the notebook's process computes on"
+        time.sleep(0.1)
+
+
+def test_ctrl_c_during_a_training(ran):
+    folder = ran.results / "smoke" / "seed-0"
+    before = {
+        path: path.read_bytes() for path in folder.glob("*/*harmful*") if path.is_file() and path.suffix != ".log"
+    }
+    output = folder / "notebooks" / "02_finetune-harmful.ipynb"
+    words = ("notebooks/02_finetune.ipynb", str(output), "-p", "study", "smoke", "-p", "seed", "0")
+    process = started(ran, "-m", "helpers.execute", *words, "-p", "objective", "harmful")
+    kernel = kernel_of(process)
+    time.sleep(2)
+    os.killpg(process.pid, signal.SIGINT)
+    assert_one_sentence("Ctrl-C during one notebook", process.communicate(timeout=PATIENCE)[1])
+    assert process.returncode == 130
+    _wait_for_end(kernel)
+    assert {path: path.read_bytes() for path in before} == before
+    assert_goes_on(ran)
+
+
+def test_results_that_cannot_be_written(ran, tmp_path):
+    with mounted(ran.results, "--bind", str(ran.results)), mounted(ran.results, "-o", "remount,bind,ro"):
+        process = build(ran)
+        assert_one_sentence("the results folder is read-only", process.communicate(timeout=PATIENCE)[1])
+        assert process.returncode == 1
+        words = (f"notebooks/{SHORT}.ipynb", str(ran.results / NOTEBOOKS / f"{SHORT}.ipynb"), "-p", "study", "smoke")
+        process = started(ran, "-m", "helpers.execute", *words)
+        stderr = process.communicate(timeout=PATIENCE)[1]
+        assert_one_sentence("the results folder is read-only, for one notebook", stderr)
+        assert process.returncode == 1
+    assert_goes_on(ran)
+
+
+def test_disk_full_under_a_notebook(smoke, tmp_path):
+    with mounted(tmp_path / "small", "-t", "tmpfs", "-o", "size=64k", "tmpfs") as disk:
+        words = (f"notebooks/{SHORT}.ipynb", str(disk / "all" / "notebooks" / "out.ipynb"), "-p", "study", "smoke")
+        process = started(smoke, "-m", "helpers.execute", *words)
+        assert_one_sentence("disk full while a notebook is written", process.communicate(timeout=PATIENCE)[1])
+        assert process.returncode == 1
+        assert not list(disk.rglob("*.ipynb"))
+
+
+def test_models_from_the_future_are_not_a_reason_to_repeat_a_study(ran):
+    tomorrow = time.time() + 86400
+    for path in ran.results.glob("smoke/*/models/*/*"):
+        os.utime(path, (tomorrow, tomorrow))
+    assert_goes_on(ran)
