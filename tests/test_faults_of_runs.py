@@ -165,10 +165,3 @@ def test_disk_full_under_a_notebook(smoke, tmp_path):
         assert_one_sentence("disk full while a notebook is written", process.communicate(timeout=PATIENCE)[1])
         assert process.returncode == 1
         assert not list(disk.rglob("*.ipynb"))
-
-
-def test_models_from_the_future_are_not_a_reason_to_repeat_a_study(ran):
-    tomorrow = time.time() + 86400
-    for path in ran.results.glob("smoke/*/models/*/*"):
-        os.utime(path, (tomorrow, tomorrow))
-    assert_goes_on(ran)

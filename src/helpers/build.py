@@ -21,7 +21,7 @@ from helpers.command_line import Parser, check_threads, count
 from helpers.errors import StudyError
 from helpers.execute import FAILURE, INTERRUPTED, PLAN
 from helpers.files import sweep, write_text
-from helpers.freshness import settle
+from helpers.freshness import drop_outdated
 from helpers.lifeline import BUILD
 from helpers.paths import ROOT, results_root
 from helpers.profiles import DEFAULT, Profile, load
@@ -99,7 +99,7 @@ def run(selection: Selection, cores: int, lock: int, profile: Profile) -> None:
     """
     name, folder = selection.study.name, results_root() / selection.study.name
     if not profile.remote:
-        settle(name)
+        drop_outdated(name)
         sweep(folder)  # jobs of a scheduler may outlive the run that submitted them, and still write
         if ahead := settle_study(folder):
             print(f"the clock was set back: {ahead} files dated in the future now count as made just now", flush=True)
