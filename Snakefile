@@ -66,7 +66,7 @@ for name, stage in of_study({} if FROM_PUBLISHED else PER_SEED, STUDY).items():
                 part="|".join(parts),
             resources:
                 device=int(name != "04_update_overlap"),
-                **asked(name, STUDY),
+                **asked(name, STUDY, share=1 / len(parts)),
             threads: THREADS or demand(name, STUDY).threads
             group: group(name, STUDY)
             shell:
@@ -88,7 +88,7 @@ for name, stage in of_study({} if FROM_PUBLISHED else PER_SEED, STUDY).items():
             notebook=f"{SEED_FOLDER}/notebooks/{name}{each}.ipynb",
         resources:
             device=int(name != "04_update_overlap"),  # loads a model: on a machine with a GPU `helpers.build` has one at a time
-            **asked(name, STUDY),
+            **asked(name, STUDY, share=0 if parts else 1),
         threads: THREADS or demand(name, STUDY).threads
         group: group(name, STUDY)
         priority: int(stage.cost)  # the longest of those that could start, so that no core waits for it at the end

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from helpers import needs
 from helpers.architectures import KNOWN
-from helpers.demands import LEAST, architecture, demand, group, seconds
+from helpers.demands import LEAST, architecture, demand, divided, group, seconds
 from helpers.settings import OBJECTIVES, available, load_study
 from helpers.workflow import APART, CHAPTERS, PER_SEED, STAGES, of_study
 from helpers.workload import Work
@@ -50,6 +50,15 @@ def test_fine_tuning_asks_for_the_gpus_that_it_trains_on():
     assert demand("02_finetune", several, "useful").gpu == 4
     assert demand("05_projection", several).gpu == 1 and demand("04_update_overlap", several).gpu == 0
     assert demand("02_finetune", several, "useful").runtime < demand("02_finetune", study, "useful").runtime
+
+
+@pytest.mark.parametrize("notebook", ["04_update_overlap", "05_projection"])
+def test_a_part_asks_for_its_share_and_gathering_for_little(notebook):
+    study = load_study(BIG)
+    parts = divided(notebook, study)
+    whole, part, rest = (demand(notebook, study, share=share) for share in (1, 1 / len(parts), 0))
+    assert len(parts) > 5 and rest.runtime < part.runtime < whole.runtime / 3
+    assert part.gpu == whole.gpu and part.mem_mb == whole.mem_mb and rest.gpu == 0
 
 
 def test_each_objective_asks_for_its_own_time():

@@ -7,7 +7,7 @@ takes on this machine is said by ``helpers.plan``.
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from helpers import architectures, needs, workload
 from helpers.architectures import KNOWN, Architecture
@@ -39,26 +39,29 @@ class Demand:
     threads: int = 1  # more than one slows down processes that share cores
 
 
-def demand(notebook: str, study: Study | OwnModels, objective: str = "") -> Demand:
-    """Memory, GPUs, minutes and threads of one notebook of a study; ``objective`` is that of notebook 2."""
+def demand(notebook: str, study: Study | OwnModels, objective: str = "", share: float = 1.0) -> Demand:
+    """Memory, GPUs, minutes and threads of one notebook of a study; ``objective`` is that of notebook 2.
+
+    ``share`` is how much of its work the job does: 1 / parts for one of its parts, 0 for gathering them.
+    """
     if notebook not in PER_SEED and notebook != "16_own_models":
         judge = 0 if isinstance(study, OwnModels) else int(study.evaluation.judge.kind == "local")
         judging = judge and notebook == "14_judge_validation"
         return Demand(SMALL * (1 + 7 * judging), int(judging), LEAST * (1 + 7 * judging))
     model = architecture(study)
-    gpus = _gpus(notebook, study, model)
+    gpus = _gpus(notebook, study, model) if share else 0
     threads = THREADS if model.parameters() >= GPU_FROM else 1
-    work = _work(notebook, study, model, objective)
+    work = _shared(_work(notebook, study, model, objective), notebook, study, share)
     least = MARGIN * STAGES[notebook].cost / 60  # of the organism: what the work does not count, such as the start
     minutes = max(LEAST, math.ceil(least + MARGIN * seconds(work, model, gpus, threads) / 60))
     return Demand(_megabytes(study, model, gpus), gpus, minutes, threads)
 
 
-def asked(notebook: str, study: Study | OwnModels) -> dict[str, Callable]:
+def asked(notebook: str, study: Study | OwnModels, share: float = 1.0) -> dict[str, Callable]:
     """The same as resources of a rule: functions of its wildcards."""
 
     def resource(name: str) -> Callable:
-        return lambda wildcards: getattr(demand(notebook, study, wildcards.get("objective", "")), name)
+        return lambda wildcards: getattr(demand(notebook, study, wildcards.get("objective", ""), share), name)
 
     return {name: resource(name) for name in ("mem_mb", "gpu", "runtime")}
 
@@ -113,6 +116,13 @@ def _work(notebook: str, study: Study | OwnModels, model: Architecture, objectiv
     work = workload.per_seed(study, model)
     names = [name for name in work if name.startswith(f"{notebook}-{objective}" if objective else notebook)]
     return max((work[name] for name in names), key=lambda one: one.train_tokens, default=Work())
+
+
+def _shared(work: Work, notebook: str, study: Study | OwnModels, share: float) -> Work:
+    """Work of a job that does a share of a notebook; each part of a projection decomposes its subspace again."""
+    if share in (0, 1) or notebook != "05_projection":
+        return work * share
+    return replace(work * share, float64=work.float64 / len(study.projection.subspaces))
 
 
 def _megabytes(study: Study | OwnModels, model: Architecture, gpus: int) -> int:
