@@ -22,7 +22,7 @@ export TOKENIZERS_PARALLELISM = false
 help:  ## list the targets
 	@echo "make book  [STUDY=organism] [SEEDS=0,1] [CORES=2] [PROFILE=local]  run a study and build its report in _build/html"
 	@echo "make plan  [STUDY=organism] [SEEDS=0,1] [PRICE='in out']  say what a study fetches, needs and takes here"
-	@echo "make test  run all tests (needs or gets a Chromium for the browser tests)"
+	@echo "make test  run all tests (needs or gets a Chromium and, as root, SLURM)"
 	@echo "make lab   open the notebooks in JupyterLab"
 	@echo "make bench time the weight-space engine against the method as released"
 	@echo "make coverage simulate how often the intervals cover the truth, about 2 minutes"

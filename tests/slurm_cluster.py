@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -43,6 +43,7 @@ SelectTypeParameters=CR_CPU_Memory
 AccountingStorageType=accounting_storage/none
 JobAcctGatherType=jobacct_gather/none
 MinJobAge=300
+KillWait=2
 ReturnToService=2
 SchedulerParameters=sched_interval=2,bf_interval=2
 NodeName=one NodeHostname={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} State=UNKNOWN
@@ -99,7 +100,7 @@ def cluster(folder: Path) -> Iterator[dict[str, str]]:
         for command in (munged, ["slurmctld", "-D", "-i"], ["slurmd", "-D", "-N", "one"]):
             running.enter_context(_daemon(command, variables, folder))
         _wait_until_idle(variables, folder)
-        running.callback(_stop_jobs, variables)
+        running.callback(_stop_jobs, variables, folder)
         yield variables
 
 
@@ -153,13 +154,27 @@ def _daemon(command: list[str], variables: dict[str, str], folder: Path) -> Iter
                 child.kill()
 
 
-def _stop_jobs(variables: dict[str, str]) -> None:
-    """Cancel all jobs, and wait until their processes have ended."""
+def _stop_jobs(variables: dict[str, str], folder: Path) -> None:
+    """Cancel all jobs, wait until they have ended, and kill what is left of them."""
+    started = _of_jobs(folder)
     environment = {**os.environ, **variables}
     subprocess.run([_which("scancel"), "--user", psutil.Process().username()], env=environment, check=False)
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and _said([_which("squeue"), "--noheader"], environment):
         time.sleep(0.5)
+    for process in started:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def _of_jobs(folder: Path) -> list[psutil.Process]:
+    """The scripts of all jobs of the cluster, with everything that they have started."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if f"{folder}/spool" in " ".join(process.cmdline()):
+                found += [process, *process.children(recursive=True)]
+    return found
 
 
 def _wait_until_idle(variables: dict[str, str], folder: Path) -> None:

@@ -1,7 +1,9 @@
 """The smoke study through a real SLURM: a cluster of one node that is started for these tests."""
 
 import json
+import re
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -38,7 +40,9 @@ def through_slurm(slurm, smoke, tmp_path_factory):
 def test_the_report_is_made_and_every_result_names_its_job(through_slurm):
     _, done, results = through_slurm
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "notebooks to run through slurm" in done.stdout and "report: " in done.stdout
+    assert "report: " in done.stdout
+    count = re.search(r"(\d+) notebooks to run through slurm", done.stdout)[1]
+    assert "smoke/seed-1 05_projection: " in done.stdout and f"{count} of {count} notebooks" in done.stdout
     records = [path for part in ("models", "tables", "arrays") for path in results.glob(f"*/{part}/*.json")]
     jobs = {path: json.loads(path.read_text(encoding="utf-8"))["job"] for path in records}
     assert records and all(job["scheduler"] == "slurm" and job["id"].isdigit() for job in jobs.values())
@@ -69,7 +73,10 @@ def test_a_job_that_fails_says_why_and_where(through_slurm):
     finally:
         model.write_bytes(whole)
     assert failed.returncode == 1 and "Traceback" not in failed.stderr, failed.stderr
-    assert "model.safetensors" in failed.stderr and "slurm_logs" in failed.stderr, failed.stderr
-    assert "study smoke did not finish; what is done is kept" in failed.stderr
+    said = failed.stderr.splitlines()
+    assert any(line.startswith("smoke/seed-0 03_behaviour: 03_behaviour.ipynb stopped: ") for line in said), said
+    logs = [Path(line.split(": ")[1]) for line in said if line.startswith("log of a job that failed: ")]
+    assert any("error: 03_behaviour.ipynb stopped: " in log.read_text(encoding="utf-8") for log in logs), logs
+    assert said[-1] == "error: study smoke did not finish; what is done is kept, and the same command continues"
     again = run("--seeds", "0")
     assert again.returncode == 0, again.stdout + again.stderr

@@ -19,7 +19,7 @@ from pathlib import Path
 from helpers.clock import settle_study
 from helpers.command_line import Parser, check_threads, count
 from helpers.errors import StudyError
-from helpers.execute import FAILURE, INTERRUPTED, PLAN
+from helpers.execute import DONE, FAILURE, INTERRUPTED, PLAN, SAID
 from helpers.files import sweep, write_text
 from helpers.freshness import drop_outdated
 from helpers.lifeline import BUILD
@@ -31,6 +31,7 @@ from helpers.settings import load_study
 from helpers.workflow import expected
 
 PATIENCE = 10  # seconds for the workflow to clear up after Ctrl-C
+LOOK = 1.0  # seconds between two looks at what notebooks elsewhere say
 
 
 @contextmanager
@@ -68,7 +69,9 @@ def snakemake(selection: Selection, *options: str) -> list[str]:
 
 def pending(selection: Selection) -> dict[str, float]:
     """Notebooks that the workflow is going to run, with their relative cost."""
-    listing = subprocess.run(snakemake(selection, "--summary"), capture_output=True, text=True, cwd=ROOT)
+    environment = {**os.environ, BUILD: str(os.getpid())}
+    command = snakemake(selection, "--summary")
+    listing = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
     if listing.returncode:
         raise StudyError(f"the workflow cannot be planned: {_last_line(listing.stderr)}")
     plans = {row[0]: row[-1] for line in listing.stdout.splitlines()[1:] if (row := line.split("\t"))}
@@ -106,7 +109,8 @@ def run(selection: Selection, cores: int, lock: int, profile: Profile) -> None:
     todo = costs_here(selection, pending(selection))
     plan = folder / ".plan.json"
     write_text(plan, json.dumps({"cores": cores, "pending": todo}))
-    plan.with_suffix(".done").unlink(missing_ok=True)
+    for ending in (DONE, SAID):
+        plan.with_suffix(ending).unlink(missing_ok=True)
     seeds = f"{'published ' if selection.published else ''}seeds {', '.join(map(str, selection.seeds))}"
     where = f"through {profile.executor}" if profile.remote else f"on {cores} cores"
     print(f"study {name}, {seeds}: {len(todo)} notebooks to run {where}", flush=True)
@@ -115,15 +119,17 @@ def run(selection: Selection, cores: int, lock: int, profile: Profile) -> None:
     environment = {**os.environ, PLAN: str(plan), BUILD: str(os.getpid())}
     for said in folder.glob(f"*/logs/*{FAILURE}"):  # by an earlier run
         said.unlink()
-    if _status(subprocess.Popen(command, cwd=ROOT, env=environment, pass_fds=[lock])):
-        _repeat_failures(folder, profile)
+    logs = profile.logs()
+    workflow = subprocess.Popen(command, cwd=ROOT, env=environment, pass_fds=[lock])
+    if _status(workflow, plan.with_suffix(SAID) if profile.remote else None):
+        _repeat_failures(folder, profile, logs)
         raise StudyError(f"study {name} did not finish; what is done is kept, and the same command continues")
 
 
-def _status(process: subprocess.Popen) -> int:
+def _status(process: subprocess.Popen, said: Path | None) -> int:
     """Exit status of the workflow; after Ctrl-C, which it hears too, its clearing up is waited for."""
     try:
-        return process.wait()
+        return process.wait() if said is None else _repeat_progress(said, process)
     except KeyboardInterrupt:
         try:
             process.wait(PATIENCE)
@@ -133,14 +139,28 @@ def _status(process: subprocess.Popen) -> int:
         raise
 
 
-def _repeat_failures(folder: Path, profile: Profile) -> None:
-    """Say what stopped notebooks that ran elsewhere, and so could not say it here."""
+def _repeat_progress(said: Path, workflow: subprocess.Popen) -> int:
+    """Say here what notebooks that run elsewhere say when they end; the exit status of the workflow."""
+    repeated, ended = 0, False
+    while not ended:
+        ended = workflow.poll() is not None
+        lines = said.read_text(encoding="utf-8").splitlines() if said.exists() else []
+        for line in lines[repeated:]:
+            print(line, flush=True)
+        repeated = len(lines)
+        time.sleep(0 if ended else LOOK)
+    return workflow.returncode
+
+
+def _repeat_failures(folder: Path, profile: Profile, earlier: set) -> None:
+    """Say what stopped notebooks that ran elsewhere, and so could not say it here, and where their jobs' logs are."""
     if not profile.remote:
         return
     for path in sorted(folder.glob(f"*/logs/*{FAILURE}")):
-        print(f"{path.parts[-3]} {path.stem}: {path.read_text(encoding='utf-8').strip()}", file=sys.stderr)
-    if logs := profile.logs:
-        print(f"logs of the jobs that failed: {logs}", file=sys.stderr)
+        sentence = path.read_text(encoding="utf-8").strip()
+        print(f"{folder.name}/{path.parts[-3]} {path.stem}: {sentence}", file=sys.stderr)
+    for log, _ in sorted(profile.logs() - earlier):
+        print(f"log of a job that failed: {log}", file=sys.stderr)
 
 
 def run_published(selections: list[Selection], cores: int, held: ExitStack, profile: Profile) -> Iterator[Selection]:

@@ -26,6 +26,7 @@ START = 300  # seconds that a notebook's process may take to answer: a busy mach
 INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 FAILURE = ".error"  # ending of the file with the sentence that a notebook stopped with
 PLAN = "SUBSPACES_PLAN"  # names a file with {"cores": number, "pending": {notebook: cost}}, written by helpers.build
+DONE, SAID = ".done", ".said"  # endings of the files beside it with the seconds of what has ended, and what was said
 
 
 def execute(notebook: Path, output: Path, parameters: dict) -> None:
@@ -112,7 +113,7 @@ def progress(output: Path, seconds: float) -> str:
     if not plan_file or not Path(plan_file).exists():
         return line
     plan = json.loads(Path(plan_file).read_text(encoding="utf-8"))
-    ended = Path(plan_file).with_suffix(".done")
+    ended = Path(plan_file).with_suffix(DONE)
     with open(ended, "a", encoding="utf-8") as file:
         file.write(json.dumps([str(output), seconds]) + "\n")
     times = dict(json.loads(entry) for entry in ended.read_text(encoding="utf-8").splitlines())
@@ -121,7 +122,10 @@ def progress(output: Path, seconds: float) -> str:
         return line
     left = (sum(plan["pending"].values()) - sum(costs.values())) / plan["cores"]
     rate = sum(times[name] for name in costs) / sum(costs.values())  # seconds for one unit of cost
-    return f"{line} | {len(costs)} of {len(plan['pending'])} notebooks, about {left * rate / 60:.1f} min left"
+    line = f"{line} | {len(costs)} of {len(plan['pending'])} notebooks, about {left * rate / 60:.1f} min left"
+    with open(Path(plan_file).with_suffix(SAID), "a", encoding="utf-8") as file:
+        file.write(f"{line}\n")
+    return line
 
 
 def _value(name: str, text: str) -> object:

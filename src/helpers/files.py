@@ -15,7 +15,8 @@ from helpers.errors import Unwritable
 if TYPE_CHECKING:
     from torch import Tensor
 
-UNFINISHED = re.compile(r"\..+\.(partial-\d+|old-\d+|running-\d+\.ipynb)")  # what is not yet, or no more, whole
+# names of what is not yet whole, or is no more; .tmpAbC123 is what safetensors calls a file that it is writing
+UNFINISHED = re.compile(r"\..+\.(partial-\d+|old-\d+|running-\d+\.ipynb)|\.tmp\w{6}")
 
 
 @contextmanager

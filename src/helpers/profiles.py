@@ -32,10 +32,10 @@ class Profile:
         """Whether jobs go to a scheduler, and may run elsewhere."""
         return self.executor != "local"
 
-    @property
-    def logs(self) -> Path | None:
-        """Where the scheduler's own logs of failed jobs are, where that is known."""
-        return paths.ROOT / ".snakemake" / "slurm_logs" if self.executor == "slurm" else None
+    def logs(self) -> set[tuple[Path, int]]:
+        """The scheduler's own logs with the times of their change; those of jobs that succeed are not kept."""
+        found = (paths.ROOT / ".snakemake" / f"{self.executor}_logs").rglob("*.log")
+        return {(path, path.stat().st_mtime_ns) for path in found}
 
     def check(self) -> None:
         """Raise SettingsError if this machine lacks what the profile needs to start jobs."""
