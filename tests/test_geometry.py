@@ -244,6 +244,19 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path):
     assert len(said) == len(resumed.shapes) - 4  # nothing was computed again
 
 
+def test_what_is_damaged_in_the_cache_is_computed_again(tmp_path):
+    updates, cache, said = study_checkpoints(tmp_path, layers=1), tmp_path / "cache", []
+    whole = weight_geometry(updates, **REQUEST, cache=cache)
+    cut, flipped, unmarked = sorted(cache.rglob("*.safetensors"))[:3]
+    cut.write_bytes(cut.read_bytes()[:-5])
+    content = bytearray(flipped.read_bytes())
+    content[-3] ^= 1
+    flipped.write_bytes(content)
+    unmarked.with_suffix(".sha256").unlink()  # killed between the two files
+    assert_same(weight_geometry(updates, **REQUEST, cache=cache, progress=said.append), whole)
+    assert len(said) == 3
+
+
 def test_cache_knows_request_and_files(tmp_path):
     updates = study_checkpoints(tmp_path, layers=1)
     cache = tmp_path / "cache"

@@ -22,13 +22,14 @@ from torch import Tensor
 from helpers.checkpoints import layer_of, matched, module_of
 from helpers.controls import check_kind
 from helpers.errors import StudyError
-from helpers.files import write_tensors
+from helpers.files import sha256, write_tensors, write_text
 from helpers.memory import enough_to, free_memory, is_out_of_memory, say
 from helpers.streaming import Updates, UpdateStream
 from helpers.subspaces import rank_for_fraction
 from helpers.tensor_geometry import Request, tensor_geometry
 
 ENGINE = 1  # raise when results for the same request change
+HASH = ".sha256"  # ending of the file with the hash of a finished tensor's results
 OVERLAP_COLUMNS = ["tensor", "module", "layer", "a", "b", "eta", "mso", "k_a", "k_b", "random"]
 
 
@@ -121,7 +122,7 @@ def _shard(shapes: dict[str, tuple[int, ...]], i: int, n: int) -> dict[str, tupl
 def _results(request: Request, stream: UpdateStream, shapes: dict, folder: Path | None, progress: Callable | None):
     """Results tensor by tensor: those in the cache first, then the others as they are computed."""
     kept = {} if folder is None else {name: folder / f"{name}.safetensors" for name in shapes}
-    done = [name for name in shapes if name in kept and kept[name].is_file()]
+    done = [name for name in kept if _is_whole(kept[name])]
     for name in done:
         yield name, load_file(kept[name])
     pending = [name for name in shapes if name not in done]
@@ -129,8 +130,15 @@ def _results(request: Request, stream: UpdateStream, shapes: dict, folder: Path 
     for name, result in _computed(request, stream, pending):
         if folder is not None:
             write_tensors(kept[name], result)
+            write_text(kept[name].with_suffix(HASH), sha256(kept[name]))
         clock.finished(name)
         yield name, result
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a finished tensor's file is there and is what was written; a damaged one is computed again."""
+    hashed = path.with_suffix(HASH)
+    return path.is_file() and hashed.is_file() and hashed.read_text(encoding="utf-8") == sha256(path)
 
 
 def _computed(request: Request, stream: UpdateStream, names: list[str]):
