@@ -35,7 +35,6 @@ CLONED = (
     "book",
     "benchmarks",
     "profiles",
-    "published",
     "Snakefile",
     "_config.yml",
     "_toc.yml",

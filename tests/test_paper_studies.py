@@ -32,7 +32,6 @@ CLONED = (
     "profiles",
     "book",
     "benchmarks",
-    "published",
     "Snakefile",
     "_config.yml",
     "_toc.yml",
