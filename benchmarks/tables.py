@@ -9,6 +9,7 @@ from benchmarks.shapes import TASKS, Model, sampled
 from benchmarks.workloads import CONTROLS, PROJECT, RELEASED, Workload
 from helpers import provenance
 from helpers.files import write_text
+from helpers.schemas_over_seeds import OVER_SEEDS
 
 SCHEMAS = {
     "shapes": {
@@ -69,33 +70,7 @@ SCHEMAS = {
         "aim": "the aim",
         "met": "target, aim or missed",
     },
-    "coverage": {
-        "outcome": "what a prompt gives: normal, skewed or threshold (0 or 1)",
-        "design": "own prompts of each seed, or the same prompts for all seeds",
-        "seeds": "number of seeds",
-        "prompts": "prompts of a seed",
-        "ratio": "SD between seeds / standard error over the prompts of a seed",
-        "method": "how the interval is made",
-        "draws": "simulated data sets",
-        "coverage": "share of 95 % intervals that hold the truth",
-        "low": "lower end of the share's exact 95 % interval",
-        "high": "upper end of it",
-        "width": "mean width of the intervals, times the square root of the prompts",
-        "met": "is the share within 0.93 and 0.97: yes, no, or within error (its interval reaches there)",
-    },
-    "decisions": {
-        "statistic": "distribution over seeds: normal or skewed (exponential), SD 1",
-        "seeds": "number of seeds",
-        "effect": "truth − margin, in SDs over seeds",
-        "draws": "simulated data sets",
-        "distinct": "share decided distinct",
-        "distinct_low": "lower end of the share's exact 95 % interval",
-        "distinct_high": "upper end of it",
-        "not_distinct": "share decided not distinct",
-        "not_distinct_low": "lower end of the share's exact 95 % interval",
-        "not_distinct_high": "upper end of it",
-        "power": "share decided distinct as expected from the noncentral t distribution",
-    },
+    **{name: OVER_SEEDS[name] for name in ("coverage", "decisions")},  # a chapter shows them as they are
 }
 
 

@@ -17,7 +17,7 @@ INTERVAL = "corrected hierarchical"  # that of this report, among the methods of
 STATISTICS = "18_statistics"
 HEADS = ("Check", "Asked", "Seeds found distinct", "")
 INTRODUCTION = """**Can the method see it?** What it says of models whose answer is known, seed by seed, and of data
-whose truth is known; the share in brackets has an exact 95 % interval. *Within error*: the share misses what is asked,
+whose truth is known; behind a share is its exact {level:.0%} interval. *Within error*: the share misses what is asked,
 but its interval does not.
 """
 
@@ -28,7 +28,8 @@ def control_table(studies: list[Staged]) -> str:
     if not controls:
         return ""
     rows = [_control(staged) for staged in sorted(controls, key=lambda one: one.selection.study.control, reverse=True)]
-    return f"{INTRODUCTION}\n{table(HEADS, [*rows, *_coverage(studies)], 'controls')}"
+    introduction = INTRODUCTION.format(level=controls[0].selection.study.confidence)
+    return f"{introduction}\n{table(HEADS, [*rows, *_coverage(studies)], 'controls')}"
 
 
 def _control(staged: Staged) -> list[Html]:
