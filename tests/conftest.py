@@ -17,6 +17,9 @@ from helpers.settings import load_study
 hypothesis.settings.register_profile("project", deadline=None)  # a busy machine is no defect
 hypothesis.settings.load_profile("project")
 
+for name in ("MAKELEVEL", "MAKEFLAGS", "MFLAGS", "STUDY", "SEEDS", "CORES", "PROFILE", "PRICE", "SUBSPACES_THREADS"):
+    os.environ.pop(name, None)  # `make test` exports them; the makes that tests start are a user's, not its children
+
 CANARY_KEY = "sk-canary-0ddba11c0ffee"  # in the environment of every study that is run; in nothing that it writes
 
 
