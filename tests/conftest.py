@@ -1,6 +1,7 @@
 """What several tests share: a tiny model with its tokenizer, and the smoke study run once by the real workflow."""
 
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import hypothesis
 import pytest
 import torch
 
+import browser as browsers
 from helpers.organism import Language, build_model, build_tokenizer
 from helpers.paths import ROOT
 from helpers.settings import load_study
@@ -42,6 +44,16 @@ def model(study, tokenizer):
     return build_model(study.model, tokenizer).eval()
 
 
+@pytest.fixture(scope="session")
+def chromium():
+    """A headless browser, one for all tests; where none can be had the tests are skipped, under CI they fail."""
+    path = browsers.find()
+    if path is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(browsers.MISSING)
+    with browsers.launched(path) as browser:
+        yield browser
+
+
 @dataclass(frozen=True)
 class Workspace:
     """A folder for results and report apart from the user's own."""
@@ -69,6 +81,11 @@ class Workspace:
         environment = {**os.environ, **folders, "OPENAI_API_KEY": CANARY_KEY, "OMP_NUM_THREADS": "1", **variables}
         return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1800)
 
+    def copied_to(self, folder: Path) -> "Workspace":
+        """The same results and report in another folder, with their times."""
+        shutil.copytree(self.folder, folder)
+        return Workspace(folder)
+
     def build(self, *options: str) -> subprocess.CompletedProcess:
         """Run the smoke study and build its report, as ``make book STUDY=smoke`` does."""
         report = ["--report", str(self.folder / "build")]
@@ -77,8 +94,33 @@ class Workspace:
 
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory) -> Workspace:
-    """The smoke study, run from the weights to the report by Snakemake, papermill and Jupyter Book."""
+    """The smoke study, run from the weights to the report by Snakemake, papermill and Jupyter Book: only to be read."""
     workspace = Workspace(tmp_path_factory.mktemp("smoke study, été"))  # spaces and letters beyond ASCII on purpose
     done = workspace.build()
     assert done.returncode == 0, done.stdout + done.stderr
     return workspace
+
+
+@pytest.fixture
+def own_smoke(smoke, tmp_path) -> Workspace:
+    """A copy of the smoke study that a test may change."""
+    return smoke.copied_to(tmp_path / "copy, été")
+
+
+@pytest.fixture(autouse=True)
+def the_smoke_study_is_only_read(request):
+    """What one test writes to the shared study, another would take for a finding."""
+    if "smoke" not in request.fixturenames:
+        yield
+        return
+    folder = request.getfixturevalue("smoke").folder
+    before = _written(folder)
+    yield
+    assert {path.relative_to(folder) for path, _ in before ^ _written(folder)} == set()
+
+
+def _written(folder: Path) -> set[tuple[Path, int]]:
+    """Every result and page, with the time of its writing."""
+    ends = (".ipynb", ".csv", ".json", ".npz", ".safetensors", ".html")
+    found = (path for path in folder.rglob("*") if path.suffix in ends and ".snakemake" not in path.parts)
+    return {(path, path.stat().st_mtime_ns) for path in found}

@@ -17,7 +17,6 @@ import matplotlib.image
 import pytest
 from playwright.sync_api import Error as BrowserError
 
-import browser as browsers
 from helpers import report
 from helpers.errors import StudyError
 from helpers.paths import RunPaths
@@ -82,16 +81,6 @@ def address(html):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
-
-
-@pytest.fixture(scope="session")
-def chromium():
-    """A headless browser; where none can be had the tests are skipped, under CI they fail."""
-    path = browsers.find()
-    if path is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(browsers.MISSING)
-    with browsers.launched(path) as browser:
-        yield browser
 
 
 def pages_of(html: Path) -> list[str]:

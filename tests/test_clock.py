@@ -11,7 +11,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from conftest import Workspace
 from fault_table import assert_promised
 from helpers.clock import settle
 
@@ -63,33 +62,29 @@ def an_hour_ahead(folder):
 
 
 @pytest.mark.slow
-def test_a_run_after_the_clock_was_set_back_makes_just_what_is_missing(smoke, tmp_path):
-    workspace = Workspace(tmp_path)
-    shutil.copytree(smoke.results, workspace.results)
-    (workspace.results / LEAF).unlink()
-    an_hour_ahead(workspace.results)
-    tables = {path: path.read_bytes() for path in workspace.results.rglob("*.csv")}
-    done = workspace.run(sys.executable, "-c", RUN)
+def test_a_run_after_the_clock_was_set_back_makes_just_what_is_missing(own_smoke):
+    (own_smoke.results / LEAF).unlink()
+    an_hour_ahead(own_smoke.results)
+    tables = {path: path.read_bytes() for path in own_smoke.results.rglob("*.csv")}
+    done = own_smoke.run(sys.executable, "-c", RUN)
     assert done.returncode == 0, done.stdout + done.stderr
     assert_promised("the clock is set back", done.stdout)
-    assert "1 notebooks to run" in done.stdout and (workspace.results / LEAF).exists()
+    assert "1 notebooks to run" in done.stdout and (own_smoke.results / LEAF).exists()
     assert {path: path.read_bytes() for path in tables} == tables
-    again = workspace.run(sys.executable, "-c", RUN)
+    again = own_smoke.run(sys.executable, "-c", RUN)
     assert again.returncode == 0 and "0 notebooks to run" in again.stdout and "clock" not in again.stdout
 
 
 @pytest.mark.slow
-def test_a_clock_that_is_set_back_during_a_run_costs_nothing(smoke, tmp_path):
-    workspace = Workspace(tmp_path)
-    shutil.copytree(smoke.results, workspace.results)
-    (workspace.results / LEAF).unlink()
+def test_a_clock_that_is_set_back_during_a_run_costs_nothing(own_smoke):
+    (own_smoke.results / LEAF).unlink()
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(workspace.run, sys.executable, "-c", RUN)
-        while not list((workspace.results / LEAF).parent.glob(".*.running-*")):
+        running = pool.submit(own_smoke.run, sys.executable, "-c", RUN)
+        while not list((own_smoke.results / LEAF).parent.glob(".*.running-*")):
             assert not running.done(), running.result()
             time.sleep(0.05)
-        an_hour_ahead(workspace.results)
+        an_hour_ahead(own_smoke.results)
         done = running.result()
-    assert done.returncode == 0 and (workspace.results / LEAF).exists(), done.stdout + done.stderr
-    again = workspace.run(sys.executable, "-c", RUN)
+    assert done.returncode == 0 and (own_smoke.results / LEAF).exists(), done.stdout + done.stderr
+    again = own_smoke.run(sys.executable, "-c", RUN)
     assert again.returncode == 0 and "0 notebooks to run" in again.stdout, again.stdout + again.stderr

@@ -5,7 +5,6 @@ Each run is the real one, stopped by a real signal or a real mount. What a user 
 """
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Workspace
 from fault_table import assert_one_sentence, assert_promised
 from helpers.files import UNFINISHED
 from helpers.paths import ROOT
@@ -38,12 +36,10 @@ with only_run("smoke") as lock:
 
 
 @pytest.fixture
-def ran(smoke, tmp_path):
+def ran(own_smoke):
     """A copy of the finished smoke study that lacks one short notebook."""
-    workspace = Workspace(tmp_path / "copy, été")
-    shutil.copytree(smoke.results, workspace.results)
-    (workspace.results / NOTEBOOKS / f"{SHORT}.ipynb").unlink()
-    return workspace
+    (own_smoke.results / NOTEBOOKS / f"{SHORT}.ipynb").unlink()
+    return own_smoke
 
 
 def started(workspace, *command: str) -> subprocess.Popen:
@@ -158,10 +154,10 @@ def test_results_that_cannot_be_written(ran, tmp_path):
     assert_goes_on(ran)
 
 
-def test_disk_full_under_a_notebook(smoke, tmp_path):
+def test_disk_full_under_a_notebook(ran, tmp_path):
     with mounted(tmp_path / "small", "-t", "tmpfs", "-o", "size=64k", "tmpfs") as disk:
         words = (f"notebooks/{SHORT}.ipynb", str(disk / "all" / "notebooks" / "out.ipynb"), "-p", "study", "smoke")
-        process = started(smoke, "-m", "helpers.execute", *words)
+        process = started(ran, "-m", "helpers.execute", *words)
         assert_one_sentence("disk full while a notebook is written", process.communicate(timeout=PATIENCE)[1])
         assert process.returncode == 1
         assert not list(disk.rglob("*.ipynb"))

@@ -16,7 +16,6 @@ import pytest
 import torch
 from nbformat.v4 import new_code_cell, new_notebook
 
-import browser as browsers
 from conftest import CANARY_KEY
 from helpers import audit
 from helpers.behaviour import EvaluationSets, prompts_to_show
@@ -182,9 +181,8 @@ display(pd.DataFrame({{"answer": answers}}).map("{{:.40}}".format).T)"""
 
 
 @pytest.mark.slow
-def test_what_a_model_writes_does_nothing_in_a_browser(tmp_path):
+def test_what_a_model_writes_does_nothing_in_a_browser(tmp_path, chromium):
     """A book of one page, built by Jupyter Book from what a real kernel made of hostile answers, in a real browser."""
-    path = browsers.find() or pytest.skip(browsers.MISSING)
     outputs = [nbformat.from_dict(clean_output(dict(output))) for output in hostile_outputs(tmp_path)]
     outputs.append(
         nbformat.v4.new_output("display_data", clean_output({"data": {"text/markdown": "\n\n".join(PAYLOADS)}})["data"])
@@ -202,18 +200,18 @@ def test_what_a_model_writes_does_nothing_in_a_browser(tmp_path):
     program = "import sys; from jupyter_book.cli.main import main; sys.exit(main())"
     built = subprocess.run([sys.executable, "-c", program, "build", str(stage)], capture_output=True, text=True)
     assert built.returncode == 0, built.stdout + built.stderr
-    with browsers.launched(path) as chromium:
-        opened, asked = chromium.new_page(), []
-        opened.on("request", lambda request: asked.append(request.url))
-        opened.on("dialog", lambda dialog: asked.append(f"dialog {dialog.message}"))
-        opened.goto((stage / "_build" / "html" / "index.html").as_uri())
-        opened.wait_for_timeout(1500)
-        for trap in opened.query_selector_all("article a"):
-            assert not (trap.get_attribute("href") or "").lower().strip().startswith(("javascript", "data"))
-        assert opened.evaluate("window.attacked ?? null") is None
-        inside = "article :is(script, iframe, object, embed, svg[onload], img[onerror])"
-        assert opened.evaluate(f"document.querySelectorAll({inside!r}).length") == 0
-        text = opened.inner_text("article")
+    opened, asked = chromium.new_page(), []
+    opened.on("request", lambda request: asked.append(request.url))
+    opened.on("dialog", lambda dialog: asked.append(f"dialog {dialog.message}"))
+    opened.goto((stage / "_build" / "html" / "index.html").as_uri())
+    opened.wait_for_timeout(1500)
+    for trap in opened.query_selector_all("article a"):
+        assert not (trap.get_attribute("href") or "").lower().strip().startswith(("javascript", "data"))
+    assert opened.evaluate("window.attacked ?? null") is None
+    inside = "article :is(script, iframe, object, embed, svg[onload], img[onerror])"
+    assert opened.evaluate(f"document.querySelectorAll({inside!r}).length") == 0
+    text = opened.inner_text("article")
+    opened.close()
     assert text.count("<script>window.attacked") >= 3, "shown as the text that it is"
     assert "root:x:0" not in text and not [url for url in asked if "attacker" in url or url.startswith("dialog")]
 
