@@ -120,7 +120,7 @@ def the_smoke_study_is_only_read(request):
 
 
 def _written(folder: Path) -> set[tuple[Path, int]]:
-    """Every result and page, with the time of its writing."""
+    """Every result and page, with the time of its writing; what each run puts down anew is none of these."""
     ends = (".ipynb", ".csv", ".json", ".npz", ".safetensors", ".html")
-    found = (path for path in folder.rglob("*") if path.suffix in ends and ".snakemake" not in path.parts)
-    return {(path, path.stat().st_mtime_ns) for path in found}
+    found = (path for path in folder.rglob("*") if path.suffix in ends and path.name != ".plan.json")
+    return {(path, path.stat().st_mtime_ns) for path in found if not {".snakemake", "stage"} & set(path.parts)}

@@ -46,6 +46,7 @@ MinJobAge=300
 KillWait=2
 ReturnToService=2
 SchedulerParameters=sched_interval=2,bf_interval=2
+SlurmdParameters=config_overrides
 NodeName=one NodeHostname={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} State=UNKNOWN
 PartitionName=tests Nodes=one Default=YES MaxTime=INFINITE State=UP
 """
@@ -129,7 +130,7 @@ def _configuration(folder: Path) -> str:
         ctld_port=ports[0],
         d_port=ports[1],
         folder=folder,
-        cpus=os.cpu_count(),
+        cpus=2 * os.cpu_count(),  # jobs wait, start and hand over at different moments
         memory=psutil.virtual_memory().total // 2**20,
     )
 

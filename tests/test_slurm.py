@@ -1,6 +1,7 @@
 """The smoke study through a real SLURM: a cluster of one node that is started for these tests."""
 
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -66,17 +67,22 @@ def test_the_tables_are_those_of_a_local_run(through_slurm, smoke):
 def test_a_job_that_fails_says_why_and_where(through_slurm):
     run, _, results = through_slurm
     model = results / "seed-0" / "models" / "harmful" / "model.safetensors"
-    whole = model.read_bytes()
+    whole, made = model.read_bytes(), model.stat().st_mtime_ns
+    (results / "seed-0" / "notebooks" / "04_update_overlap.ipynb").unlink()
     model.write_bytes(whole[: len(whole) // 2])
+    os.utime(model, ns=(made, made))  # what else was made from it need not be made again
     try:
         failed = run("--seeds", "0")
     finally:
         model.write_bytes(whole)
+        os.utime(model, ns=(made, made))
     assert failed.returncode == 1 and "Traceback" not in failed.stderr, failed.stderr
     said = failed.stderr.splitlines()
-    assert any(line.startswith("smoke/seed-0 03_behaviour: 03_behaviour.ipynb stopped: ") for line in said), said
+    assert any(line.startswith("smoke/seed-0 04_update_overlap: 04_update_overlap.ipynb stopped: ") for line in said), (
+        said
+    )
     logs = [Path(line.split(": ")[1]) for line in said if line.startswith("log of a job that failed: ")]
-    assert any("error: 03_behaviour.ipynb stopped: " in log.read_text(encoding="utf-8") for log in logs), logs
+    assert any("error: 04_update_overlap.ipynb stopped: " in log.read_text(encoding="utf-8") for log in logs), logs
     assert said[-1] == "error: study smoke did not finish; what is done is kept, and the same command continues"
     again = run("--seeds", "0")
     assert again.returncode == 0, again.stdout + again.stderr
