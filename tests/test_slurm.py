@@ -3,14 +3,22 @@
 import json
 import os
 import re
+import subprocess
 import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 import slurm_cluster
+from helpers import leftovers
+from helpers.paths import ROOT
 
 RUNS = ("seed-0", "seed-1", "all")
+PATIENCE = 600  # seconds that the first notebook may take to end
 ABSENT = slurm_cluster.missing()
 pytestmark = [
     pytest.mark.slow,
@@ -25,34 +33,96 @@ def slurm(tmp_path_factory):
         yield variables
 
 
+@dataclass
+class Through:
+    """The smoke study through the cluster: a run that was killed, and the one after it, which came to its end."""
+
+    run: Callable[..., subprocess.CompletedProcess]  # it again, with further options
+    results: Path
+    jobs_left: set[str]  # computing when the first run was killed
+    killed: str  # what that run said
+    done: subprocess.CompletedProcess
+
+
 @pytest.fixture(scope="module")
-def through_slurm(slurm, smoke, tmp_path_factory):
-    """The smoke study run with ``PROFILE=slurm``: how to run it again, and what the first run said."""
+def through_slurm(slurm, smoke, tmp_path_factory) -> Through:
+    """The smoke study run with ``PROFILE=slurm``, killed once when a notebook has ended."""
     folder = tmp_path_factory.mktemp("through slurm")
     own = {**slurm, "SUBSPACES_RESULTS": str(folder / "results")}
-    report = ("--report", str(folder / "build"))
+    command = (sys.executable, "-m", "helpers.build", "smoke", "--profile", "slurm", "--report", str(folder / "build"))
 
-    def run(*options: str):
-        return smoke.run(sys.executable, "-m", "helpers.build", "smoke", "--profile", "slurm", *report, *options, **own)
+    def run(*options: str) -> subprocess.CompletedProcess:
+        return smoke.run(*command, *options, **own)
 
-    return run, run(), folder / "results" / "smoke"
+    with open(folder / "said.txt", "w+", encoding="utf-8") as said:
+        environment = {**os.environ, **own, "SUBSPACES_PUBLISHED": str(smoke.published)}
+        first = psutil.Popen(command, cwd=ROOT, env=environment, stdout=said, stderr=said)
+        end = time.monotonic() + PATIENCE
+        while "01_models: " not in (folder / "said.txt").read_text(encoding="utf-8"):
+            assert first.poll() is None and time.monotonic() < end, (folder / "said.txt").read_text(encoding="utf-8")
+            time.sleep(0.2)
+        for process in [*first.children(recursive=True), first]:
+            process.kill()
+        first.wait()
+    left = set(queued(slurm, "--states=RUNNING"))
+    killed = (folder / "said.txt").read_text(encoding="utf-8")
+    return Through(run, folder / "results" / "smoke", left, killed, run())
+
+
+def queued(slurm: dict[str, str], *options: str) -> list[str]:
+    """Numbers of the jobs in the queue."""
+    command = ["squeue", "--noheader", "--format=%i", *options]
+    return subprocess.run(command, env={**os.environ, **slurm}, capture_output=True, text=True).stdout.split()
 
 
 def test_the_report_is_made_and_every_result_names_its_job(through_slurm):
-    _, done, results = through_slurm
+    done, results = through_slurm.done, through_slurm.results
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "report: " in done.stdout
+    assert "report: " in done.stdout and re.search(r"smoke/seed-\d 01_models: \d+ s \| 1 of ", through_slurm.killed)
     count = re.search(r"(\d+) notebooks to run through slurm", done.stdout)[1]
-    assert "smoke/seed-1 05_projection: " in done.stdout and f"{count} of {count} notebooks" in done.stdout
-    records = [path for part in ("models", "tables", "arrays") for path in results.glob(f"*/{part}/*.json")]
-    jobs = {path: json.loads(path.read_text(encoding="utf-8"))["job"] for path in records}
-    assert records and all(job["scheduler"] == "slurm" and job["id"].isdigit() for job in jobs.values())
+    assert "smoke/all 12_verdict: " in done.stdout and f"{count} of {count} notebooks" in done.stdout
+    jobs = jobs_of(results)
+    assert jobs and all(job["scheduler"] == "slurm" and job["id"].isdigit() for job in jobs.values())
     of_seed = [{job["id"] for path, job in jobs.items() if run in path.parts} for run in RUNS]
     assert not of_seed[0] & of_seed[1]  # seeds are jobs of their own
 
 
+def jobs_of(results: Path) -> dict[Path, dict]:
+    """The job that made each result."""
+    records = [path for part in ("models", "tables", "arrays") for path in results.glob(f"*/{part}/*.json")]
+    return {path: json.loads(path.read_text(encoding="utf-8"))["job"] for path in records}
+
+
+def test_what_jobs_of_a_killed_run_still_made_is_not_made_again(through_slurm):
+    """The next run waits for the end of those that compute, and takes what they made."""
+    assert through_slurm.jobs_left
+    assert "jobs of a killed run still compute" in through_slurm.done.stdout
+    made_by = [{job["id"] for path, job in jobs_of(through_slurm.results).items() if run in path.parts} for run in RUNS]
+    assert any(jobs <= through_slurm.jobs_left for jobs in made_by[:2])
+    assert not (through_slurm.results / leftovers.MARK).exists()
+
+
+def test_jobs_of_a_killed_run_that_wait_are_cancelled_and_no_others(slurm, tmp_path, monkeypatch, capfd):
+    for name, value in slurm.items():
+        monkeypatch.setenv(name, value)
+
+    def submit(name: str) -> str:
+        words = ["sbatch", "--parsable", "--hold", "--output=/dev/null", f"--job-name={name}", "--wrap=true"]
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+
+    other = submit(f"{leftovers.name_of(tmp_path / 'other')}_1")
+    leftovers.mark(tmp_path / "study")
+    own = submit(f"{leftovers.name_of(tmp_path / 'study')}_1")
+    assert {own, other} <= set(queued(slurm))
+    leftovers.settle_queue(tmp_path / "study")
+    assert "1 jobs of a killed run still waited in the queue: cancelled" in capfd.readouterr().out
+    assert own not in queued(slurm) and other in queued(slurm)
+    assert not (tmp_path / "study" / leftovers.MARK).exists()
+    subprocess.run(["scancel", other], check=True)
+
+
 def test_the_tables_are_those_of_a_local_run(through_slurm, smoke):
-    results = through_slurm[2]
+    results = through_slurm.results
     compared = 0
     for run in RUNS:
         for table in sorted((smoke.results / "smoke" / run / "tables").glob("*.csv")):
@@ -65,7 +135,7 @@ def test_the_tables_are_those_of_a_local_run(through_slurm, smoke):
 
 
 def test_a_job_that_fails_says_why_and_where(through_slurm):
-    run, _, results = through_slurm
+    run, results = through_slurm.run, through_slurm.results
     model = results / "seed-0" / "models" / "harmful" / "model.safetensors"
     whole, made = model.read_bytes(), model.stat().st_mtime_ns
     (results / "seed-0" / "notebooks" / "04_update_overlap.ipynb").unlink()

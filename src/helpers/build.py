@@ -22,6 +22,7 @@ from helpers.errors import StudyError
 from helpers.execute import DONE, FAILURE, INTERRUPTED, PLAN, SAID
 from helpers.files import sweep, write_text
 from helpers.freshness import drop_outdated
+from helpers.leftovers import mark, name_of, settle_queue, unmark
 from helpers.lifeline import BUILD
 from helpers.paths import ROOT, results_root
 from helpers.profiles import DEFAULT, Profile, load
@@ -58,6 +59,21 @@ def only_run(study: str) -> Iterator[int]:
         lock.write(str(os.getpid()))
         lock.flush()
         yield lock.fileno()
+
+
+def clear_up(study: str, profile: Profile) -> None:
+    """Bring the folder of a study into order after a run that was killed, once nothing of that run still writes there.
+
+    Where that cannot be known, on Kubernetes, the folder is left as it is.
+    """
+    folder = results_root() / study
+    settle_queue(folder)
+    if profile.remote and not profile.queued:
+        return
+    drop_outdated(study)
+    sweep(folder)
+    if ahead := settle_study(folder):
+        print(f"the clock was set back: {ahead} files dated in the future now count as made just now", flush=True)
 
 
 def snakemake(selection: Selection, *options: str) -> list[str]:
@@ -101,11 +117,7 @@ def run(selection: Selection, cores: int, lock: int, profile: Profile) -> None:
     Snakemake inherits the lock, so that it is held until that too has ended.
     """
     name, folder = selection.study.name, results_root() / selection.study.name
-    if not profile.remote:
-        drop_outdated(name)
-        sweep(folder)  # jobs of a scheduler may outlive the run that submitted them, and still write
-        if ahead := settle_study(folder):
-            print(f"the clock was set back: {ahead} files dated in the future now count as made just now", flush=True)
+    clear_up(name, profile)
     todo = costs_here(selection, pending(selection))
     plan = folder / ".plan.json"
     write_text(plan, json.dumps({"cores": cores, "pending": todo}))
@@ -116,14 +128,19 @@ def run(selection: Selection, cores: int, lock: int, profile: Profile) -> None:
     print(f"study {name}, {seeds}: {len(todo)} notebooks to run {where}", flush=True)
     turns = ["--resources", "device=1"] if shutil.which("nvidia-smi") and not profile.remote else []  # on the GPU
     command = snakemake(selection, "--profile", str(profile.folder), "--cores", str(cores), *turns)
+    if profile.queued:
+        mark(folder)
+        command += ["--slurm-jobname-prefix", name_of(folder)]
     environment = {**os.environ, PLAN: str(plan), BUILD: str(os.getpid())}
     for said in folder.glob(f"*/logs/*{FAILURE}"):  # by an earlier run
         said.unlink()
     logs = profile.logs()
     workflow = subprocess.Popen(command, cwd=ROOT, env=environment, pass_fds=[lock])
-    if _status(workflow, plan.with_suffix(SAID) if profile.remote else None):
+    status = _status(workflow, plan.with_suffix(SAID) if profile.remote else None)
+    if status:
         _repeat_failures(folder, profile, logs)
         raise StudyError(f"study {name} did not finish; what is done is kept, and the same command continues")
+    unmark(folder)
 
 
 def _status(process: subprocess.Popen, said: Path | None) -> int:

@@ -58,10 +58,10 @@ def demand(notebook: str, study: Study | OwnModels, objective: str = "", share: 
 
 
 def asked(notebook: str, study: Study | OwnModels, share: float = 1.0) -> dict[str, Callable]:
-    """The same as resources of a rule: functions of its wildcards."""
+    """The same as resources of a rule: functions of its wildcards, which give None, so no such resource, for 0 GPUs."""
 
     def resource(name: str) -> Callable:
-        return lambda wildcards: getattr(demand(notebook, study, wildcards.get("objective", ""), share), name)
+        return lambda wildcards: getattr(demand(notebook, study, wildcards.get("objective", ""), share), name) or None
 
     return {name: resource(name) for name in ("mem_mb", "gpu", "runtime")}
 

@@ -32,6 +32,11 @@ class Profile:
         """Whether jobs go to a scheduler, and may run elsewhere."""
         return self.executor != "local"
 
+    @property
+    def queued(self) -> bool:
+        """Whether jobs go into SLURM's queue, where those of a killed run can be found again."""
+        return self.executor == "slurm"
+
     def logs(self) -> set[tuple[Path, int]]:
         """The scheduler's own logs with the times of their change; those of jobs that succeed are not kept."""
         found = (paths.ROOT / ".snakemake" / f"{self.executor}_logs").rglob("*.log")

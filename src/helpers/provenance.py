@@ -63,15 +63,29 @@ def check_unchanged(path: Path) -> None:
 
     Hashes are taken once in a process: a result's are recorded anyway with what is made from it.
     """
-    try:
-        recorded = json.loads(sidecar(path).read_text(encoding="utf-8"))["output"]
-    except (OSError, ValueError, KeyError):
+    if not sidecar(path).exists():
         return
+    recorded = read_record(sidecar(path))["output"]
     if (found := sha256(path)) not in recorded.values():
         raise Damaged(
             f"{path} is not what was written (its hash is {found}, not {', '.join(recorded.values())}): it was changed "
             "or damaged, so delete it and run the same command again"
         )
+
+
+def read_record(path: Path) -> dict:
+    """The provenance in a file that ``record`` wrote. Raises Damaged if it cannot be read."""
+    try:
+        entry = json.loads(path.read_text(encoding="utf-8"))
+        if all(isinstance(entry.get(key), dict) for key in ("inputs", "output")):
+            return entry
+        reason = "it names no inputs and output"
+    except (OSError, ValueError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+    raise Damaged(
+        f"the record {path} cannot be read ({reason}): it was changed or damaged, so delete it together with the "
+        "result beside it and run the same command again"
+    )
 
 
 def sidecar(path: Path) -> Path:
@@ -86,13 +100,13 @@ def records_of(run: paths.RunPaths) -> list[Path]:
 
 def recorded(runs: Iterable[paths.RunPaths]) -> list[dict]:
     """The provenance of all results of some runs."""
-    return [json.loads(path.read_text(encoding="utf-8")) for run in runs for path in records_of(run)]
+    return [read_record(path) for run in runs for path in records_of(run)]
 
 
 def recorded_of(study: Path) -> list[dict]:
     """The provenance of all results in the folder of a study."""
     places = [path for folder in ("models", "tables", "arrays") for path in sorted(study.glob(f"*/{folder}/*.json"))]
-    return [json.loads(path.read_text(encoding="utf-8")) for path in places]
+    return [read_record(path) for path in places]
 
 
 def _relative(path: Path) -> str:

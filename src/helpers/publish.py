@@ -21,7 +21,7 @@ from helpers.errors import MissingInput, StudyError
 from helpers.files import replace_folder, sha256, write_text
 from helpers.own_models import OwnModels
 from helpers.paths import RunPaths
-from helpers.provenance import sidecar
+from helpers.provenance import read_record, sidecar
 from helpers.published import SETTINGS
 from helpers.settings import OBJECTIVES, Study, load_study, parse_seeds
 from helpers.workflow import APART, CHAPTERS, COMMON, PER_SEED, of_study
@@ -103,7 +103,7 @@ def _refuse_text(path: Path, table: pd.DataFrame) -> None:
 
 def _record(path: Path) -> dict:
     """A provenance file; raises StudyError if it holds anything as long as a prompt or an answer."""
-    entry = json.loads(path.read_text(encoding="utf-8"))
+    entry = read_record(path)
     if any(len(text) > LONGEST_FACT for text in _texts(entry)):
         raise StudyError(f"{path} holds a long text, which may not be published: keep texts out of the provenance")
     return entry

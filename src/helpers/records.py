@@ -6,7 +6,7 @@ from itertools import groupby
 
 from helpers import environment
 from helpers.html_tables import code, lines, link, table
-from helpers.provenance import records_of
+from helpers.provenance import read_record, records_of
 from helpers.published import changed, origin, spent
 from helpers.selections import Selection
 from helpers.staging import Chapter, Staged
@@ -28,8 +28,7 @@ def sidecars(selection: Selection) -> list[dict]:
     entries = []
     for run in [*selection.over_seeds, *selection.runs]:
         for path in records_of(run):
-            entry = json.loads(path.read_text(encoding="utf-8"))
-            entries.append(entry | {"path": f"{name}/{path.relative_to(run.root.parent).as_posix()}"})
+            entries.append(read_record(path) | {"path": f"{name}/{path.relative_to(run.root.parent).as_posix()}"})
     return entries
 
 

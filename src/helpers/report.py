@@ -4,6 +4,7 @@ Pages and executed notebooks are staged in ``_build/stage`` and built there by J
 report in place is replaced by a finished one only, and left alone when nothing it shows has changed.
 """
 
+import errno
 import os
 import re
 import shutil
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from helpers import paths
 from helpers.command_line import Parser
-from helpers.errors import StudyError
+from helpers.errors import StudyError, Unwritable
 from helpers.files import replace_folder, sha256
 from helpers.pages import write_generated
 from helpers.selections import Selection, select, with_results
@@ -23,22 +24,33 @@ from helpers.staging import stage
 
 BUILDERS = ("jupyter-book", "sphinx", "sphinx-book-theme", "myst-nb", "sphinx-mathjax-offline")
 FONT_PRELOAD = re.compile(r'<link rel="preload" as="font"[^>]*>\n?')
+SPARE = 2**20  # bytes: a disk with less is taken for full
+NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
 MARK = ".made-from"  # file in the report: the hash of all that it was made from
 
 
 def build(selections: list[Selection], folder: Path) -> Path:
     """Build the report in ``folder/html`` and return its first page; ``folder/report.log`` has what Jupyter Book says.
 
-    Raises StudyError if a result is missing, a notebook failed, or Jupyter Book finds anything to warn of.
+    Raises StudyError if a result is missing, a notebook failed, or Jupyter Book finds anything to warn of, Unwritable
+    if the folder cannot be written.
     """
-    staged, final = folder / "stage", folder / "html"
+    try:
+        return _build(selections, folder / "stage", folder / "html")
+    except OSError as error:
+        if error.errno not in NO_PLACE:
+            raise
+        raise Unwritable(error.filename or folder, error) from None
+
+
+def _build(selections: list[Selection], staged: Path, final: Path) -> Path:
     write_generated(stage(selections, staged), staged)
     made_from = " ".join([sha256(staged), sha256(Path(__file__)), *(f"{name}={version(name)}" for name in BUILDERS)])
     mark = final / MARK
     if not (mark.exists() and mark.read_text(encoding="utf-8") == made_from):
         pages = sum(path.suffix in (".md", ".ipynb") for path in staged.rglob("*"))
         print(f"building the report from {pages} pages, about {10 + pages // 4} s", flush=True)
-        _run_jupyter_book(staged, folder / "report.log")
+        _run_jupyter_book(staged, final.with_name("report.log"))
         built = staged / "_build" / "html"
         _drop_font_preloads(built)
         (built / MARK).write_text(made_from, encoding="utf-8")
@@ -56,6 +68,8 @@ def _run_jupyter_book(staged: Path, log: Path) -> None:
     with open(log, "w", encoding="utf-8") as file:
         result = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env=environment, check=False)
     if result.returncode:
+        if shutil.disk_usage(staged).free < SPARE:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(staged))
         raise StudyError(
             f"the report could not be built, and the one in place is left as it is: see the warnings in {log}"
         )

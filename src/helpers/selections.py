@@ -3,14 +3,13 @@
 A study shows its own results where all of its notebooks have run here, and else its published ones.
 """
 
-import json
 from dataclasses import dataclass
 
 from helpers import paths
 from helpers.errors import SettingsError
 from helpers.own_models import OwnModels
 from helpers.paths import PUBLISHED, RunPaths
-from helpers.provenance import sidecar
+from helpers.provenance import read_record, sidecar
 from helpers.settings import Study, available, load_study, parse_seeds
 from helpers.workflow import expected
 
@@ -56,7 +55,7 @@ def with_results(study: Study | OwnModels) -> Selection | None:
     """What there is to show of a study: its own results, else its published ones, else None."""
     record = sidecar(RunPaths(study.name).table("verdicts"))
     if record.exists():
-        asked = json.loads(record.read_text(encoding="utf-8"))["parameters"]["seeds"]
+        asked = read_record(record)["parameters"]["seeds"]
         if asked != PUBLISHED:
             own = Selection(study, parse_seeds(asked, study))
             if all(notebook.exists() for notebook in expected(study, own.seeds)):

@@ -1,0 +1,34 @@
+"""Jobs of a killed run where SLURM cannot be asked; what is done with them is in ``test_slurm.py``."""
+
+import pytest
+
+from helpers import leftovers
+from helpers.errors import StudyError
+
+
+def test_nothing_is_asked_where_no_jobs_were_sent(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    leftovers.settle_queue(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("squeue", "reason"),
+    [
+        (None, "the program is not here"),
+        ("echo slurm_load_jobs error: Unable to contact >&2; exit 1", "slurm_load_jobs"),
+    ],
+)
+def test_a_queue_that_cannot_be_asked_is_one_sentence(tmp_path, monkeypatch, squeue, reason):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    if squeue:
+        (tmp_path / "squeue").write_text(f"#!/bin/sh\n{squeue}\n", encoding="utf-8")
+        (tmp_path / "squeue").chmod(0o755)
+    leftovers.mark(tmp_path / "study")
+    with pytest.raises(StudyError, match=f"squeue cannot be asked .*{reason}.* or delete .*{leftovers.MARK}") as error:
+        leftovers.settle_queue(tmp_path / "study")
+    assert "\n" not in str(error.value) and (tmp_path / "study" / leftovers.MARK).exists()
+
+
+def test_each_study_has_its_own_names(tmp_path):
+    names = {leftovers.name_of(tmp_path / study) for study in ("a", "b", "a/../a")}
+    assert len(names) == 2 and all(name.replace("-", "").isalnum() and len(name) <= 50 for name in names)
