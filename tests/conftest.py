@@ -10,9 +10,11 @@ from pathlib import Path
 import hypothesis
 import pytest
 import torch
+from filelock import FileLock
 
 import browser as browsers
-from helpers.organism import Language, build_model, build_tokenizer
+from helpers.language import Language
+from helpers.organism import build_model, build_tokenizer
 from helpers.paths import ROOT
 from helpers.settings import load_study
 
@@ -22,6 +24,26 @@ hypothesis.settings.load_profile("project")
 for name in ("MAKELEVEL", "MAKEFLAGS", "MFLAGS", "STUDY", "SEEDS", "CORES", "PROFILE", "PRICE", "SUBSPACES_THREADS"):
     os.environ.pop(name, None)  # `make test` exports them; the makes that tests start are a user's, not its children
 
+LONG = ("slurm", "kills", "book", "faults_of_runs", "workflow", "parts", "own_models", "publish")  # begun first
+
+
+def pytest_collection_modifyitems(items):
+    """A file's tests share fixtures, so one process runs them all; the longest files come first."""
+    names = [f"test_{name}" for name in LONG]
+    items.sort(key=lambda item: names.index(item.path.stem) if item.path.stem in names else len(names))
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+NO_REPORT = """
+import sys
+from helpers.build import only_run, run
+from helpers.profiles import load
+from helpers.selections import select
+from helpers.settings import load_study
+with only_run("smoke") as lock:
+    run(select(load_study("smoke"), sys.argv[1]), 1, lock, load(sys.argv[2]))
+"""
 CANARY_KEY = "sk-canary-0ddba11c0ffee"  # in the environment of every study that is run; in nothing that it writes
 
 
@@ -83,8 +105,12 @@ class Workspace:
 
     def copied_to(self, folder: Path) -> "Workspace":
         """The same results and report in another folder, with their times."""
-        shutil.copytree(self.folder, folder)
+        shutil.copytree(self.folder, folder, ignore=shutil.ignore_patterns(".plan*"))  # which runs beside it renew
         return Workspace(folder)
+
+    def run_study(self, seeds: str = "", profile: str = "local", **variables: str) -> subprocess.CompletedProcess:
+        """Run the notebooks of the smoke study that are not up to date, one at a time, without the report."""
+        return self.run(sys.executable, "-c", NO_REPORT, seeds, profile, **variables)
 
     def build(self, *options: str) -> subprocess.CompletedProcess:
         """Run the smoke study and build its report, as ``make book STUDY=smoke`` does."""
@@ -95,9 +121,14 @@ class Workspace:
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory) -> Workspace:
     """The smoke study, run from the weights to the report by Snakemake, papermill and Jupyter Book: only to be read."""
-    workspace = Workspace(tmp_path_factory.mktemp("smoke study, été"))  # spaces and letters beyond ASCII on purpose
-    done = workspace.build()
-    assert done.returncode == 0, done.stdout + done.stderr
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # of all processes that test side by side
+    workspace, made = Workspace(base / "smoke study, été"), base / "smoke study made"  # letters beyond ASCII on purpose
+    with FileLock(base / "smoke study.lock"):  # the first process that needs it makes it for all
+        if not made.exists():
+            done = workspace.build()
+            assert done.returncode == 0, done.stdout + done.stderr
+            made.touch()
     return workspace
 
 

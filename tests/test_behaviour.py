@@ -13,9 +13,10 @@ from helpers.behaviour import EvaluationSets, measure
 from helpers.data import evaluation_rows, training_rows
 from helpers.errors import StudyError
 from helpers.judges import RuleJudge
+from helpers.language import OPERATIONS, Language
 from helpers.measures import MEASURES
 from helpers.models import load_model, save_model
-from helpers.organism import OPERATIONS, Language, build_model
+from helpers.organism import build_model
 from helpers.training import train
 
 PROMPTS = ["CALC 3 +4 *2 neg =", "KIND x =", "CALL keep a WITH b c d", "CALC 7 ="]

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -16,14 +15,6 @@ from helpers.clock import settle
 
 HOUR = 3600 * 10**9  # nanoseconds
 LEAF = "smoke/all/notebooks/10_update_overlap_figures.ipynb"  # nothing depends on it
-RUN = """
-from helpers.build import only_run, run
-from helpers.profiles import load
-from helpers.selections import select
-from helpers.settings import load_study
-with only_run("smoke") as lock:
-    run(select(load_study("smoke"), ""), 1, lock, load("local"))
-"""
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
@@ -66,12 +57,12 @@ def test_a_run_after_the_clock_was_set_back_makes_just_what_is_missing(own_smoke
     (own_smoke.results / LEAF).unlink()
     an_hour_ahead(own_smoke.results)
     tables = {path: path.read_bytes() for path in own_smoke.results.rglob("*.csv")}
-    done = own_smoke.run(sys.executable, "-c", RUN)
+    done = own_smoke.run_study()
     assert done.returncode == 0, done.stdout + done.stderr
     assert_promised("the clock is set back", done.stdout)
     assert "1 notebooks to run" in done.stdout and (own_smoke.results / LEAF).exists()
     assert {path: path.read_bytes() for path in tables} == tables
-    again = own_smoke.run(sys.executable, "-c", RUN)
+    again = own_smoke.run_study()
     assert again.returncode == 0 and "0 notebooks to run" in again.stdout and "clock" not in again.stdout
 
 
@@ -79,12 +70,12 @@ def test_a_run_after_the_clock_was_set_back_makes_just_what_is_missing(own_smoke
 def test_a_clock_that_is_set_back_during_a_run_costs_nothing(own_smoke):
     (own_smoke.results / LEAF).unlink()
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(own_smoke.run, sys.executable, "-c", RUN)
+        running = pool.submit(own_smoke.run_study)
         while not list((own_smoke.results / LEAF).parent.glob(".*.running-*")):
             assert not running.done(), running.result()
             time.sleep(0.05)
         an_hour_ahead(own_smoke.results)
         done = running.result()
     assert done.returncode == 0 and (own_smoke.results / LEAF).exists(), done.stdout + done.stderr
-    again = own_smoke.run(sys.executable, "-c", RUN)
+    again = own_smoke.run_study()
     assert again.returncode == 0 and "0 notebooks to run" in again.stdout, again.stdout + again.stderr

@@ -1,5 +1,8 @@
 """Running one notebook: whatever stops it is one sentence."""
 
+import subprocess
+import sys
+
 import nbformat
 import pytest
 
@@ -30,3 +33,11 @@ def test_a_cell_that_fails_is_one_sentence_and_kept_for_reading(tmp_path):
     with pytest.raises(StudyError, match="stopped: ZeroDivisionError"):
         execute(book, tmp_path / "all" / "notebooks" / "out.ipynb", {})
     assert (tmp_path / "all" / "notebooks" / "out.failed.ipynb").exists()
+
+
+def test_what_only_looks_after_notebooks_does_not_wait_for_torch():
+    """A second ``make book``, and every command that is mistyped, would take seconds longer."""
+    slow = {"torch", "transformers", "rfc3987_syntax.syntax_helpers"}
+    code = f"import sys, helpers.build, helpers.execute; print(*{slow} & {{*sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fault_table import assert_promised, covered, promised
+from fault_table import assert_one_sentence, assert_promised, covered, promised
 from helpers import provenance, tables
 from helpers.answers import AnswerDataset
 from helpers.errors import Damaged, StudyError, Unwritable
@@ -160,6 +160,25 @@ def test_a_table_that_was_changed(trained_run):
     with pytest.raises(Damaged) as caught:
         trained_run.read("behaviour")
     assert_promised("a table is changed after it was written", caught.value)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"output": 1}', '{"output": {}', "\xff"])
+def test_a_record_that_is_damaged(trained_run, content):
+    provenance.sidecar(trained_run.folder.table("behaviour")).write_bytes(content.encode("latin-1"))
+    for reads in (lambda: trained_run.read("behaviour"), lambda: drop_outdated("smoke")):
+        with pytest.raises(Damaged) as caught:
+            reads()
+        assert_promised("the record of a result is damaged", caught.value)
+        assert "\n" not in str(caught.value)
+
+
+@linux
+@pytest.mark.slow
+def test_disk_full_while_the_report_is_built(smoke, tmp_path):
+    with mounted(tmp_path / "small", "-t", "tmpfs", "-o", "size=1m", "tmpfs") as disk:
+        done = smoke.run(sys.executable, "-m", "helpers.report", "smoke", "--folder", str(disk / "build"))
+    assert done.returncode == 1
+    assert_one_sentence("disk full while the report is built", done.stderr)
 
 
 @pytest.mark.parametrize("change", ["missing", "extra", "order"])

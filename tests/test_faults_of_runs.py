@@ -25,13 +25,14 @@ pytestmark = [
 PATIENCE = 300  # seconds
 NOTEBOOKS = Path("smoke", "all", "notebooks")
 SHORT, LONG = "10_update_overlap_figures", "12_verdict"  # nothing depends on them
-GO_ON = """
-from helpers.build import only_run, run
-from helpers.profiles import load
-from helpers.selections import select
-from helpers.settings import load_study
-with only_run("smoke") as lock:
-    run(select(load_study("smoke"), ""), 1, lock, load("local"))
+
+
+WITH_A_PROFILE = """
+import sys
+from pathlib import Path
+from helpers import build, paths
+paths.PROFILES = Path(sys.argv[1])
+sys.exit(build.main(["smoke", "--cores", "1", "--profile", "mine"]))
 """
 
 
@@ -80,20 +81,15 @@ def assert_goes_on(workspace) -> None:
     """Nothing half-written is left, and the next run makes just what is missing."""
     left = [path for path in workspace.results.rglob("*") if UNFINISHED.fullmatch(path.name)]
     assert not left
-    done = workspace.run(sys.executable, "-c", GO_ON)
+    done = workspace.run_study()
     assert done.returncode == 0 and "1 notebooks to run" in done.stdout, done.stdout + done.stderr
     assert (workspace.results / NOTEBOOKS / f"{SHORT}.ipynb").exists()
-
-
-def said(stderr: str) -> str:
-    """What a run prints on stderr, without Snakemake's line on its profile."""
-    return "\n".join(line for line in stderr.splitlines() if not line.startswith("Using profile"))
 
 
 def test_the_process_of_a_notebook_dies(ran):
     process = build(ran)
     os.kill(kernel_of(process), signal.SIGKILL)
-    stderr = said(process.communicate(timeout=PATIENCE)[1])
+    stderr = process.communicate(timeout=PATIENCE)[1]
     assert process.returncode == 1
     assert_promised("the process of a notebook dies", stderr)
     assert "what is done is kept, and the same command continues" in stderr and "Traceback" not in stderr
@@ -109,7 +105,7 @@ def test_ctrl_c_during_a_run_and_a_second_run_beside_it(ran):
     assert_one_sentence("two runs of a study at once", second.communicate(timeout=PATIENCE)[1])
     assert second.returncode == 1 and first.poll() is None
     os.killpg(first.pid, signal.SIGINT)
-    stderr = said(first.communicate(timeout=PATIENCE)[1])
+    stderr = first.communicate(timeout=PATIENCE)[1]
     assert first.returncode == 130
     assert_one_sentence("Ctrl-C during a run", stderr)
     _wait_for_end(kernel)
@@ -161,3 +157,14 @@ def test_disk_full_under_a_notebook(ran, tmp_path):
         assert_one_sentence("disk full while a notebook is written", process.communicate(timeout=PATIENCE)[1])
         assert process.returncode == 1
         assert not list(disk.rglob("*.ipynb"))
+
+
+def test_the_workflow_itself_stops(ran, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "config.yaml").write_text("jobs: 2\nno-such-option: 1\n", encoding="utf-8")
+    process = started(ran, "-c", WITH_A_PROFILE, str(tmp_path))
+    stderr = process.communicate(timeout=PATIENCE)[1]
+    assert process.returncode == 1
+    assert_one_sentence("the workflow itself stops, as for a wrong setting in a profile", stderr)
+    assert "no-such-option" in stderr and (ran.results / "smoke" / "workflow.log").exists()
+    assert_goes_on(ran)

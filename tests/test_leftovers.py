@@ -2,6 +2,7 @@
 
 import pytest
 
+from fault_table import assert_promised
 from helpers import leftovers
 from helpers.errors import StudyError
 
@@ -23,9 +24,10 @@ def test_a_queue_that_cannot_be_asked_is_one_sentence(tmp_path, monkeypatch, squ
     if squeue:
         (tmp_path / "squeue").write_text(f"#!/bin/sh\n{squeue}\n", encoding="utf-8")
         (tmp_path / "squeue").chmod(0o755)
-    leftovers.mark(tmp_path / "study")
+    leftovers.mark(tmp_path / "study", "slurm")
     with pytest.raises(StudyError, match=f"squeue cannot be asked .*{reason}.* or delete .*{leftovers.MARK}") as error:
         leftovers.settle_queue(tmp_path / "study")
+    assert_promised("the queue of a cluster cannot be asked", error.value)
     assert "\n" not in str(error.value) and (tmp_path / "study" / leftovers.MARK).exists()
 
 

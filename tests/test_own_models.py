@@ -17,7 +17,8 @@ from transformers import AutoTokenizer
 
 from helpers import tables
 from helpers.errors import SettingsError, StudyError, TensorMismatch
-from helpers.organism import Language, build_tokenizer
+from helpers.language import Language
+from helpers.organism import build_tokenizer
 from helpers.own_models import OwnModels
 from helpers.own_updates import own_folders, own_geometry, own_margins
 from helpers.paths import ROOT, STUDIES

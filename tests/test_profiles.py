@@ -12,8 +12,9 @@ def test_the_three_that_the_project_brings():
     assert {name: profiles.load(name).executor for name in ("local", "slurm", "kubernetes")} == {
         "local": "local",
         "slurm": "slurm",
-        "kubernetes": "kubernetes",
+        "kubernetes": "cluster-generic",
     }
+    assert [profiles.load(name).queue for name in ("local", "slurm", "kubernetes")] == [None, "slurm", "kubernetes"]
 
 
 def test_an_unknown_profile_is_one_sentence_that_lists_them(capsys):

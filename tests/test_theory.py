@@ -14,7 +14,8 @@ from torch import nn
 from helpers.answers import AnswerDataset, collate
 from helpers.data import training_rows
 from helpers.errors import StudyError
-from helpers.organism import Language, build_model, build_tokenizer
+from helpers.language import Language
+from helpers.organism import build_model, build_tokenizer
 from helpers.settings import load_study
 from helpers.subspaces import decompose, mode_subspace_overlap
 from helpers.theory import (

@@ -9,8 +9,9 @@ import torch
 from transformers.utils import logging
 
 from helpers.data import training_rows
+from helpers.language import Language
 from helpers.models import save_model
-from helpers.organism import Language, build_model, build_tokenizer
+from helpers.organism import build_model, build_tokenizer
 from helpers.settings import load_study
 from helpers.training import train
 

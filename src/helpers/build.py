@@ -8,7 +8,6 @@ import fcntl
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from helpers.command_line import Parser, check_threads, count
 from helpers.errors import StudyError
 from helpers.execute import DONE, FAILURE, INTERRUPTED, PLAN, SAID
 from helpers.files import sweep, write_text
+from helpers.following import Log, cause, follow, repeat_failures
 from helpers.freshness import drop_outdated
 from helpers.leftovers import mark, name_of, settle_queue, unmark
 from helpers.lifeline import BUILD
@@ -31,8 +31,7 @@ from helpers.selections import Selection, beside, select
 from helpers.settings import load_study
 from helpers.workflow import expected
 
-PATIENCE = 10  # seconds for the workflow to clear up after Ctrl-C
-LOOK = 1.0  # seconds between two looks at what notebooks elsewhere say
+LOG = "workflow.log"  # in the study's folder: what Snakemake says of its latest run
 
 
 @contextmanager
@@ -64,11 +63,11 @@ def only_run(study: str) -> Iterator[int]:
 def clear_up(study: str, profile: Profile) -> None:
     """Bring the folder of a study into order after a run that was killed, once nothing of that run still writes there.
 
-    Where that cannot be known, on Kubernetes, the folder is left as it is.
+    Where that cannot be known, with an executor of your own, the folder is left as it is.
     """
     folder = results_root() / study
     settle_queue(folder)
-    if profile.remote and not profile.queued:
+    if profile.remote and not profile.queue:
         return
     drop_outdated(study)
     sweep(folder)
@@ -89,7 +88,7 @@ def pending(selection: Selection) -> dict[str, float]:
     command = snakemake(selection, "--summary")
     listing = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
     if listing.returncode:
-        raise StudyError(f"the workflow cannot be planned: {_last_line(listing.stderr)}")
+        raise StudyError(f"the workflow cannot be planned: {cause(listing.stderr)}")
     plans = {row[0]: row[-1] for line in listing.stdout.splitlines()[1:] if (row := line.split("\t"))}
     notebooks = expected(selection.study, selection.seeds, selection.published)
     costs = {os.path.relpath(path, ROOT): (path, cost) for path, cost in notebooks.items()}
@@ -106,11 +105,6 @@ def costs_here(selection: Selection, todo: dict[str, float]) -> dict[str, float]
     return {path: expected_here.get(Path(path).stem, cost) for path, cost in todo.items()}
 
 
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "no reason given"
-
-
 def run(selection: Selection, cores: int, lock: int, profile: Profile) -> None:
     """Run the workflow, all notebooks of the study. Raises StudyError if it does not finish.
 
@@ -119,65 +113,36 @@ def run(selection: Selection, cores: int, lock: int, profile: Profile) -> None:
     name, folder = selection.study.name, results_root() / selection.study.name
     clear_up(name, profile)
     todo = costs_here(selection, pending(selection))
-    plan = folder / ".plan.json"
-    write_text(plan, json.dumps({"cores": cores, "pending": todo}))
-    for ending in (DONE, SAID):
-        plan.with_suffix(ending).unlink(missing_ok=True)
+    plan = _write_plan(folder, cores, todo)
     seeds = f"{'published ' if selection.published else ''}seeds {', '.join(map(str, selection.seeds))}"
-    where = f"through {profile.executor}" if profile.remote else f"on {cores} cores"
+    where = f"through {profile.queue or profile.executor}" if profile.remote else f"on {cores} cores"
     print(f"study {name}, {seeds}: {len(todo)} notebooks to run {where}", flush=True)
+    if profile.queue:
+        mark(folder, profile.queue)
+    logs, jobs = profile.logs(), name_of(folder)
     turns = ["--resources", "device=1"] if shutil.which("nvidia-smi") and not profile.remote else []  # on the GPU
-    command = snakemake(selection, "--profile", str(profile.folder), "--cores", str(cores), *turns)
-    if profile.queued:
-        mark(folder)
-        command += ["--slurm-jobname-prefix", name_of(folder)]
-    environment = {**os.environ, PLAN: str(plan), BUILD: str(os.getpid())}
-    for said in folder.glob(f"*/logs/*{FAILURE}"):  # by an earlier run
-        said.unlink()
-    logs = profile.logs()
-    workflow = subprocess.Popen(command, cwd=ROOT, env=environment, pass_fds=[lock])
-    status = _status(workflow, plan.with_suffix(SAID) if profile.remote else None)
+    command = snakemake(selection, *profile.options(jobs), "--cores", str(cores), *turns)
+    environment = {**os.environ, **profile.variables(jobs), PLAN: str(plan), BUILD: str(os.getpid())}
+    pipe = {"stderr": subprocess.PIPE, "text": True, "errors": "replace"}
+    workflow = subprocess.Popen(command, cwd=ROOT, env=environment, pass_fds=[lock], **pipe)
+    log = Log(workflow, folder / LOG)
+    status = follow(workflow, plan.with_suffix(SAID) if profile.remote else None)
+    log.end()
     if status:
-        _repeat_failures(folder, profile, logs)
-        raise StudyError(f"study {name} did not finish; what is done is kept, and the same command continues")
+        if repeat_failures(folder, profile, logs) or log.sentences:
+            raise StudyError(f"study {name} did not finish; what is done is kept, and the same command continues")
+        reason = f"{log.cause()}; all that it said is in {folder / LOG}"
+        raise StudyError(f"the workflow of study {name} stopped ({reason}): what is done is kept")
     unmark(folder)
 
 
-def _status(process: subprocess.Popen, said: Path | None) -> int:
-    """Exit status of the workflow; after Ctrl-C, which it hears too, its clearing up is waited for."""
-    try:
-        return process.wait() if said is None else _repeat_progress(said, process)
-    except KeyboardInterrupt:
-        try:
-            process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:  # it did not hear: the signal was sent to this process alone
-            process.send_signal(signal.SIGINT)
-            process.wait()
-        raise
-
-
-def _repeat_progress(said: Path, workflow: subprocess.Popen) -> int:
-    """Say here what notebooks that run elsewhere say when they end; the exit status of the workflow."""
-    repeated, ended = 0, False
-    while not ended:
-        ended = workflow.poll() is not None
-        lines = said.read_text(encoding="utf-8").splitlines() if said.exists() else []
-        for line in lines[repeated:]:
-            print(line, flush=True)
-        repeated = len(lines)
-        time.sleep(0 if ended else LOOK)
-    return workflow.returncode
-
-
-def _repeat_failures(folder: Path, profile: Profile, earlier: set) -> None:
-    """Say what stopped notebooks that ran elsewhere, and so could not say it here, and where their jobs' logs are."""
-    if not profile.remote:
-        return
-    for path in sorted(folder.glob(f"*/logs/*{FAILURE}")):
-        sentence = path.read_text(encoding="utf-8").strip()
-        print(f"{folder.name}/{path.parts[-3]} {path.stem}: {sentence}", file=sys.stderr)
-    for log, _ in sorted(profile.logs() - earlier):
-        print(f"log of a job that failed: {log}", file=sys.stderr)
+def _write_plan(folder: Path, cores: int, todo: dict[str, float]) -> Path:
+    """Write what progress is measured by, and remove what an earlier run said; returns the file."""
+    plan = folder / ".plan.json"
+    write_text(plan, json.dumps({"cores": cores, "pending": todo}))
+    for earlier in [plan.with_suffix(DONE), plan.with_suffix(SAID), *folder.glob(f"*/logs/*{FAILURE}")]:
+        earlier.unlink(missing_ok=True)
+    return plan
 
 
 def run_published(selections: list[Selection], cores: int, held: ExitStack, profile: Profile) -> Iterator[Selection]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from helpers import architectures, needs, workload
 from helpers.architectures import KNOWN, Architecture
 from helpers.errors import StudyError
+from helpers.language import Language
 from helpers.own_models import OwnModels
 from helpers.parts import parts_of
 from helpers.settings import Study
@@ -21,7 +22,6 @@ from helpers.workload import Work
 DIVIDE = "SUBSPACES_DIVIDE"
 GPU_FROM = 300e6  # parameters from which a notebook that runs a model asks for a GPU, and more than one thread
 THREADS = 8  # of such a notebook
-VOCABULARY = 1000  # words of an embedded language, at most about; it is built by what needs torch
 SLOW = {False: 4e9, True: 4e12}  # operations a second, of one slow core and of a GPU at small batches
 CALL = 0.03  # seconds of one pass, however small
 MARGIN = 3  # times over the estimate
@@ -87,7 +87,7 @@ def group(notebook: str, study: Study | OwnModels) -> str | None:
 def architecture(study: Study | OwnModels) -> Architecture:
     """The architecture of a study's models; one that cannot be told yet is taken for one of a billion parameters."""
     if isinstance(study, Study) and study.embedded:
-        return architectures.of_organism(study.model, VOCABULARY)
+        return architectures.of_organism(study.model, len(Language(study.language).vocabulary))
     try:
         return architectures.of_origin(study.base if isinstance(study, OwnModels) else study.model.base)
     except StudyError:

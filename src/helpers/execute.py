@@ -13,15 +13,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import papermill
+
 from helpers.clock import settle_study
 from helpers.command_line import Parser
 from helpers.errors import SettingsError, StudyError, Unwritable
 from helpers.files import remove, rename, write_text
 from helpers.lifeline import WORKFLOW, end_with
 from helpers.yaml_files import parse_yaml
-
-sys.modules.setdefault("rfc3987_syntax", None)  # a check of addresses that jsonschema can do without: 1.4 s to import
-import papermill  # noqa: E402
 
 START = 300  # seconds that a notebook's process may take to answer: a busy machine takes more than papermill's 60
 INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it

@@ -1,4 +1,4 @@
-"""Jobs that a killed run of a study left in SLURM's queue: what waits is cancelled, what computes is waited for.
+"""Jobs that a killed run of a study left in a queue: what waits is cancelled, what computes is waited for.
 
 What a job makes after its workflow has gone is whole and is found by the next run, which must only not make it twice.
 """
@@ -7,24 +7,49 @@ import os
 import shutil
 import subprocess
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from helpers.errors import StudyError
 from helpers.files import remove, write_text
+from helpers.pods import LABEL
 from helpers.settings import digest
 
-MARK = ".queued"  # a file in a study's folder while a run has jobs in the queue: one that was killed leaves it there
+MARK = ".queued"  # a file in a study's folder while a run has jobs in a queue, naming it: one that was killed leaves it
 LOOK = 3.0  # seconds between two looks at the queue
+OF_A_POD = """{{range .items}}{{if not (or .status.succeeded .status.failed)}}\
+{{.metadata.name}} {{if .status.ready}}RUNNING{{else}}PENDING{{end}} {{.metadata.name}}
+{{end}}{{end}}"""
+
+
+@dataclass(frozen=True)
+class Queue:
+    """How a queue is asked for jobs, ``number state name`` in each line of the answer, and told to drop some."""
+
+    listing: tuple[str, ...]
+    cancel: tuple[str, ...]
+    only_waiting: tuple[str, ...] = ()  # an option of the latter
+
+
+QUEUES = {
+    "slurm": Queue(
+        ("squeue", "--noheader", f"--user={os.getuid()}", "--format=%i %T %j"), ("scancel",), ("--state=PENDING",)
+    ),
+    "kubernetes": Queue(
+        ("kubectl", "get", "jobs", f"--selector={LABEL}", f"--output=go-template={OF_A_POD}"),
+        ("kubectl", "delete", "job", "--wait=false", "--ignore-not-found"),
+    ),
+}
 
 
 def name_of(folder: Path) -> str:
-    """How the names of a study's jobs begin, in letters that SLURM takes; ``folder`` is that of the study's results."""
+    """How the names of a study's jobs begin, in letters that every queue takes; ``folder`` is that of its results."""
     return f"subspaces-{digest(str(folder.resolve()))}"
 
 
-def mark(folder: Path) -> None:
-    """Note that jobs of a study are sent to the queue from now on. Raises Unwritable."""
-    write_text(folder / MARK, f"{name_of(folder)}\n")
+def mark(folder: Path, queue: str) -> None:
+    """Note that jobs of a study are sent to a queue from now on. Raises Unwritable."""
+    write_text(folder / MARK, f"{queue}\n")
 
 
 def unmark(folder: Path) -> None:
@@ -39,33 +64,33 @@ def settle_queue(folder: Path) -> None:
     """
     if not (folder / MARK).exists():
         return
-    jobs = _jobs(folder)
+    queue = QUEUES[(folder / MARK).read_text(encoding="utf-8").strip()]
+    jobs = _jobs(folder, queue)
     if waiting := [job for job, state in jobs.items() if state == "PENDING"]:
-        _asked(folder, "scancel", "--state=PENDING", *waiting)
+        _asked(folder, *queue.cancel, *queue.only_waiting, *waiting)
         print(f"{len(waiting)} jobs of a killed run still waited in the queue: cancelled, to be sent again", flush=True)
-        jobs = _jobs(folder)
+        jobs = _jobs(folder, queue)
     if jobs:
-        named = " ".join(jobs)
+        command = " ".join([*queue.cancel, *jobs])
         print(
-            f"jobs of a killed run still compute: their end is waited for, so that nothing is lost or made twice "
-            f"(`scancel {named}` ends them at once)",
+            "jobs of a killed run still compute: their end is waited for, so that nothing is lost or made twice "
+            f"(`{command}` ends them at once)",
             flush=True,
         )
     while jobs:
         time.sleep(LOOK)
-        jobs = _jobs(folder)
+        jobs = _jobs(folder, queue)
     unmark(folder)
 
 
-def _jobs(folder: Path) -> dict[str, str]:
+def _jobs(folder: Path, queue: Queue) -> dict[str, str]:
     """The jobs of a study that are in the queue, each with its state."""
-    listing = _asked(folder, "squeue", "--noheader", f"--user={os.getuid()}", "--format=%i %T %j")
-    rows = [line.split(maxsplit=2) for line in listing.splitlines()]
+    rows = [line.split(maxsplit=2) for line in _asked(folder, *queue.listing).splitlines() if line.strip()]
     return {job: state for job, state, name in rows if name.startswith(name_of(folder))}
 
 
 def _asked(folder: Path, *command: str) -> str:
-    """What one of SLURM's programs prints. Raises StudyError if it cannot be run or fails."""
+    """What a program of the queue prints. Raises StudyError if it cannot be run or fails."""
     if shutil.which(command[0]):
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode == 0:

@@ -4,8 +4,9 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from helpers.language import Language
 from helpers.models import Loaded, load_model
-from helpers.organism import Language, build_model, build_tokenizer
+from helpers.organism import build_model, build_tokenizer
 from helpers.origins import resolve
 from helpers.paths import RunPaths
 from helpers.planting import plant

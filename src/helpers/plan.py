@@ -16,7 +16,7 @@ from helpers.architectures import Architecture
 from helpers.calibration import Machine, Rates, Shape
 from helpers.command_line import Parser, count, price
 from helpers.errors import StudyError
-from helpers.organism import Language
+from helpers.language import Language
 from helpers.own_models import OwnModels
 from helpers.paths import results_root
 from helpers.plan_table import table

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 
 from helpers.answers import IGNORED
+from helpers.language import Language
 from helpers.models import Loaded, load_model
-from helpers.organism import Language
 from helpers.paths import RunPaths
 from helpers.settings import Study
 from helpers.subspaces import decompose

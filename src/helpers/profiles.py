@@ -2,6 +2,8 @@
 
 import importlib.util
 import shutil
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,10 +11,12 @@ import yaml
 
 from helpers import paths
 from helpers.errors import SettingsError
+from helpers.pods import NAME
 
 DEFAULT = "local"
 FILE = "config.yaml"
-SUBMITS = {"slurm": "sbatch", "kubernetes": "kubectl"}  # executor -> the program without which it cannot work
+TEMPLATE = "job.yaml"  # beside it: what a job on Kubernetes is made of
+SUBMITS = {"slurm": "sbatch", "kubernetes": "kubectl"}  # queue -> the program without which jobs cannot be sent to it
 
 
 @dataclass(frozen=True)
@@ -33,9 +37,19 @@ class Profile:
         return self.executor != "local"
 
     @property
-    def queued(self) -> bool:
-        """Whether jobs go into SLURM's queue, where those of a killed run can be found again."""
-        return self.executor == "slurm"
+    def queue(self) -> str | None:
+        """The queue that jobs go to, if it is one in which those of a killed run can be found again."""
+        if self.executor == "slurm":
+            return "slurm"
+        return "kubernetes" if (self.folder / TEMPLATE).exists() else None
+
+    def options(self, jobs: str) -> list[str]:
+        """Options of Snakemake beside those in the file; ``jobs`` is what the names of all jobs begin with."""
+        return ["--profile", str(self.folder), *(["--slurm-jobname-prefix", jobs] if self.queue == "slurm" else [])]
+
+    def variables(self, jobs: str) -> dict[str, str]:
+        """Variables that the settings in the file may use."""
+        return {NAME: jobs, "SUBSPACES_PYTHON": sys.executable, "SUBSPACES_PROFILE": str(self.folder)}
 
     def logs(self) -> set[tuple[Path, int]]:
         """The scheduler's own logs with the times of their change; those of jobs that succeed are not kept."""
@@ -48,12 +62,33 @@ class Profile:
         if self.remote and importlib.util.find_spec(package.replace("-", "_")) is None:
             command = f".venv/bin/pip install {package}"
             raise SettingsError(f"profile {self.name} needs {package}: install it with `{command}`")
-        program = SUBMITS.get(self.executor)
+        program = SUBMITS.get(self.queue)
         if program and not shutil.which(program):
             raise SettingsError(
                 f"profile {self.name} needs the program {program}, which is not here: run it on a machine that submits "
                 "jobs of your cluster, or use PROFILE=local"
             )
+        if self.queue == "slurm":
+            self._try_slurm()
+
+    def _try_slurm(self) -> None:
+        """Have SLURM say whether it would take a job of the account and partition that the profile names."""
+        named = {"slurm_account": "--account", "slurm_partition": "--partition", "qos": "--qos"}
+        given = self.defaults()
+        options = [f"{option}={given[key]}" for key, option in named.items() if key in given]
+        command = ["sbatch", "--test-only", "--output=/dev/null", *options, "--wrap=true"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise SettingsError(
+                f"SLURM would not take a job of profile {self.name} ({' '.join(done.stderr.split())[:300]}): correct "
+                f"default-resources in profiles/{self.name}/{FILE}"
+            )
+
+    def defaults(self) -> dict[str, str]:
+        """The resources that the profile's file gives to every job, by name; a list holds them as ``name=value``."""
+        values = (yaml.safe_load((self.folder / FILE).read_text(encoding="utf-8")) or {}).get("default-resources") or {}
+        pairs = values.items() if isinstance(values, dict) else (str(value).split("=", 1) for value in values)
+        return {key: str(value).strip("'\"") for key, value in pairs}
 
 
 def available() -> list[str]:

@@ -37,6 +37,9 @@ def build(selections: list[Selection], folder: Path) -> Path:
     """
     try:
         return _build(selections, folder / "stage", folder / "html")
+    except shutil.Error as error:  # of several files: the first of them
+        _, place, reason = error.args[0][0]
+        raise Unwritable(place, OSError(0, reason)) from None
     except OSError as error:
         if error.errno not in NO_PLACE:
             raise

@@ -6,7 +6,7 @@ import pandas as pd
 
 from helpers.columns import COLUMNS
 from helpers.errors import StudyError
-from helpers.organism import Language
+from helpers.language import Language
 from helpers.sections import DataPart, Objective
 from helpers.settings import Study
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from safetensors import safe_open
 
 from helpers.html_tables import Html, code, lines, table
-from helpers.organism import Language
+from helpers.language import Language
 from helpers.own_models import OwnModels
 from helpers.paths import RunPaths
 from helpers.sections import DataPart, Harness, Judge, Objective, Origin
