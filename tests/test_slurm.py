@@ -16,7 +16,8 @@ import pytest
 
 import slurm_cluster
 from fault_table import assert_promised
-from helpers import leftovers
+from helpers import leftovers, profiles
+from helpers.errors import SettingsError
 from helpers.paths import ROOT
 
 RUNS = ("seed-0", "seed-1", "all")
@@ -122,6 +123,23 @@ def test_jobs_of_a_killed_run_that_wait_are_cancelled_and_no_others(slurm, tmp_p
     assert own not in queued(slurm) and other in queued(slurm)
     assert not (tmp_path / "study" / leftovers.MARK).exists()
     subprocess.run(["scancel", other], check=True)
+
+
+@pytest.mark.parametrize(
+    "given", ["{slurm_partition: nosuch}", "[slurm_partition=nosuch]", "[\"slurm_partition='nosuch'\"]"]
+)
+def test_a_partition_that_is_not_there_is_one_sentence_before_anything_runs(slurm, tmp_path, monkeypatch, given):
+    for name, value in slurm.items():
+        monkeypatch.setenv(name, value)
+    file = tmp_path / "mine" / profiles.FILE
+    file.parent.mkdir()
+    file.write_text(f"executor: slurm\ndefault-resources: {given}\n", encoding="utf-8")
+    profiles.load("slurm").check()
+    with pytest.raises(
+        SettingsError, match=r"SLURM would not take a job of profile mine \(.*invalid partition"
+    ) as error:
+        profiles.Profile(file.parent, "slurm").check()
+    assert "\n" not in str(error.value)
 
 
 def test_the_tables_are_those_of_a_local_run(through_slurm, smoke):
