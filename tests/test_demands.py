@@ -1,12 +1,14 @@
 """What notebooks ask of a scheduler: enough for what is planned, more for more, and grouped where small."""
 
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import needs
 from helpers.architectures import KNOWN
-from helpers.demands import LEAST, architecture, demand, divided, group, seconds
+from helpers.demands import LEAST, architecture, asked, demand, divided, group, seconds
 from helpers.settings import OBJECTIVES, available, load_study
 from helpers.workflow import APART, CHAPTERS, PER_SEED, STAGES, of_study
 from helpers.workload import Work
@@ -79,3 +81,11 @@ def test_more_work_takes_longer_and_more_hardware_less(algebra, tokens, name):
     model, less = KNOWN[name], Work(float64=algebra, tokens=tokens)
     assert seconds(less + less, model) >= seconds(less, model) >= seconds(less, model, threads=8)
     assert seconds(less, model, gpus=2) <= seconds(less, model, gpus=1) <= seconds(less, model)
+
+
+def test_what_is_not_needed_is_no_resource():
+    """Kubernetes and SLURM take a resource of 0 GPUs for a wish; the GPUs of a job are those of one machine."""
+    none = SimpleNamespace(get=lambda *_: "useful")
+    of_small, of_big = (asked("02_finetune", load_study(name)) for name in (SMALL, BIG))
+    assert of_small["gpu"](none) is None and of_small["nodes"](none) is None and of_small["mem_mb"](none) > 0
+    assert of_big["gpu"](none) == 1 and of_big["nodes"](none) == 1

@@ -48,7 +48,7 @@ def test_a_job_asks_for_what_its_notebook_does_and_gets_no_key(script):
     assert container["resources"] == {"requests": amounts, "limits": amounts}
     assert {entry["name"] for entry in container["env"]} == {pods.NAME, "SUBSPACES_RESULTS"}
     assert job["metadata"] == {"generateName": "subspaces-0-", "labels": {pods.LABEL: "subspaces-0"}}
-    assert job["spec"]["backoffLimit"] == 0 and job["spec"]["activeDeadlineSeconds"] == 1800
+    assert job["spec"]["backoffLimit"] == 0 and job["spec"]["template"]["spec"]["activeDeadlineSeconds"] == 1800
     assert container["command"] == ["/bin/sh", str(script)] and container["volumeMounts"]
 
 

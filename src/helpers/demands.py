@@ -38,6 +38,11 @@ class Demand:
     runtime: int  # minutes
     threads: int = 1  # more than one slows down processes that share cores
 
+    @property
+    def nodes(self) -> int:
+        """Machines that its GPUs may be spread over: one; 0, so any, without GPUs."""
+        return int(self.gpu > 0)
+
 
 def demand(notebook: str, study: Study | OwnModels, objective: str = "", share: float = 1.0) -> Demand:
     """Memory, GPUs, minutes and threads of one notebook of a study; ``objective`` is that of notebook 2.
@@ -58,12 +63,12 @@ def demand(notebook: str, study: Study | OwnModels, objective: str = "", share: 
 
 
 def asked(notebook: str, study: Study | OwnModels, share: float = 1.0) -> dict[str, Callable]:
-    """The same as resources of a rule: functions of its wildcards, which give None, so no such resource, for 0 GPUs."""
+    """The same as resources of a rule: functions of its wildcards, which give None, so no such resource, for 0."""
 
     def resource(name: str) -> Callable:
         return lambda wildcards: getattr(demand(notebook, study, wildcards.get("objective", ""), share), name) or None
 
-    return {name: resource(name) for name in ("mem_mb", "gpu", "runtime")}
+    return {name: resource(name) for name in ("mem_mb", "gpu", "nodes", "runtime")}
 
 
 def divided(notebook: str, study: Study | OwnModels) -> list[str]:

@@ -31,12 +31,15 @@ def manifest(template: dict, script: Path, environment: dict[str, str]) -> dict:
     try:
         job = {**template, "metadata": {**template.get("metadata", {}), "generateName": f"{name}-"}}
         job["metadata"]["labels"] = {**job["metadata"].get("labels", {}), LABEL: name}
-        limits = {"backoffLimit": 0, "activeDeadlineSeconds": 60 * resources["runtime"]}
-        pod = {"restartPolicy": "Never", **template["spec"]["template"]["spec"]}
+        once = {
+            "restartPolicy": "Never",
+            "activeDeadlineSeconds": 60 * resources["runtime"],
+        }
+        pod = {**once, **template["spec"]["template"]["spec"]}
         container, *others = pod["containers"]
         run = {"command": ["/bin/sh", str(script)], "resources": {"requests": amounts, "limits": amounts}}
         pod["containers"] = [{**container, **run, "env": [*container.get("env", []), *variables]}, *others]
-        job["spec"] = {**limits, **template["spec"], "template": {**template["spec"]["template"], "spec": pod}}
+        job["spec"] = {"backoffLimit": 0, **template["spec"], "template": {**template["spec"]["template"], "spec": pod}}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SettingsError(
             f"the template of the job lacks a part ({error}): compare it with the project's own"
