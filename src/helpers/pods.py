@@ -31,10 +31,8 @@ def manifest(template: dict, script: Path, environment: dict[str, str]) -> dict:
     try:
         job = {**template, "metadata": {**template.get("metadata", {}), "generateName": f"{name}-"}}
         job["metadata"]["labels"] = {**job["metadata"].get("labels", {}), LABEL: name}
-        once = {
-            "restartPolicy": "Never",
-            "activeDeadlineSeconds": 60 * resources["runtime"],
-        }
+        seconds = 60 * resources["runtime"]  # from the start on a node, so not of the job but of its pod
+        once = {"restartPolicy": "Never", "activeDeadlineSeconds": seconds}
         pod = {**once, **template["spec"]["template"]["spec"]}
         container, *others = pod["containers"]
         run = {"command": ["/bin/sh", str(script)], "resources": {"requests": amounts, "limits": amounts}}

@@ -1,6 +1,7 @@
 """Where a study's notebooks run: a folder of ``profiles/`` with settings of Snakemake, chosen by ``PROFILE=``."""
 
 import importlib.util
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ DEFAULT = "local"
 FILE = "config.yaml"
 TEMPLATE = "job.yaml"  # beside it: what a job on Kubernetes is made of
 SUBMITS = {"slurm": "sbatch", "kubernetes": "kubectl"}  # queue -> the program without which jobs cannot be sent to it
+UNKNOWN = re.compile("invalid (account|partition|qos)", re.IGNORECASE)  # as sbatch says it
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,9 @@ class Profile:
         named = {"slurm_account": "--account", "slurm_partition": "--partition", "qos": "--qos"}
         given = self.defaults()
         options = [f"{option}={given[key]}" for key, option in named.items() if key in given]
-        command = ["sbatch", "--test-only", "--output=/dev/null", *options, "--wrap=true"]
+        command = ["sbatch", "--test-only", "--time=1", "--mem=100", "--output=/dev/null", *options, "--wrap=true"]
         done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
+        if done.returncode and UNKNOWN.search(done.stderr):  # else it may be just this job
             raise SettingsError(
                 f"SLURM would not take a job of profile {self.name} ({' '.join(done.stderr.split())[:300]}): correct "
                 f"default-resources in profiles/{self.name}/{FILE}"
@@ -87,7 +89,7 @@ class Profile:
     def defaults(self) -> dict[str, str]:
         """The resources that the profile's file gives to every job, by name; a list holds them as ``name=value``."""
         values = (yaml.safe_load((self.folder / FILE).read_text(encoding="utf-8")) or {}).get("default-resources") or {}
-        pairs = values.items() if isinstance(values, dict) else (str(value).split("=", 1) for value in values)
+        pairs = values.items() if isinstance(values, dict) else (str(value).partition("=")[::2] for value in values)
         return {key: str(value).strip("'\"") for key, value in pairs}
 
 
