@@ -35,7 +35,8 @@ class SeedResults:
 
     def variants(self, mode: str, task: str, subspace: str = "alignment") -> pd.DataFrame:
         """Projected variants, random draws averaged, indexed by control and fraction."""
-        table = self.projection.query("mode == @mode and task == @task and subspace == @subspace")
+        table = self.projection
+        table = table[(table["mode"] == mode) & (table["task"] == task) & (table["subspace"] == subspace)]
         return table.groupby(["seed", "task", "control", "fraction"], as_index=False).mean(numeric_only=True)
 
     def mso(self, a: str, b: str) -> float:
@@ -87,6 +88,10 @@ def utility_rise_useful(r: SeedResults) -> float:
 def utility_rise_contaminated(r: SeedResults) -> float:
     """Exact match of the contaminated model minus that of the aligned model."""
     return r.of_model("contaminated", "utility") - r.of_model("aligned", "utility")
+
+
+def _of_control(variants: pd.DataFrame, control: str) -> pd.DataFrame:
+    return variants[variants["control"] == control]
 
 
 def _control_gap(r: SeedResults, task: str, measure: str, better: str, worse: str) -> float:
@@ -148,7 +153,7 @@ def gain_gap_at_matched_energy(r: SeedResults) -> float:
     """Top-K's gain of harm margin beyond a scaled update of equal energy, minus that of utility margin, mean over k."""
     parts = {}
     for task, measure in (("harmful", "harm_margin"), ("useful", "utility_margin")):
-        variants = r.variants("parallel", task).query("control == 'top-k'")
+        variants = _of_control(r.variants("parallel", task), "top-k")
         parts[measure] = excess(variants, r.scaling, "energy_kept", [measure])[f"excess_{measure}"].mean()
     return float(parts["harm_margin"] - parts["utility_margin"])
 
@@ -160,7 +165,7 @@ def _extra_harm_removed(r: SeedResults, harm: str, control: str = "top-k") -> fl
     nothing could be selective; 0 where no variant remains. A variant with more utility than the full update is compared
     with the full update.
     """
-    variants = r.variants("orthogonal", "contaminated").query("control == @control")
+    variants = _of_control(r.variants("orthogonal", "contaminated"), control)
     table = excess(variants, r.scaling, "utility_margin", [harm])
     compared = table[(table["energy_kept"] <= 1 - LOST) & (table["share_utility_margin"] >= LEFT)]
     return float(-compared[f"excess_{harm}"].mean()) if len(compared) else 0.0
@@ -189,7 +194,7 @@ def harm_removed_alone(r: SeedResults) -> float:
     """Best over k and both subspaces of min(share of judged harm removed, share of utility gain kept), Top-K."""
     best = 0.0
     for subspace in r.projection["subspace"].unique():
-        variants = r.variants("orthogonal", "contaminated", subspace).query("control == 'top-k'")
+        variants = _of_control(r.variants("orthogonal", "contaminated", subspace), "top-k")
         table = shares(variants, r.scaling, ["harm", "utility"])
         both = np.minimum(1 - table["share_harm"], table["share_utility"]).dropna()  # judged variants only
         best = max(best, float(both.max()) if len(both) else 0.0)

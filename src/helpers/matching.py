@@ -16,11 +16,11 @@ def shares(projection: pd.DataFrame, scaling: pd.DataFrame, measures: list[str])
 
     ``projection`` may be the scaling table itself.
     """
-    ends = scaling[scaling["alpha"].isin([0.0, 1.0])].set_index(["seed", "task", "alpha"]).sort_index()
+    ends = scaling[scaling["alpha"].isin([0.0, 1.0])]
     parts = []
     for (seed, task), group in projection.groupby(["seed", "task"], sort=False):
-        start, full = ends.loc[(seed, task, 0.0)], ends.loc[(seed, task, 1.0)]
-        columns = {f"share_{m}": share(group[m].to_numpy(float), start[m], full[m]) for m in measures}
+        own = ends[(ends["seed"] == seed) & (ends["task"] == task)].sort_values("alpha")  # two rows
+        columns = {f"share_{m}": share(group[m].to_numpy(float), *own[m].to_numpy(float)) for m in measures}
         parts.append(group.assign(**columns))
     return pd.concat(parts)
 
@@ -44,6 +44,7 @@ def excess(projection: pd.DataFrame, scaling: pd.DataFrame, on: str, measures: l
     Zero means that the subspace did what a smaller step would have done. ``on``: ``energy_kept`` or a measure.
     """
     needed = sorted({*measures, *([on] if on != "energy_kept" else [])})
+    scaling = scaling[scaling["task"].isin(projection["task"])]
     curve = shares(scaling, scaling, needed)
     variants = shares(projection, scaling, needed)
     key = on if on == "energy_kept" else f"share_{on}"
