@@ -52,7 +52,7 @@ plan: $(READY)  ## say what a study will fetch, need and take, before anything i
 test: $(READY)  ## run all tests
 	.venv/bin/python tests/browser.py --install
 	.venv/bin/python tests/slurm_cluster.py --install
-	$(RUN) pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	$(RUN) pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lab: $(READY)  ## open the notebooks in JupyterLab
 	.venv/bin/jupyter lab notebooks

@@ -24,15 +24,23 @@ hypothesis.settings.load_profile("project")
 for name in ("MAKELEVEL", "MAKEFLAGS", "MFLAGS", "STUDY", "SEEDS", "CORES", "PROFILE", "PRICE", "SUBSPACES_THREADS"):
     os.environ.pop(name, None)  # `make test` exports them; the makes that tests start are a user's, not its children
 
-LONG = ("slurm", "kills", "book", "faults_of_runs", "workflow", "parts", "own_models", "publish")  # begun first
+LONG = (
+    "paper_studies",
+    "slurm",
+    "kills",
+    "workflow",
+    "book",
+    "parts",
+    "faults_of_runs",
+    "own_models",
+    "publish",
+)  # begun first
 
 
 def pytest_collection_modifyitems(items):
-    """A file's tests share fixtures, so one process runs them all; the longest files come first."""
+    """``make test`` has each file's tests, which share fixtures, run by one process: the longest files come first."""
     names = [f"test_{name}" for name in LONG]
     items.sort(key=lambda item: names.index(item.path.stem) if item.path.stem in names else len(names))
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 NO_REPORT = """
