@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -41,7 +40,7 @@ def script(tmp_path) -> Path:
 
 
 def test_a_job_asks_for_what_its_notebook_does_and_gets_no_key(script):
-    environment = {pods.NAME: "subspaces-0", "SUBSPACES_RESULTS": "/work/r", "OPENAI_API_KEY": "k", "HOME": "/root"}
+    environment = {pods.NAME: "subspaces-0", "SUBSPACES_RESULTS": "/study/results", "OPENAI_API_KEY": "k", "HOME": "/root"}
     job = pods.manifest(yaml.safe_load(TEMPLATE.read_text(encoding="utf-8")), script, environment)
     container = job["spec"]["template"]["spec"]["containers"][0]
     amounts = {"cpu": "8", "memory": "9000M", "nvidia.com/gpu": "2"}
@@ -103,4 +102,4 @@ def test_the_program_that_cancels_is_one(kubectl, script, monkeypatch):
     settings = yaml.safe_load((PROFILES / "kubernetes" / profiles.FILE).read_text(encoding="utf-8"))
     cancel = PROFILES.parent / settings["cluster-generic-cancel-cmd"]
     subprocess.run([str(cancel), name], check=True)
-    assert not (kubectl / f"{name}.json").exists() and shutil.which("kubectl")
+    assert not (kubectl / f"{name}.json").exists()

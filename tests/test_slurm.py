@@ -156,11 +156,15 @@ def test_the_tables_are_those_of_a_local_run(through_slurm, smoke):
 def test_a_job_that_fails_says_why_and_where(through_slurm):
     run, results = through_slurm.run, through_slurm.results
     model = results / "seed-0" / "models" / "harmful" / "model.safetensors"
-    half, made = model.read_bytes()[: model.stat().st_size // 2], model.stat().st_mtime_ns
+    whole, made = model.read_bytes(), model.stat().st_mtime_ns
     (results / "seed-0" / "notebooks" / "04_update_overlap.ipynb").unlink()
-    model.write_bytes(half)
+    model.write_bytes(whole[: len(whole) // 2])
     os.utime(model, ns=(made, made))  # what else was made from it need not be made again
-    failed = run()
+    try:
+        failed = run()
+    finally:
+        model.write_bytes(whole)
+        os.utime(model, ns=(made, made))
     assert failed.returncode == 1 and "Traceback" not in failed.stderr, failed.stderr
     said = failed.stderr.splitlines()
     assert any(line.startswith("smoke/seed-0 04_update_overlap: 04_update_overlap.ipynb stopped: ") for line in said), (
@@ -169,3 +173,5 @@ def test_a_job_that_fails_says_why_and_where(through_slurm):
     logs = [Path(line.split(": ")[1]) for line in said if line.startswith("log of a job that failed: ")]
     assert any("error: 04_update_overlap.ipynb stopped: " in log.read_text(encoding="utf-8") for log in logs), logs
     assert said[-1] == "error: study smoke did not finish; what is done is kept, and the same command continues"
+    again = run()
+    assert again.returncode == 0, again.stdout + again.stderr

@@ -77,9 +77,10 @@ def read_record(path: Path) -> dict:
     """The provenance in a file that ``record`` wrote. Raises Damaged if it cannot be read."""
     try:
         entry = json.loads(path.read_text(encoding="utf-8"))
-        if all(isinstance(entry.get(key), dict) for key in ("inputs", "output")):
+        lacking = [key for key in ("inputs", "output") if not isinstance(entry.get(key), dict)]
+        if not lacking:
             return entry
-        reason = "it names no inputs and output"
+        reason = f"it has no {lacking[0]}"
     except (OSError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())
     raise Damaged(

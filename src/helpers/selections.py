@@ -55,7 +55,7 @@ def with_results(study: Study | OwnModels) -> Selection | None:
     """What there is to show of a study: its own results, else its published ones, else None."""
     record = sidecar(RunPaths(study.name).table("verdicts"))
     if record.exists():
-        asked = read_record(record)["parameters"]["seeds"]
+        asked = read_record(record).get("parameters", {}).get("seeds", "")
         if asked != PUBLISHED:
             own = Selection(study, parse_seeds(asked, study))
             if all(notebook.exists() for notebook in expected(study, own.seeds)):
