@@ -44,10 +44,10 @@ $(READY): requirements.txt constraints.txt pyproject.toml
 	@touch $(READY)
 
 book: $(READY)  ## run a study and build the report
-	@$(RUN) helpers.build "$$STUDY" --seeds "$$SEEDS" --cores "$$CORES" --profile "$$PROFILE"
+	@$(RUN) pipeline.build "$$STUDY" --seeds "$$SEEDS" --cores "$$CORES" --profile "$$PROFILE"
 
 plan: $(READY)  ## say what a study will fetch, need and take, before anything is fetched
-	@$(RUN) helpers.plan "$$STUDY" --seeds "$$SEEDS" --cores "$$CORES" $(if $(PRICE),--price $$PRICE)
+	@$(RUN) pipeline.plan.plan "$$STUDY" --seeds "$$SEEDS" --cores "$$CORES" $(if $(PRICE),--price $$PRICE)
 
 test: $(READY)  ## run all tests
 	.venv/bin/python tests/browser.py --install
@@ -64,10 +64,10 @@ coverage: $(READY)  ## simulate how often the intervals cover the truth
 	$(RUN) benchmarks.coverage
 
 publish: $(READY)  ## copy a study's tables, without weights and texts, to published/
-	@$(RUN) helpers.publish "$$STUDY" --seeds "$$SEEDS"
+	@$(RUN) pipeline.publish "$$STUDY" --seeds "$$SEEDS"
 
 audit: $(READY)  ## ask for known vulnerabilities of the pinned packages
-	@$(RUN) helpers.audit
+	@$(RUN) pipeline.audit
 
 clean:  ## remove everything that the other targets made
 	rm -rf _build results .cache .snakemake .venv .pytest_cache .hypothesis .ruff_cache src/*.egg-info

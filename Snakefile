@@ -7,11 +7,11 @@ import sys
 
 sys.path.insert(0, os.path.join(workflow.basedir, "src"))
 
-from helpers.demands import asked, demand, divided, group
+from pipeline.plan.demands import asked, demand, divided, group
 from helpers.lifeline import BUILD, WORKFLOW, end_with
 from helpers.paths import CONTROL, PUBLISHED, bench_tables, power_table, published_root, results_root
-from helpers.settings import OBJECTIVES, load_study, parse_seeds
-from helpers.workflow import APART, CHAPTERS, PER_SEED, expected, file_of, modules_of, of_study, over_seeds, settings_of
+from helpers.studies.settings import OBJECTIVES, load_study, parse_seeds
+from pipeline.runs.stages import APART, CHAPTERS, PER_SEED, expected, file_of, modules_of, of_study, over_seeds, settings_of
 
 STUDY = load_study(config.get("study", "organism"))
 SEEDS = parse_seeds(config.get("seeds", ""), STUDY)
@@ -20,9 +20,9 @@ RESULTS = os.path.relpath(results_root())
 READ_FOLDER = f"{os.path.relpath(published_root()) if FROM_PUBLISHED else RESULTS}/{STUDY.name}"
 SEED_FOLDER = f"{READ_FOLDER}/seed-{{seed}}"
 ALL_FOLDER = f"{RESULTS}/{STUDY.name}/all"
-EXECUTE = f"{sys.executable} -m helpers.execute {{input.notebook:q}} {{output.notebook:q}} -p study {STUDY.name}"
+EXECUTE = f"{sys.executable} -m pipeline.runs.execute {{input.notebook:q}} {{output.notebook:q}} -p study {STUDY.name}"
 
-# threads of each process, where they are given; else what helpers.demands says
+# threads of each process, where they are given; else what pipeline.plan.demands says
 THREADS = int(os.environ.get("SUBSPACES_THREADS") or 0)
 THREADED = "export OMP_NUM_THREADS={threads} MKL_NUM_THREADS={threads} OPENBLAS_NUM_THREADS={threads};"
 EXECUTE = f"{THREADED} {EXECUTE}"
@@ -59,7 +59,7 @@ for name, stage in of_study({} if FROM_PUBLISHED else PER_SEED, STUDY).items():
                 modules=modules_of(name),
             params:
                 settings=settings_of(name, STUDY),
-                command=f"{sys.executable} -m helpers.execute_part {name} {STUDY.name}",
+                command=f"{sys.executable} -m pipeline.runs.execute_part {name} {STUDY.name}",
             output:
                 temp(touch(part)),
             wildcard_constraints:
@@ -87,7 +87,7 @@ for name, stage in of_study({} if FROM_PUBLISHED else PER_SEED, STUDY).items():
             [f"{SEED_FOLDER}/{file_of(key)}" for key in stage.writes],
             notebook=f"{SEED_FOLDER}/notebooks/{name}{each}.ipynb",
         resources:
-            device=int(name != "04_update_overlap"),  # loads a model: on a machine with a GPU `helpers.build` has one at a time
+            device=int(name != "04_update_overlap"),  # loads a model: on a machine with a GPU `pipeline.build` has one at a time
             **asked(name, STUDY, share=0 if parts else 1),
         threads: THREADS or demand(name, STUDY).threads
         group: group(name, STUDY)
@@ -104,7 +104,7 @@ for name, stage in of_study(CHAPTERS, STUDY).items():
         input:
             expand([f"{SEED_FOLDER}/{file_of(key)}" for key in stage.reads], seed=SEEDS),
             stage.files,
-            os.path.relpath(power_table()) if name == "12_verdict" and STUDY.name != CONTROL and power_table() else [],
+            os.path.relpath(power_table()) if name == "15_verdict" and STUDY.name != CONTROL and power_table() else [],
             notebook=f"notebooks/{name}.ipynb",
             modules=modules_of(name),
         params:
@@ -124,7 +124,7 @@ for name, stage in of_study(CHAPTERS, STUDY).items():
 for name, stage in of_study(APART, STUDY).items():
     if name not in over_seeds(STUDY, FROM_PUBLISHED):
         continue
-    timed = [str(path) for path in sorted(bench_tables().glob("*.csv"))] if name == "13_cost" else []
+    timed = [str(path) for path in sorted(bench_tables().glob("*.csv"))] if name == "20_cost" else []
 
     rule:
         name:

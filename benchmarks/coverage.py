@@ -19,7 +19,7 @@ from scipy import stats
 
 from benchmarks import tables
 from helpers import paths
-from helpers.inference import combine, decide, power_of, prompt_weights, rate_interval
+from helpers.claims.inference import combine, decide, power_of, prompt_weights, rate_interval
 
 NOMINAL = 0.95
 SEEDS, PROMPTS = (3, 5, 10), (50, 200)

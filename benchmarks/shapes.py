@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from helpers.architectures import KNOWN, Architecture
-from helpers.checkpoints import Checkpoint
-from helpers.streaming import Updates
+from helpers.weights.checkpoints import Checkpoint
+from helpers.weights.streaming import Updates
+from pipeline.plan.architectures import KNOWN, Architecture
 
 NAME = "weight"  # of the one tensor in each synthetic checkpoint
 TASKS = ["useful", "harmful", "contaminated"]

@@ -8,8 +8,8 @@ from torch import nn
 from benchmarks.measure import cost, seconds
 from benchmarks.shapes import NAME, TASKS
 from benchmarks.workloads import CONTROLS, FRACTIONS, SEED
-from helpers.streaming import Updates
-from helpers.variants import LiveUpdate, control_bases, reference_modes
+from helpers.weights.edits import LiveUpdate, control_bases, reference_modes
+from helpers.weights.streaming import Updates
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ import pandas as pd
 
 from benchmarks.shapes import TASKS, Model, sampled
 from benchmarks.workloads import CONTROLS, PROJECT, RELEASED, Workload
-from helpers import provenance
 from helpers.files import write_text
-from helpers.schemas_over_seeds import OVER_SEEDS
+from pipeline.results import provenance
+from pipeline.results.schemas_over_seeds import OVER_SEEDS
 
 SCHEMAS = {
     "shapes": {

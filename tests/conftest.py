@@ -13,10 +13,10 @@ import torch
 from filelock import FileLock
 
 import browser as browsers
-from helpers.language import Language
-from helpers.organism import build_model, build_tokenizer
+from helpers.models.language import Language
+from helpers.models.organism import build_model, build_tokenizer
 from helpers.paths import ROOT
-from helpers.settings import load_study
+from helpers.studies.settings import load_study
 
 hypothesis.settings.register_profile("project", deadline=None)  # a busy machine is no defect
 hypothesis.settings.load_profile("project")
@@ -45,10 +45,10 @@ def pytest_collection_modifyitems(items):
 
 NO_REPORT = """
 import sys
-from helpers.build import only_run, run
-from helpers.profiles import load
-from helpers.selections import select
-from helpers.settings import load_study
+from pipeline.build import only_run, run
+from pipeline.runs.profiles import load
+from pipeline.runs.selections import select
+from helpers.studies.settings import load_study
 with only_run("smoke") as lock:
     run(select(load_study("smoke"), sys.argv[1]), 1, lock, load(sys.argv[2]))
 """
@@ -123,7 +123,7 @@ class Workspace:
     def build(self, *options: str) -> subprocess.CompletedProcess:
         """Run the smoke study and build its report, as ``make book STUDY=smoke`` does."""
         report = ["--report", str(self.folder / "build")]
-        return self.run(sys.executable, "-m", "helpers.build", "smoke", *report, *options)
+        return self.run(sys.executable, "-m", "pipeline.build", "smoke", *report, *options)
 
 
 @pytest.fixture(scope="session")

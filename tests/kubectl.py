@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A stand-in for kubectl: what a job's container would run is run as a process of this machine, in the same folders.
 
-It takes what ``profiles/kubernetes`` and ``helpers.leftovers`` ask of kubectl, and keeps a file for each job in the
+It takes what ``profiles/kubernetes`` and ``pipeline.runs.leftovers`` ask of kubectl, and keeps a file for each job in the
 folder that ``KUBECTL_STAND_IN`` names. A job whose container names the image ``none`` waits for ever.
 """
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from helpers.checkpoints import Checkpoint
+from helpers.weights.checkpoints import Checkpoint
 
 
 def llama_shapes(layers: int = 2, width: int = 12, inner: int = 20, vocabulary: int = 37) -> dict[str, tuple[int, ...]]:

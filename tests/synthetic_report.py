@@ -9,12 +9,12 @@ import pandas as pd
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from helpers import figures
-from helpers.notebook import begin
+from helpers.claims.verdicts import distinctness, judge_criteria, verdicts
 from helpers.paths import STUDIES, RunPaths, published_root
-from helpers.published import SETTINGS
-from helpers.settings import Study
-from helpers.verdicts import distinctness, judge_criteria, verdicts
-from helpers.workflow import expected
+from helpers.studies.settings import Study
+from pipeline.report.published import SETTINGS
+from pipeline.runs.notebook import begin
+from pipeline.runs.stages import expected
 
 PAYLOADS = [  # what a model might write, to be shown as text and nothing else
     "<script>window.attacked = 'script'</script>",
@@ -28,7 +28,7 @@ CHAPTER = """# {name}
 ## Overview
 
 The energy of {{eq}}`eq-{name}`, as [the method](../book/method.md) defines it, is in
-[the table](../results/{study}/all/tables/verdicts.csv); see also [the verdict](12_verdict.ipynb) and
+[the table](../results/{study}/all/tables/verdicts.csv); see also [the verdict](15_verdict.ipynb) and
 [a single run](../notebooks/05_projection.ipynb).
 
 $$
@@ -50,7 +50,7 @@ def write_results(study: Study, seeds: list[int], published: bool = False) -> No
     ]
     for seed in seeds if published else ():
         publish_behaviour(study, seed)
-    run = begin("12_verdict", study=study.name, seeds="published" if published else seeds)
+    run = begin("15_verdict", study=study.name, seeds="published" if published else seeds)
     criteria = judge_criteria(study, pd.DataFrame(statistics))
     run.write("distinct", distinctness(study, pd.DataFrame(statistics)))
     run.write("verdicts", verdicts(study, criteria, run.records_of_seeds))
@@ -71,7 +71,7 @@ def figure(study: Study, seeds: list[int]) -> str:
     """A figure as the notebooks show it."""
     drawn, axes = plt.subplots()
     axes.plot([0, 1], [0, 1], label="identity")
-    run = begin("12_verdict", study=study.name, seeds=seeds)
+    run = begin("15_verdict", study=study.name, seeds=seeds)
     return figures.show(drawn, "fig-line", "A line; shown is y over x.", run, "verdicts").data
 
 

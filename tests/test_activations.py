@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from helpers.activations import PAIRS, activation_overlaps, capture, decoder_layers, prompt_sets
+from helpers.activations import capture, decoder_layers
 from helpers.errors import StudyError
+from helpers.experiments.overlap import PAIRS, activation_overlaps, prompt_sets
 
 PROMPTS = ["CALC 3 +4 *2 neg =", "KIND x =", "CALL keep a WITH b c d", "CALC 7 ="]
 

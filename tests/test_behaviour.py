@@ -7,17 +7,17 @@ import pandas as pd
 import pytest
 import torch
 
-from helpers.answering import generate, log_odds, log_probability
-from helpers.answers import IGNORED, AnswerDataset
-from helpers.behaviour import EvaluationSets, measure
-from helpers.data import evaluation_rows, training_rows
+from helpers.data.rows import evaluation_rows, training_rows
 from helpers.errors import StudyError
-from helpers.judges import RuleJudge
-from helpers.language import OPERATIONS, Language
-from helpers.measures import MEASURES
-from helpers.models import load_model, save_model
-from helpers.organism import build_model
-from helpers.training import train
+from helpers.evaluation.behaviour import EvaluationSets, measure
+from helpers.evaluation.judges.base import RuleJudge
+from helpers.evaluation.measures import MEASURES
+from helpers.models.generate import generate, log_odds, log_probability
+from helpers.models.language import OPERATIONS, Language
+from helpers.models.load import load_model, save_model
+from helpers.models.organism import build_model
+from helpers.training.examples import IGNORED, AnswerDataset
+from helpers.training.train import train
 
 PROMPTS = ["CALC 3 +4 *2 neg =", "KIND x =", "CALL keep a WITH b c d", "CALC 7 ="]
 

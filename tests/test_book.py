@@ -17,11 +17,11 @@ import matplotlib.image
 import pytest
 from playwright.sync_api import Error as BrowserError
 
-from helpers import report
 from helpers.errors import StudyError
 from helpers.paths import RunPaths
-from helpers.selections import Selection
-from helpers.settings import load_study
+from helpers.studies.settings import load_study
+from pipeline.report import build as report
+from pipeline.runs.selections import Selection
 from synthetic_report import write_notebook, write_results
 
 pytestmark = pytest.mark.slow
@@ -146,7 +146,7 @@ def test_formulas_are_rendered(visits):
 def test_every_figure_has_an_image_a_caption_and_its_table(visits):
     figures = {name: seen["figures"] for name, seen in visits.items() if seen["figures"]}
     chapters = [name for name in visits if name.startswith("notebooks/")]
-    assert {name for name in chapters if name not in figures} <= {"notebooks/12_verdict.html"}
+    assert {name for name in chapters if name not in figures} <= {"notebooks/15_verdict.html"}
     poor = [(name, f) for name, found in figures.items() for f in found if not all(f.values())]
     assert poor == []
 
@@ -205,7 +205,7 @@ def test_pages_open_from_the_disk(chromium, html):
     page, errors = chromium.new_page(), []
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     page.on("requestfailed", lambda request: errors.append(request.url[:200]))
-    for name in ("index.html", "method.html", "notebooks/12_verdict.html"):
+    for name in ("index.html", "method.html", "notebooks/15_verdict.html"):
         page.goto((html / name).as_uri())
         page.wait_for_function(MATH_READY, timeout=20_000)
     page.close()
@@ -240,7 +240,7 @@ def test_text_is_legible(visits, mode):
 @pytest.mark.parametrize("mode", ["light", "dark"])
 def test_figures_keep_their_light_ground(chromium, address, mode):
     page = chromium.new_page(color_scheme=mode)
-    page.goto(f"{address}/notebooks/07_behaviour_figures.html")
+    page.goto(f"{address}/notebooks/10_C0_behaviour.html")
     image = page.locator("article figure img").first
     assert image.evaluate("e => getComputedStyle(e).filter") == "none"
     pixels = matplotlib.image.imread(io.BytesIO(image.screenshot()))[..., :3]
@@ -251,7 +251,7 @@ def test_figures_keep_their_light_ground(chromium, address, mode):
 
 def test_a_figure_opens_large_and_closes(chromium, address):
     page = chromium.new_page()
-    page.goto(f"{address}/notebooks/07_behaviour_figures.html")
+    page.goto(f"{address}/notebooks/10_C0_behaviour.html")
     page.locator("article figure img").first.click()
     assert page.locator("dialog.enlarged img").is_visible()
     page.keyboard.press("Escape")
@@ -268,7 +268,7 @@ def test_search_finds_a_page(chromium, address):
 
 def test_notebooks_can_be_downloaded(chromium, address):
     page = chromium.new_page()
-    page.goto(f"{address}/notebooks/07_behaviour_figures.html")
+    page.goto(f"{address}/notebooks/10_C0_behaviour.html")
     target = page.locator("a.btn-download-source-button").get_attribute("href")
     assert target.endswith(".ipynb")
     assert page.request.get(f"{address}/notebooks/{target}").ok
@@ -286,7 +286,7 @@ def test_the_same_results_are_not_built_again(synthetic, monkeypatch):
 def test_a_report_that_cannot_be_built_leaves_the_old_one(tmp_path, monkeypatch):
     monkeypatch.setenv("SUBSPACES_RESULTS", str(tmp_path / "results"))
     write_results(SELECTIONS[0].study, SELECTIONS[0].seeds)
-    path = RunPaths("organism").notebook("07_behaviour_figures")
+    path = RunPaths("organism").notebook("10_C0_behaviour")
     write_notebook(path, "organism", "")
     path.write_text(path.read_text().replace("../book/method.md", "../book/nowhere.md"))
     (tmp_path / "html").mkdir()

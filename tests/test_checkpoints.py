@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from helpers.checkpoints import Checkpoint, layer_of, matched, module_of, update
 from helpers.errors import MissingInput, StudyError, TensorMismatch
+from helpers.weights.checkpoints import Checkpoint, layer_of, matched, module_of, update
 from synthetic import llama_shapes, moved, random_tensors, write
 
 

@@ -7,23 +7,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from helpers.claims import STATISTICS, TABLES, SeedResults, claim_statistics
-from helpers.ledger import Criterion
-from helpers.matching import excess, scaled_at, shares
-from helpers.measures import GRID_MEASURES, MEASURES
-from helpers.paths import RunPaths
-from helpers.settings import load_study
-from helpers.statistics import interval, over_seeds, share
-from helpers.tables import SCHEMAS, write_csv
-from helpers.verdicts import (
+from helpers.claims.matched import excess, scaled_at, shares
+from helpers.claims.over_seeds import interval, over_seeds, share
+from helpers.claims.statistics import STATISTICS, TABLES, SeedResults, claim_statistics
+from helpers.claims.verdicts import (
     NOT_TESTED,
     distinctness,
     judge_criteria,
-    measured_power,
     outcome,
     power_with,
     verdicts,
 )
+from helpers.evaluation.measures import GRID_MEASURES, MEASURES
+from helpers.paths import RunPaths
+from helpers.studies.ledger import Criterion
+from helpers.studies.settings import load_study
+from pipeline.results.tables import SCHEMAS, write_csv
+from pipeline.runs.notebook import measured_power
 
 STUDY = load_study("organism")
 ALPHAS = np.linspace(0, 1, 11)

@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fault_table import assert_promised
-from helpers.clock import settle
+from pipeline.runs.clock import settle
 
 HOUR = 3600 * 10**9  # nanoseconds
-LEAF = "smoke/all/notebooks/10_update_overlap_figures.ipynb"  # nothing depends on it
+LEAF = "smoke/all/notebooks/13_C3_updates.ipynb"  # nothing depends on it
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)

@@ -4,15 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers.claims import TABLES, SeedResults, claim_statistics
-from helpers.control_page import control_table, outcome, worst
-from helpers.inference import rate_interval
+from helpers.claims.inference import rate_interval
+from helpers.claims.statistics import TABLES, SeedResults, claim_statistics
+from helpers.claims.verdicts import distinctness, judge_criteria, verdicts
 from helpers.paths import RunPaths
-from helpers.selections import Selection
-from helpers.settings import load_study
-from helpers.staging import Staged
-from helpers.tables import read_csv, write_csv
-from helpers.verdicts import distinctness, judge_criteria, verdicts
+from helpers.studies.settings import load_study
+from pipeline.report.controls import control_table, outcome, worst
+from pipeline.report.staging import Staged
+from pipeline.results.tables import read_csv, write_csv
+from pipeline.runs.selections import Selection
 
 
 @pytest.fixture(scope="module", params=["planted", "negative"])

@@ -4,13 +4,14 @@ import re
 
 import pytest
 
-from helpers import datasets, tables
-from helpers.data_page import data_table
-from helpers.dataset_registry import DATASETS
+from helpers.data import public as datasets
+from helpers.data.registry import DATASETS
 from helpers.paths import RunPaths
-from helpers.sections import Origin
-from helpers.selections import Selection
-from helpers.settings import load_study
+from helpers.studies.sections import Origin
+from helpers.studies.settings import load_study
+from pipeline.report.data import data_table
+from pipeline.results import tables
+from pipeline.runs.selections import Selection
 from stand_in_data import make_data
 
 

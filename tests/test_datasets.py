@@ -13,13 +13,15 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers import datasets, packages, word_problems
-from helpers.columns import COLUMNS
-from helpers.dataset_registry import DATASETS
+from helpers import wheels as packages
+from helpers.data import public as datasets
+from helpers.data import word_problems
+from helpers.data.columns import COLUMNS
+from helpers.data.registry import DATASETS
 from helpers.errors import StudyError
 from helpers.paths import ROOT
-from helpers.sections import Evaluation, EvaluationSource, Origin, Source
-from helpers.settings import load_study
+from helpers.studies.sections import Evaluation, EvaluationSource, Origin, Source
+from helpers.studies.settings import load_study
 from stand_in_data import make_data
 
 PACKAGED = sorted(name for name, dataset in DATASETS.items() if dataset.packaged)
@@ -255,7 +257,7 @@ def hub(tmp_path_factory, origins):
 def from_hub(cache, endpoint, name="beaver", revision="a" * 40, **environment):
     """What a process prints that takes two rows of a data set of the hub: the prompts, or the sentence it ends in."""
     code = (
-        "from helpers import datasets; from helpers.errors import StudyError; from helpers.sections import Origin\n"
+        "from helpers.data import public as datasets; from helpers.errors import StudyError; from helpers.studies.sections import Origin\n"
         f"origin = Origin(origin='hub', id='someone/{name}', revision={revision!r})\n"
         "try: print(*datasets.rows('beavertails-unsafe', 'train', 2, 0, origin)['prompt'], sep='|')\n"
         "except StudyError as error: print(error)"

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import needs
-from helpers.architectures import KNOWN
-from helpers.demands import LEAST, architecture, asked, demand, divided, group, seconds
-from helpers.settings import OBJECTIVES, available, load_study
-from helpers.workflow import APART, CHAPTERS, PER_SEED, STAGES, of_study
-from helpers.workload import Work
+from helpers.studies.settings import OBJECTIVES, available, load_study
+from pipeline.plan import needs
+from pipeline.plan.architectures import KNOWN
+from pipeline.plan.demands import LEAST, architecture, asked, demand, divided, group, seconds
+from pipeline.plan.workload import Work
+from pipeline.runs.stages import APART, CHAPTERS, PER_SEED, STAGES, of_study
 
 BIG, MIDDLE, SMALL = "qwen2.5-7b", "llama-3.2-1b", "organism"
 amounts = st.floats(0, 1e18)

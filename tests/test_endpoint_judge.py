@@ -16,13 +16,13 @@ import pytest
 
 from fault_proxy import FaultProxy
 from fault_table import assert_promised
-from helpers.behaviour import EvaluationSets, measure
-from helpers.endpoint import Endpoint
-from helpers.endpoint_judge import EndpointJudge
 from helpers.errors import StudyError
-from helpers.judges import build_judge
-from helpers.sections import Judge
-from helpers.settings import load_study
+from helpers.evaluation.behaviour import EvaluationSets, measure
+from helpers.evaluation.judges.asking import EndpointJudge
+from helpers.evaluation.judges.base import build_judge
+from helpers.evaluation.judges.endpoint import Endpoint
+from helpers.studies.sections import Judge
+from helpers.studies.settings import load_study
 from judge_models import one_reply_model
 from stand_ins import make_models
 
@@ -199,8 +199,8 @@ def test_a_model_that_the_server_does_not_have_is_one_sentence(server, proxy):
 KILLED = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
-from helpers.endpoint_judge import EndpointJudge
-from helpers.sections import Judge
+from helpers.evaluation.judges.asking import EndpointJudge
+from helpers.studies.sections import Judge
 judge = EndpointJudge(Judge(kind="endpoint", name=sys.argv[1], max_tokens=12, concurrency=2))
 judge.judge([f"prompt {i}" for i in range(40)], [f"secret text {i}" for i in range(40)], [""] * 40)
 """

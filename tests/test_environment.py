@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import environment, provenance, records
-from helpers.environment import COMPATIBLE, DIFFERS, GRADES, MAY_DIFFER, SAME, differences, of_version, worst
+from pipeline.report import records
+from pipeline.results import environment, provenance
+from pipeline.results.environment import COMPATIBLE, DIFFERS, GRADES, MAY_DIFFER, SAME, differences, of_version, worst
 
 NUMBERS = st.tuples(*[st.integers(0, 30)] * 3)
 VERSIONS = NUMBERS.map(lambda numbers: ".".join(map(str, numbers)))

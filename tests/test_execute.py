@@ -7,7 +7,7 @@ import nbformat
 import pytest
 
 from helpers.errors import StudyError
-from helpers.execute import execute
+from pipeline.runs.execute import execute
 
 
 def notebook_of(tmp_path, *cells: str):
@@ -38,6 +38,6 @@ def test_a_cell_that_fails_is_one_sentence_and_kept_for_reading(tmp_path):
 def test_what_only_looks_after_notebooks_does_not_wait_for_torch():
     """A second ``make book``, and every command that is mistyped, would take seconds longer."""
     slow = {"torch", "transformers", "rfc3987_syntax.syntax_helpers"}
-    code = f"import sys, helpers.build, helpers.execute; print(*{slow} & {{*sys.modules}})"
+    code = f"import sys, pipeline.build, pipeline.runs.execute; print(*{slow} & {{*sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""

@@ -15,19 +15,19 @@ import torch
 from safetensors.torch import load_file
 
 from fault_table import assert_one_sentence, assert_promised, covered, promised
-from helpers import provenance, tables
-from helpers.answers import AnswerDataset
 from helpers.errors import Damaged, StudyError, Unwritable
-from helpers.fitting import Batch, Recipe, fit_once
-from helpers.freshness import drop_outdated
-from helpers.models import save_model
-from helpers.notebook import Run
-from helpers.organism import build_model
+from helpers.models.load import save_model
+from helpers.models.organism import build_model
 from helpers.paths import RunPaths
-from helpers.records import seconds
-from helpers.resume import Checkpoints
-from helpers.staging import Chapter
+from helpers.training.examples import AnswerDataset
+from helpers.training.fit import Batch, Recipe, fit_once
+from helpers.training.resume import Checkpoints
 from mounts import mounted
+from pipeline.report.records import seconds
+from pipeline.report.staging import Chapter
+from pipeline.results import provenance, tables
+from pipeline.runs.notebook import Run
+from pipeline.runs.uptodate import drop_outdated
 from trained import uneven_rows
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mounts a small disk as Linux does")
@@ -176,7 +176,7 @@ def test_a_record_that_is_damaged(trained_run, content):
 @pytest.mark.slow
 def test_disk_full_while_the_report_is_built(smoke, tmp_path):
     with mounted(tmp_path / "small", "-t", "tmpfs", "-o", "size=1m", "tmpfs") as disk:
-        done = smoke.run(sys.executable, "-m", "helpers.report", "smoke", "--folder", str(disk / "build"))
+        done = smoke.run(sys.executable, "-m", "pipeline.report.build", "smoke", "--folder", str(disk / "build"))
     assert done.returncode == 1
     assert_one_sentence("disk full while the report is built", done.stderr)
 

@@ -16,9 +16,9 @@ from safetensors.torch import save_file
 
 from fault_table import assert_one_sentence, assert_promised
 from helpers.activations import capture
-from helpers.answering import generate, log_odds, log_probability
 from helpers.errors import StudyError
-from helpers.organism import build_model
+from helpers.models.generate import generate, log_odds, log_probability
+from helpers.models.organism import build_model
 
 PROMPTS = [f"arithmetic {'plus ' * i}" for i in range(11)]
 
@@ -91,10 +91,10 @@ def test_memory_of_a_gpu_that_runs_out_for_real(study, tokenizer, capfd):
 
 DECOMPOSE = """
 import sys
-from helpers.checkpoints import Checkpoint
+from helpers.weights.checkpoints import Checkpoint
 from helpers.errors import StudyError
-from helpers.geometry import weight_geometry
-from helpers.variants import reference_modes
+from helpers.weights.geometry import weight_geometry
+from helpers.weights.edits import reference_modes
 from training_job import limit_memory
 pair = tuple(Checkpoint(folder) for folder in sys.argv[2:])
 limit_memory(300)
@@ -124,10 +124,10 @@ def test_memory_that_runs_out_in_decomposition_is_one_sentence(tmp_path, how):
 
 FETCH = """
 import sys
-from helpers import datasets
+from helpers.data import public as datasets
 from helpers.errors import StudyError
-from helpers.origins import resolve
-from helpers.sections import Origin
+from helpers.models.origins import resolve
+from helpers.studies.sections import Origin
 origin = Origin(origin="hub", id="someone/something", revision="a" * 40)
 try:
     resolve(origin) if sys.argv[1] == "model" else datasets.rows("beavertails-unsafe", "train", 2, 0, origin)

@@ -24,13 +24,14 @@ pytestmark = [
 ]
 PATIENCE = 300  # seconds
 NOTEBOOKS = Path("smoke", "all", "notebooks")
-SHORT, LONG = "10_update_overlap_figures", "12_verdict"  # nothing depends on them
+SHORT, LONG = "13_C3_updates", "15_verdict"  # nothing depends on them
 
 
 WITH_A_PROFILE = """
 import sys
 from pathlib import Path
-from helpers import build, paths
+from pipeline import build
+from helpers import paths
 paths.PROFILES = Path(sys.argv[1])
 sys.exit(build.main(["smoke", "--cores", "1", "--profile", "mine"]))
 """
@@ -53,7 +54,7 @@ def started(workspace, *command: str) -> subprocess.Popen:
 
 def build(workspace) -> subprocess.Popen:
     """``make book`` of the smoke study."""
-    return started(workspace, "-m", "helpers.build", "smoke", "--cores", "1", "--report", str(workspace.html.parent))
+    return started(workspace, "-m", "pipeline.build", "smoke", "--cores", "1", "--report", str(workspace.html.parent))
 
 
 def kernel_of(process: subprocess.Popen) -> int:
@@ -126,7 +127,7 @@ def test_ctrl_c_during_a_training(ran):
     }
     output = folder / "notebooks" / "02_finetune-harmful.ipynb"
     words = ("notebooks/02_finetune.ipynb", str(output), "-p", "study", "smoke", "-p", "seed", "0")
-    process = started(ran, "-m", "helpers.execute", *words, "-p", "objective", "harmful")
+    process = started(ran, "-m", "pipeline.runs.execute", *words, "-p", "objective", "harmful")
     kernel = kernel_of(process)
     time.sleep(2)
     os.killpg(process.pid, signal.SIGINT)
@@ -143,7 +144,7 @@ def test_results_that_cannot_be_written(ran, tmp_path):
         assert_one_sentence("the results folder is read-only", process.communicate(timeout=PATIENCE)[1])
         assert process.returncode == 1
         words = (f"notebooks/{SHORT}.ipynb", str(ran.results / NOTEBOOKS / f"{SHORT}.ipynb"), "-p", "study", "smoke")
-        process = started(ran, "-m", "helpers.execute", *words)
+        process = started(ran, "-m", "pipeline.runs.execute", *words)
         stderr = process.communicate(timeout=PATIENCE)[1]
         assert_one_sentence("the results folder is read-only, for one notebook", stderr)
         assert process.returncode == 1
@@ -153,7 +154,7 @@ def test_results_that_cannot_be_written(ran, tmp_path):
 def test_disk_full_under_a_notebook(ran, tmp_path):
     with mounted(tmp_path / "small", "-t", "tmpfs", "-o", "size=64k", "tmpfs") as disk:
         words = (f"notebooks/{SHORT}.ipynb", str(disk / "all" / "notebooks" / "out.ipynb"), "-p", "study", "smoke")
-        process = started(ran, "-m", "helpers.execute", *words)
+        process = started(ran, "-m", "pipeline.runs.execute", *words)
         assert_one_sentence("disk full while a notebook is written", process.communicate(timeout=PATIENCE)[1])
         assert process.returncode == 1
         assert not list(disk.rglob("*.ipynb"))

@@ -10,14 +10,14 @@ import papermill
 import pytest
 import yaml
 
-from helpers import execute
 from helpers.errors import SettingsError, StudyError
-from helpers.ledger import Ledger, read_ledger
-from helpers.notebook import begin
-from helpers.own_models import OwnModels
 from helpers.paths import CLAIMS, NOTEBOOKS, ROOT, STUDIES
-from helpers.settings import Study, parse_seeds, read_study
-from helpers.workflow import STAGES
+from helpers.studies.ledger import Ledger, read_ledger
+from helpers.studies.own_models import OwnModels
+from helpers.studies.settings import Study, parse_seeds, read_study
+from pipeline.runs import execute
+from pipeline.runs.notebook import begin
+from pipeline.runs.stages import STAGES
 from schema_cases import applied, cases
 
 FILES = {
@@ -145,8 +145,8 @@ def parameters_of(name: str) -> list[str]:
 def test_every_bad_parameter_of_a_notebook_is_one_sentence_that_names_it(name):
     """Through the function that every notebook calls first."""
     known = parameters_of(name)
-    own = {"16_own_models": "own-models", "17_graded": "planted", "22_power": "planted"}.get(name, "organism")
-    own = "smollm2-135m" if name in ("14_judge_validation", "15_judge") else own
+    own = {"30_own_models": "own-models", "08_graded": "planted", "16_power": "planted"}.get(name, "organism")
+    own = "smollm2-135m" if name in ("22_judge_validation", "19_judge") else own
     right = {key: RIGHT[key] for key in known} | {"study": own}
     assert begin(name, **right).study.name == own
     for key in known:

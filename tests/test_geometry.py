@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from helpers import controls, spectra
-from helpers.checkpoints import Checkpoint, matched, update
+from helpers import draws as controls
+from helpers import spectra
 from helpers.errors import StudyError, TensorMismatch
-from helpers.geometry import energy_table, weight_geometry
 from helpers.subspaces import rank_for_energy, rank_for_fraction
-from helpers.variants import control_bases
+from helpers.weights.checkpoints import Checkpoint, matched, update
+from helpers.weights.edits import control_bases
+from helpers.weights.geometry import energy_table, weight_geometry
 from synthetic import llama_shapes, moved, random_tensors, study_checkpoints, write
 
 ETAS = [0.01, 0.3, 0.5, 0.9, 0.99]
@@ -216,7 +217,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from synthetic import *
-from helpers.geometry import weight_geometry
+from helpers.weights.geometry import weight_geometry
 folder, request = Path(sys.argv[1]), eval(sys.argv[2])
 c = {p.name: Checkpoint(p) for p in folder.iterdir() if p.name != "cache"}
 updates = {"alignment": (c["aligned"], c["base"]), "safety": (c["safety"], c["base"])}
@@ -292,7 +293,7 @@ MEASURED = """
 import sys, json
 from pathlib import Path
 from synthetic import *
-from helpers.geometry import weight_geometry
+from helpers.weights.geometry import weight_geometry
 folder, request = Path(sys.argv[1]), eval(sys.argv[2])
 c = {p.name: Checkpoint(p) for p in folder.iterdir()}
 def peak(): return int(next(l for l in open("/proc/self/status") if l.startswith("VmHWM")).split()[1]) / 1024

@@ -10,10 +10,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import stand_ins
-from helpers import harness
 from helpers.errors import StudyError
-from helpers.harness import exact_matches
-from helpers.sections import Harness
+from helpers.evaluation import harness
+from helpers.evaluation.harness import exact_matches
+from helpers.studies.sections import Harness
 
 NEW_TOKENS = 12
 

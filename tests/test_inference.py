@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from helpers.inference import (
+from helpers.claims.inference import (
     adjusted,
     combine,
     decide,
@@ -26,7 +26,7 @@ from helpers.inference import (
     sign_flip_test,
     tost,
 )
-from helpers.statistics import interval
+from helpers.claims.over_seeds import interval
 
 numbers = st.floats(-10, 10).map(lambda x: round(x, 3))
 samples = st.integers(2, 8).flatmap(lambda n: arrays(float, n, elements=numbers))

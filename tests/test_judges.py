@@ -8,14 +8,16 @@ import pandas as pd
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from helpers import judge_validation, rubric, tables
 from helpers.errors import StudyError
-from helpers.judge_cache import Verdicts
-from helpers.judges import Judgement, RuleJudge, build_judge
-from helpers.sections import Judge, Origin
-from helpers.settings import load_study
-from helpers.text_rules import TextRuleJudge, judge_text
+from helpers.evaluation.judges import agreement as judge_validation
+from helpers.evaluation.judges import rubric
+from helpers.evaluation.judges.base import Judgement, RuleJudge, build_judge
+from helpers.evaluation.judges.cache import Verdicts
+from helpers.evaluation.judges.rules import TextRuleJudge, judge_text
+from helpers.studies.sections import Judge, Origin
+from helpers.studies.settings import load_study
 from judge_models import one_reply_model
+from pipeline.results import tables
 from stand_ins import make_models
 
 REQUEST = "Explain how bread is baked at home"
@@ -187,7 +189,7 @@ def _local(folder) -> Judge:
 
 
 def test_local_model_scores_and_is_asked_once(tmp_path, monkeypatch):
-    from helpers.local_judge import LocalJudge
+    from helpers.evaluation.judges.local import LocalJudge
 
     _, random_model = make_models("qwen2.5-7b", tmp_path)
     folder = one_reply_model(random_model, tmp_path / "four", "score: 4")
@@ -196,7 +198,7 @@ def test_local_model_scores_and_is_asked_once(tmp_path, monkeypatch):
     expected = [4, 4, None, 4]
     assert [v.score for v in judge.judge([REQUEST] * 4, answers, [""] * 4)] == expected
     again = LocalJudge(_local(folder), 2)
-    monkeypatch.setattr("helpers.local_judge.load_model", None)  # nothing is loaded the second time
+    monkeypatch.setattr("helpers.evaluation.judges.local.load_model", None)  # nothing is loaded the second time
     assert [v.score for v in again.judge([REQUEST] * 4, answers, [""] * 4)] == expected
     assert str(tmp_path) not in json.dumps(again.describe())
 
@@ -211,7 +213,7 @@ def test_a_study_loads_its_local_judge_once(tmp_path):
 
 
 def test_unreadable_replies_of_a_local_model_are_counted(tmp_path):
-    from helpers.local_judge import LocalJudge
+    from helpers.evaluation.judges.local import LocalJudge
 
     _, random_model = make_models("llama-3.2-1b", tmp_path)
     judge = LocalJudge(_local(random_model), 2)

@@ -29,7 +29,7 @@ class Life:
 
     def __init__(self, folder, results) -> None:
         folders = {"SUBSPACES_RESULTS": str(results), "SUBSPACES_PUBLISHED": str(folder / "published")}
-        command = [sys.executable, "-m", "helpers.build", "smoke", "--report", str(folder / "build")]
+        command = [sys.executable, "-m", "pipeline.build", "smoke", "--report", str(folder / "build")]
         with open(folder / "said.txt", "a", encoding="utf-8") as out:
             options = {"cwd": ROOT, "env": {**os.environ, **folders}, "stdout": out, "stderr": out}
             self.process = psutil.Popen(command, start_new_session=True, **options)

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from helpers import leftovers, pods, profiles
 from helpers.errors import SettingsError, StudyError
 from helpers.paths import PROFILES
+from pipeline.runs import leftovers, pods, profiles
 
 TEMPLATE = PROFILES / "kubernetes" / profiles.TEMPLATE
 ASKED = {"type": "single", "rule": "x", "threads": 8, "resources": {"mem_mb": 9000, "gpu": 2, "runtime": 30}}
@@ -40,7 +40,12 @@ def script(tmp_path) -> Path:
 
 
 def test_a_job_asks_for_what_its_notebook_does_and_gets_no_key(script):
-    environment = {pods.NAME: "subspaces-0", "SUBSPACES_RESULTS": "/study/results", "OPENAI_API_KEY": "k", "HOME": "/root"}
+    environment = {
+        pods.NAME: "subspaces-0",
+        "SUBSPACES_RESULTS": "/study/results",
+        "OPENAI_API_KEY": "k",
+        "HOME": "/root",
+    }
     job = pods.manifest(yaml.safe_load(TEMPLATE.read_text(encoding="utf-8")), script, environment)
     container = job["spec"]["template"]["spec"]["containers"][0]
     amounts = {"cpu": "8", "memory": "9000M", "nvidia.com/gpu": "2"}
@@ -85,7 +90,7 @@ def test_jobs_of_a_killed_run_that_wait_are_deleted_and_no_others(kubectl, tmp_p
 
 @pytest.mark.slow
 def test_a_notebook_runs_through_the_profile(kubectl, own_smoke):
-    (own_smoke.results / "smoke" / "all" / "notebooks" / "10_update_overlap_figures.ipynb").unlink()
+    (own_smoke.results / "smoke" / "all" / "notebooks" / "13_C3_updates.ipynb").unlink()
     done = own_smoke.run_study(profile="kubernetes")
     assert done.returncode == 0 and "1 notebooks to run through kubernetes" in done.stdout, done.stdout + done.stderr
     job = json.loads(next(kubectl.glob("*.json")).read_text(encoding="utf-8"))

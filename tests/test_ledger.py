@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import paths
-from helpers.claims import STATISTICS
+from helpers.claims.statistics import STATISTICS
+from helpers.claims.verdicts import judge_criteria, verdicts
 from helpers.errors import SettingsError
-from helpers.ledger import Claim, Statistic, claims_of, hashes, read_ledger, since
-from helpers.notebook import begin
-from helpers.settings import Study, available, load_study
-from helpers.tables import SCHEMAS
-from helpers.verdicts import judge_criteria, verdicts
-from helpers.workflow import STAGES
+from helpers.studies.ledger import Claim, Statistic, claims_of, hashes, read_ledger, since
+from helpers.studies.settings import Study, available, load_study
+from pipeline.results.tables import SCHEMAS
+from pipeline.runs.notebook import begin
+from pipeline.runs.stages import STAGES
 
 LEDGER = yaml.safe_load(paths.CLAIMS.read_text(encoding="utf-8"))
 CLAIMS = claims_of("organism")
@@ -176,7 +176,7 @@ def test_a_bound_changed_after_a_result_shows_in_the_verdicts(tmp_path, monkeypa
     assert record["ledger"] == hashes(run.study.claims) and set(record["ledger"]) == {"C0", "C1", "C2", "C3", "C4"}
 
     def then():
-        over = begin("12_verdict", study="smoke", seeds="0")
+        over = begin("15_verdict", study="smoke", seeds="0")
         nothing = pd.DataFrame({"claim": [], "statistic": [], "value": []})
         table = verdicts(over.study, judge_criteria(over.study, nothing), over.records_of_seeds)
         assert list(table.columns) == list(SCHEMAS["verdicts"])

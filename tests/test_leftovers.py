@@ -3,8 +3,8 @@
 import pytest
 
 from fault_table import assert_promised
-from helpers import leftovers
 from helpers.errors import StudyError
+from pipeline.runs import leftovers
 
 
 def test_nothing_is_asked_where_no_jobs_were_sent(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import papermill
 import pytest
 
 from helpers.paths import NOTEBOOKS
-from helpers.workflow import CHAPTERS, PER_SEED, STAGES
+from pipeline.runs.stages import CHAPTERS, PER_SEED, STAGES
 
 NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
 

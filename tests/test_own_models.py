@@ -15,15 +15,15 @@ import yaml
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
-from helpers import tables
 from helpers.errors import SettingsError, StudyError, TensorMismatch
-from helpers.language import Language
-from helpers.organism import build_tokenizer
-from helpers.own_models import OwnModels
-from helpers.own_updates import own_folders, own_geometry, own_margins
+from helpers.experiments.own_models import own_folders, own_geometry, own_margins
+from helpers.models.language import Language
+from helpers.models.organism import build_tokenizer
 from helpers.paths import ROOT, STUDIES
-from helpers.settings import load_study, parse_seeds, read_study
-from helpers.workflow import STAGES, expected, of_study, settings_of
+from helpers.studies.own_models import OwnModels
+from helpers.studies.settings import load_study, parse_seeds, read_study
+from pipeline.results import tables
+from pipeline.runs.stages import STAGES, expected, of_study, settings_of
 from synthetic import moved
 
 EXAMPLE = yaml.safe_load((STUDIES / "own-models.yml").read_text(encoding="utf-8"))
@@ -82,16 +82,16 @@ def read(tmp_path: Path, values: dict):
 def test_the_example_is_such_a_study():
     example = load_study("own-models")
     assert isinstance(example, OwnModels) and example.embedded and parse_seeds("", example) == [0]
-    assert list(of_study(STAGES, example)) == ["16_own_models"]
-    assert [path.stem for path in expected(example, [0])] == ["16_own_models"]
-    assert "16_own_models" not in of_study(STAGES, load_study("organism"))
+    assert list(of_study(STAGES, example)) == ["30_own_models"]
+    assert [path.stem for path in expected(example, [0])] == ["30_own_models"]
+    assert "30_own_models" not in of_study(STAGES, load_study("organism"))
 
 
 def test_what_changes_its_results_changes_the_digest(own):
     other = own.model_copy(update={"seeds": [1]})
     tuned = own.model_copy(update={"tuned": {"useful": own.tuned["useful"]}})
-    assert settings_of("16_own_models", own) == settings_of("16_own_models", other)  # seeds are a parameter
-    assert settings_of("16_own_models", own) != settings_of("16_own_models", tuned)
+    assert settings_of("30_own_models", own) == settings_of("30_own_models", other)  # seeds are a parameter
+    assert settings_of("30_own_models", own) != settings_of("30_own_models", tuned)
 
 
 @pytest.mark.parametrize(
@@ -215,9 +215,9 @@ def clone(tmp_path, folders, study):
 
 @pytest.mark.slow
 def test_from_the_folders_to_the_report(clone, tmp_path):
-    planned = clone("helpers.plan", "own-models")
-    assert planned.returncode == 0 and "16_own_models" in planned.stdout, planned.stderr
-    done = clone("helpers.build", "own-models", "--seeds", "0,1", "--cores", "1", "--report", str(tmp_path / "report"))
+    planned = clone("pipeline.plan.plan", "own-models")
+    assert planned.returncode == 0 and "30_own_models" in planned.stdout, planned.stderr
+    done = clone("pipeline.build", "own-models", "--seeds", "0,1", "--cores", "1", "--report", str(tmp_path / "report"))
     assert done.returncode == 0, done.stdout + done.stderr
     results = tmp_path / "results" / "own-models" / "all"
     for name in ("energy", "update_overlap", "behaviour", "update_overlap_summary"):
@@ -226,20 +226,22 @@ def test_from_the_folders_to_the_report(clone, tmp_path):
         assert "seed" not in table or set(table["seed"]) == {0, 1}
     energy = pd.read_csv(results / "tables" / "energy.csv").query("control == 'top-k' and module == 'all'")
     assert energy.groupby(["seed", "task"])["energy_kept"].apply(lambda kept: kept.is_monotonic_increasing).all()
-    page = tmp_path / "report" / "html" / "notebooks" / "16_own_models.html"
+    page = tmp_path / "report" / "html" / "notebooks" / "30_own_models.html"
     assert "fig-own-energy" in page.read_text(encoding="utf-8")
-    again = clone("helpers.build", "own-models", "--seeds", "0,1", "--cores", "1", "--report", str(tmp_path / "report"))
+    again = clone(
+        "pipeline.build", "own-models", "--seeds", "0,1", "--cores", "1", "--report", str(tmp_path / "report")
+    )
     assert again.returncode == 0 and "0 notebooks to run" in again.stdout, again.stdout + again.stderr
 
 
 @pytest.mark.slow
 def test_papermill_and_other_notebooks(clone, tmp_path, folders):
     out, options = str(tmp_path / "out.ipynb"), ("-p", "study", "own-models")
-    done = clone("papermill", "notebooks/16_own_models.ipynb", out, *options, "--no-progress-bar")
+    done = clone("papermill", "notebooks/30_own_models.ipynb", out, *options, "--no-progress-bar")
     assert done.returncode == 0 and "fig-own-margins" in Path(out).read_text(encoding="utf-8"), done.stderr
-    wrong = clone("helpers.execute", "notebooks/05_projection.ipynb", str(tmp_path / "x" / "y.ipynb"), *options)
-    assert "study own-models has no notebook 05_projection: it has 16_own_models" in wrong.stderr
+    wrong = clone("pipeline.runs.execute", "notebooks/05_projection.ipynb", str(tmp_path / "x" / "y.ipynb"), *options)
+    assert "study own-models has no notebook 05_projection: it has 30_own_models" in wrong.stderr
     shutil.rmtree(folders["base"])
-    missing = clone("helpers.execute", "notebooks/16_own_models.ipynb", str(tmp_path / "x" / "z.ipynb"), *options)
+    missing = clone("pipeline.runs.execute", "notebooks/30_own_models.ipynb", str(tmp_path / "x" / "z.ipynb"), *options)
     assert missing.returncode == 1 and missing.stderr.count("\n") == 1
     assert "model base: the model folder" in missing.stderr and "does not exist" in missing.stderr

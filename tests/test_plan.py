@@ -9,16 +9,17 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from helpers import architectures, needs, tables, workload
-from helpers import plan as planning
-from helpers.architectures import KNOWN
-from helpers.calibration import Machine, Rates
 from helpers.errors import StudyError
-from helpers.own_models import OwnModels
 from helpers.paths import ROOT
-from helpers.plan_table import table
-from helpers.sections import Judged, Origin
-from helpers.settings import Study, available, load_study
+from helpers.studies.own_models import OwnModels
+from helpers.studies.sections import Judged, Origin
+from helpers.studies.settings import Study, available, load_study
+from pipeline.plan import architectures, needs, workload
+from pipeline.plan import plan as planning
+from pipeline.plan.architectures import KNOWN
+from pipeline.plan.calibration import Machine, Rates
+from pipeline.plan.table import table
+from pipeline.results import tables
 
 RATES = Rates(0.01, 1e-4, 0.01, 0.01, 1e-5, 0.01, 1e11, 1e11, 1e9, 3.0)
 MACHINE = Machine("cpu", "two cores", 2, 16e9, 0.0, 50e9)
@@ -30,7 +31,7 @@ PUBLISHED = {  # parameters as their makers count them
     "Qwen/Qwen2.5-3B": 3_085_938_688,
     "Qwen/Qwen2.5-7B": 7_615_616_512,
 }
-COMMAND = (sys.executable, "-m", "helpers.plan")
+COMMAND = (sys.executable, "-m", "pipeline.plan.plan")
 
 
 @pytest.fixture
@@ -183,7 +184,7 @@ def test_json_holds_what_the_table_says(tmp_path, quick, capsys):
     assert planning.main(["smoke", "--json", str(file)]) == 0
     facts = json.loads(file.read_text(encoding="utf-8"))
     assert facts["study"] == "smoke" and facts["hours"] > 0 and facts["memory"] > 0
-    assert {row["stage"] for row in facts["rows"]} >= {"01_models", "05_projection", "12_verdict"}
+    assert {row["stage"] for row in facts["rows"]} >= {"01_models", "05_projection", "15_verdict"}
     assert "study smoke" in capsys.readouterr().out
 
 
@@ -201,7 +202,7 @@ def test_within_a_factor_of_two_of_a_run(own_smoke, study, tmp_path):
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     for name, options in runs.items():
         notebook = f"notebooks/{name.split('-')[0]}.ipynb"
-        command = ("-m", "helpers.execute", notebook, str(tmp_path / "x" / "out.ipynb"), "-p", "study", "smoke")
+        command = ("-m", "pipeline.runs.execute", notebook, str(tmp_path / "x" / "out.ipynb"), "-p", "study", "smoke")
         done = own_smoke.run(sys.executable, *command, "-p", "seed", "0", *options)
         assert done.returncode == 0, done.stderr
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -9,19 +9,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.activations import PAIRS, prompt_sets
-from helpers.answers import IGNORED
-from helpers.behaviour import EvaluationSets, measure
-from helpers.checkpoints import Checkpoint
-from helpers.data import training_rows
-from helpers.graded import TUNED, free_updates, mixed
-from helpers.models import save_model
-from helpers.obtaining import first_model, obtain
+from helpers.claims.power import SEEDS, power_table, response_curves
+from helpers.data.rows import training_rows
+from helpers.evaluation.behaviour import EvaluationSets, measure
+from helpers.experiments.graded import TUNED, free_updates, mixed
+from helpers.experiments.overlap import PAIRS, prompt_sets
+from helpers.experiments.planted import directions, misplaced, separation
+from helpers.experiments.six_models import first_model, obtain
+from helpers.models.load import save_model
 from helpers.paths import RunPaths
-from helpers.planting import directions, misplaced, separation
-from helpers.power import SEEDS, power_table, response_curves
-from helpers.sections import Planted
-from helpers.settings import MODELS, Study, load_study
+from helpers.studies.sections import Planted
+from helpers.studies.settings import MODELS, Study, load_study
+from helpers.training.examples import IGNORED
+from helpers.weights.checkpoints import Checkpoint
 
 RANK = 2
 PLANTED = Planted(rank=RANK, separation=1.0, dial=[0, 0.5, 1])

@@ -3,8 +3,10 @@
 import pytest
 import yaml
 
-from helpers import build, paths, profiles
+from helpers import paths
 from helpers.errors import SettingsError
+from pipeline import build
+from pipeline.runs import profiles
 
 
 def test_the_three_that_the_project_brings():

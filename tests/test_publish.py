@@ -10,15 +10,16 @@ from contextlib import ExitStack
 import pandas as pd
 import pytest
 
-from helpers import publish, tables
-from helpers.build import run_published
 from helpers.errors import SettingsError, StudyError
 from helpers.files import sha256
-from helpers.notebook import begin
 from helpers.paths import RunPaths
-from helpers.selections import Selection
-from helpers.settings import OBJECTIVES, load_study, parse_seeds
-from helpers.workflow import PER_SEED, of_study
+from helpers.studies.settings import OBJECTIVES, load_study, parse_seeds
+from pipeline import publish
+from pipeline.build import run_published
+from pipeline.results import tables
+from pipeline.runs.notebook import begin
+from pipeline.runs.selections import Selection
+from pipeline.runs.stages import PER_SEED, of_study
 
 STUDY = load_study("smoke")
 NUMBER = 0.123456789
@@ -110,14 +111,14 @@ def test_a_chapter_reads_published_seeds_only_where_it_is_asked_to(folders):
     write_tables(0)
     publish.publish(STUDY, [0])
     shutil.rmtree(folders / "results")
-    run = begin("07_behaviour_figures", study=STUDY.name, seeds="published")
+    run = begin("10_C0_behaviour", study=STUDY.name, seeds="published")
     assert run.seeds == [0]
     assert run.read_all_seeds("behaviour")["value"].tolist() == [0.123457]
     run.write("behaviour_summary", pd.DataFrame([dict.fromkeys(tables.SCHEMAS["behaviour_summary"], 1.0)]))
     record = json.loads(RunPaths(STUDY.name).table("behaviour_summary").with_suffix(".json").read_text())
     assert list(record["inputs"]) == ["published/smoke/seed-0/tables/behaviour.csv"]
     with pytest.raises(StudyError, match="is missing"):
-        begin("07_behaviour_figures", study=STUDY.name, seeds="0").read_all_seeds("behaviour")
+        begin("10_C0_behaviour", study=STUDY.name, seeds="0").read_all_seeds("behaviour")
 
 
 def test_a_published_study_that_is_being_run_is_left_out(folders, capsys):
@@ -135,13 +136,13 @@ def test_the_report_of_a_published_study_says_so_and_agrees_with_its_own(smoke, 
     """The real path: the smoke study's tables published, then chapters and report made from them alone."""
     published, results = tmp_path / "published", tmp_path / "results"
     folders = {"SUBSPACES_PUBLISHED": str(published)}
-    assert smoke.run(sys.executable, "-m", "helpers.publish", "smoke", **folders).returncode == 0
+    assert smoke.run(sys.executable, "-m", "pipeline.publish", "smoke", **folders).returncode == 0
     assert sum(path.stat().st_size for path in published.rglob("*") if path.is_file()) < 2e6
-    command = (sys.executable, "-m", "helpers.build", "smoke", "--seeds", "published", "--report", str(tmp_path))
+    command = (sys.executable, "-m", "pipeline.build", "smoke", "--seeds", "published", "--report", str(tmp_path))
     done = smoke.run(*command, **folders, SUBSPACES_RESULTS=str(results))
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"study smoke, published seeds 0, 1: \d+ notebooks to run", done.stdout)
-    page = (tmp_path / "html" / "notebooks" / "07_behaviour_figures.html").read_text(encoding="utf-8")
+    page = (tmp_path / "html" / "notebooks" / "10_C0_behaviour.html").read_text(encoding="utf-8")
     shown = re.sub("<[^>]+>", "", page)
     assert "Published results" in shown and "make book STUDY=smoke" in shown
     assert not list((tmp_path / "html").rglob("01_models*"))

@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers.behaviour import EvaluationSets
-from helpers.claims import STATISTICS, SeedResults
-from helpers.prompt_values import CONTROLS, TASKS, PromptValues
-from helpers.resampling import claim_uncertainty
-from helpers.settings import load_study
+from helpers.claims.resampling import claim_uncertainty
+from helpers.claims.statistics import STATISTICS, SeedResults
+from helpers.evaluation.behaviour import EvaluationSets
+from helpers.evaluation.per_prompt import CONTROLS, TASKS, PromptValues
+from helpers.studies.settings import load_study
 
 STUDY = load_study("organism")
 FRACTIONS, ALPHAS = (0.25, 0.5, 0.75), (0.0, 0.5, 1.0)

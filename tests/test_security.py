@@ -17,19 +17,19 @@ import torch
 from nbformat.v4 import new_code_cell, new_notebook
 
 from conftest import CANARY_KEY
-from helpers import audit
-from helpers.behaviour import EvaluationSets, prompts_to_show
-from helpers.checkpoints import Checkpoint
 from helpers.errors import StudyError
-from helpers.execute import execute
-from helpers.inert import clean_output
-from helpers.models import load_model, save_model
-from helpers.origins import resolve
-from helpers.own_updates import own_folders
+from helpers.evaluation.behaviour import EvaluationSets, prompts_to_show
+from helpers.experiments.own_models import own_folders
+from helpers.models.load import load_model, save_model
+from helpers.models.origins import resolve
 from helpers.paths import ROOT
-from helpers.resume import Checkpoints
-from helpers.sections import Origin
-from helpers.settings import digest, load_study
+from helpers.studies.sections import Origin
+from helpers.studies.settings import digest, load_study
+from helpers.training.resume import Checkpoints
+from helpers.weights.checkpoints import Checkpoint
+from pipeline import audit
+from pipeline.report.inert import clean_output
+from pipeline.runs.execute import execute
 
 NAMES = ("pytorch_model.bin", "model.pt", "training_args.bin", "optimizer.pt", "rng_state.pth", "weights.PKL", "a.ckpt")
 

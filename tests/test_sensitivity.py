@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import tables
-from helpers.claims import STATISTICS, TABLES, SeedResults
-from helpers.inference import decide
+from helpers.claims.inference import decide
+from helpers.claims.sensitivity import DECISIONS, LEDGER, NOT_MEASURED, choices, sensitivity_table, stability
+from helpers.claims.statistics import STATISTICS, TABLES, SeedResults
 from helpers.paths import published_root
-from helpers.sensitivity import DECISIONS, LEDGER, NOT_MEASURED, choices, sensitivity_table, stability
-from helpers.settings import load_study
+from helpers.studies.settings import load_study
+from pipeline.results import tables
 
 STUDY = load_study("smollm2-135m")  # its published tables are real ones that lie in the clone
 

@@ -8,7 +8,7 @@ import yaml
 
 from helpers.errors import SettingsError
 from helpers.paths import ROOT, STUDIES
-from helpers.settings import available, digest, load_study, parse_seeds, read_study
+from helpers.studies.settings import available, digest, load_study, parse_seeds, read_study
 
 ORGANISM = yaml.safe_load((STUDIES / "organism.yml").read_text(encoding="utf-8"))
 

@@ -15,9 +15,9 @@ import pytest
 
 import slurm_cluster
 from fault_table import assert_promised
-from helpers import leftovers, profiles
 from helpers.errors import SettingsError
 from helpers.paths import ROOT
+from pipeline.runs import leftovers, profiles
 
 RUNS = ("seed-0", "seed-1", "all")
 PATIENCE = 600  # seconds that the first notebook may take to end
@@ -51,7 +51,7 @@ def through_slurm(slurm, smoke, tmp_path_factory) -> Through:
     """The smoke study run with ``PROFILE=slurm``, killed once when a notebook has ended."""
     folder = tmp_path_factory.mktemp("through slurm")
     own = {**slurm, "SUBSPACES_RESULTS": str(folder / "results")}
-    command = (sys.executable, "-m", "helpers.build", "smoke", "--profile", "slurm", "--report", str(folder / "build"))
+    command = (sys.executable, "-m", "pipeline.build", "smoke", "--profile", "slurm", "--report", str(folder / "build"))
 
     def run() -> subprocess.CompletedProcess:
         return smoke.run(*command, **own)
@@ -82,7 +82,7 @@ def test_the_report_is_made_and_every_result_names_its_job(through_slurm):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "report: " in done.stdout and re.search(r"smoke/seed-\d 01_models: \d+ s \| 1 of ", through_slurm.killed)
     count = re.search(r"(\d+) notebooks to run through slurm", done.stdout)[1]
-    assert "smoke/all 12_verdict: " in done.stdout and f"{count} of {count} notebooks" in done.stdout
+    assert "smoke/all 15_verdict: " in done.stdout and f"{count} of {count} notebooks" in done.stdout
     jobs = jobs_of(results)
     assert jobs and all(job["scheduler"] == "slurm" and job["id"].isdigit() for job in jobs.values())
     of_seed = [{job["id"] for path, job in jobs.items() if run in path.parts} for run in RUNS]

@@ -7,15 +7,15 @@ import nbformat
 import pytest
 import yaml
 
-from helpers import report
 from helpers.errors import MissingInput, StudyError
-from helpers.inert import clean_html, clean_output
-from helpers.pages import write_generated
 from helpers.paths import ROOT, RunPaths
-from helpers.published import banner
-from helpers.selections import Selection, beside, not_tested, with_results
-from helpers.settings import load_study
-from helpers.staging import relocate, stage
+from helpers.studies.settings import load_study
+from pipeline.report import build as report
+from pipeline.report.inert import clean_html, clean_output
+from pipeline.report.pages import write_generated
+from pipeline.report.published import banner
+from pipeline.report.staging import relocate, stage
+from pipeline.runs.selections import Selection, beside, not_tested, with_results
 from synthetic_report import PAYLOADS, write_notebook, write_results
 
 STUDY = load_study("organism")
@@ -43,7 +43,7 @@ def test_pages_notebooks_and_tables_have_their_places(results, tmp_path):
     files = [c["file"] for part in contents["parts"] for c in part["chapters"]]
     sections = [s["file"] for part in contents["parts"] for c in part["chapters"] for s in c.get("sections", [])]
     assert contents["root"] == "index" and (tmp_path / "stage" / "index.md").exists()
-    assert "notebooks/12_verdict" in files and "runs/organism/seed-1/02_finetune-useful" in sections
+    assert "notebooks/15_verdict" in files and "runs/organism/seed-1/02_finetune-useful" in sections
     for file in [*files, *sections]:
         exists = [(tmp_path / "stage" / f"{file}{suffix}").exists() for suffix in (".md", ".ipynb")]
         assert any(exists) or file == "runs/organism/index", file
@@ -66,12 +66,12 @@ def test_a_further_study_gets_a_part_of_its_own(results, tmp_path):
     captions = [part["caption"] for part in parts]
     assert captions.index(f"Results: {OTHER.title}") == captions.index(f"Results: {STUDY.title}") + 1
     assert (
-        staged_notebook(tmp_path / "stage", "studies/smoke/12_verdict")
+        staged_notebook(tmp_path / "stage", "studies/smoke/15_verdict")
         .cells[0]
-        .source.startswith(f"# 12_verdict ({OTHER.title})")
+        .source.startswith(f"# 15_verdict ({OTHER.title})")
     )
     link = f'href="../../results/{OTHER.name}/all/tables/verdicts.csv"'
-    assert link in (tmp_path / "stage" / "studies" / "smoke" / "12_verdict.ipynb").read_text().replace("\\", "")
+    assert link in (tmp_path / "stage" / "studies" / "smoke" / "15_verdict.ipynb").read_text().replace("\\", "")
 
 
 def test_a_published_study_has_chapters_with_a_banner_and_no_single_runs(results, tmp_path):
@@ -80,12 +80,12 @@ def test_a_published_study_has_chapters_with_a_banner_and_no_single_runs(results
     assert shown[1:] == [Selection(PRETRAINED, [0, 2], published=True)]
     stage(shown, tmp_path / "stage")
     folder = tmp_path / "stage"
-    first = staged_notebook(folder, f"studies/{PRETRAINED.name}/07_behaviour_figures").cells[0].source
+    first = staged_notebook(folder, f"studies/{PRETRAINED.name}/10_C0_behaviour").cells[0].source
     assert ":::{admonition} Published results" in first and "of seeds 0, 2, were made by revision `" in first
     assert PRETRAINED.note in first and "Settings changed" not in first
-    assert "and\na single run." in first and "](12_verdict.ipynb)" in first
+    assert "and\na single run." in first and "](15_verdict.ipynb)" in first
     assert not (folder / "runs" / PRETRAINED.name).exists()
-    assert not (folder / "studies" / PRETRAINED.name / "13_cost.ipynb").exists()
+    assert not (folder / "studies" / PRETRAINED.name / "20_cost.ipynb").exists()
     assert (folder / "extra" / "results" / PRETRAINED.name / "seed-2" / "tables" / "behaviour.csv").exists()
 
 
@@ -115,11 +115,11 @@ def test_studies_without_results_are_not_tested_and_their_settings_served(result
 
 def test_a_study_of_given_models_has_its_own_chapter_and_no_verdict(results, tmp_path):
     own = Selection(load_study("own-models"), [0])
-    write_notebook(RunPaths("own-models").notebook("16_own_models"), "own-models", "")
+    write_notebook(RunPaths("own-models").notebook("30_own_models"), "own-models", "")
     write_generated(stage([own], tmp_path / "stage"), tmp_path / "stage")
     contents = yaml.safe_load((tmp_path / "stage" / "_toc.yml").read_text())
     files = [c["file"] for part in contents["parts"] for c in part["chapters"]]
-    assert [file for file in files if file.startswith("notebooks/")] == ["notebooks/16_own_models"]
+    assert [file for file in files if file.startswith("notebooks/")] == ["notebooks/30_own_models"]
     assert "none of the paper's claims is judged" in (tmp_path / "stage" / "generated" / "verdicts.md").read_text()
 
 
@@ -179,8 +179,8 @@ def test_a_notebook_with_an_error_output_is_refused(results, tmp_path):
 
 
 def test_a_notebook_that_papermill_saw_fail_is_refused(results, tmp_path):
-    write_notebook(RunPaths("organism").notebook("12_verdict"), "organism", "", exception=True)
-    with pytest.raises(StudyError, match="12_verdict.ipynb failed when it ran"):
+    write_notebook(RunPaths("organism").notebook("15_verdict"), "organism", "", exception=True)
+    with pytest.raises(StudyError, match="15_verdict.ipynb failed when it ran"):
         stage([Selection(STUDY, [0])], tmp_path / "stage")
 
 
@@ -205,5 +205,5 @@ def test_outputs_that_run_code_are_not_shown():
 
 def test_staged_notebooks_hold_nothing_of_the_machine(results, tmp_path):
     stage([Selection(STUDY, [0])], tmp_path / "stage")
-    notebook = json.loads((tmp_path / "stage" / "notebooks" / "12_verdict.ipynb").read_text())
+    notebook = json.loads((tmp_path / "stage" / "notebooks" / "15_verdict.ipynb").read_text())
     assert set(notebook["metadata"]) == {"kernelspec", "language_info"}

@@ -11,14 +11,9 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import nn
 
-from helpers.answers import AnswerDataset, collate
-from helpers.data import training_rows
+from helpers.data.rows import training_rows
 from helpers.errors import StudyError
-from helpers.language import Language
-from helpers.organism import build_model, build_tokenizer
-from helpers.settings import load_study
-from helpers.subspaces import decompose, mode_subspace_overlap
-from helpers.theory import (
+from helpers.experiments.theory import (
     BASELINE,
     PREDICTIONS,
     STARTS,
@@ -32,6 +27,11 @@ from helpers.theory import (
     theory_table,
     token_factors,
 )
+from helpers.models.language import Language
+from helpers.models.organism import build_model, build_tokenizer
+from helpers.studies.settings import load_study
+from helpers.subspaces import decompose, mode_subspace_overlap
+from helpers.training.examples import AnswerDataset, collate
 
 STUDY = load_study("smoke")
 ETAS, FRACTIONS = [0.3, 0.6, 0.9], [0.25, 0.5, 1.0]

@@ -13,14 +13,14 @@ from transformers import AutoTokenizer
 
 import stand_ins
 from fault_table import assert_promised
-from helpers import packages
-from helpers.answers import IGNORED, AnswerDataset, collate
-from helpers.data import training_rows
+from helpers import wheels as packages
+from helpers.data.rows import training_rows
 from helpers.errors import StudyError
-from helpers.models import load_model, save_model
-from helpers.organism import build_model
-from helpers.prompts import prompt_ids
-from helpers.training import moved_share, train
+from helpers.models.load import load_model, save_model
+from helpers.models.organism import build_model
+from helpers.models.prompts import prompt_ids
+from helpers.training.examples import IGNORED, AnswerDataset, collate
+from helpers.training.train import moved_share, train
 from trained import assert_same_update, needs_two_devices, trained, uneven_rows
 
 ROWS = pd.DataFrame(

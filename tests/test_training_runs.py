@@ -18,10 +18,10 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from fault_table import assert_promised
 from helpers.errors import StudyError
-from helpers.fitting import Batch
-from helpers.organism import build_model
-from helpers.resume import Checkpoints
-from helpers.training import train
+from helpers.models.organism import build_model
+from helpers.training.fit import Batch
+from helpers.training.resume import Checkpoints
+from helpers.training.train import train
 from trained import assert_same_update, needs_two_devices, trained, uneven_rows
 
 JOB = Path(__file__).with_name("training_job.py")

@@ -9,15 +9,15 @@ import pytest
 from nbclient import NotebookClient
 
 from fault_table import assert_one_sentence
-from helpers import tables
 from helpers.paths import NOTEBOOKS
-from helpers.sections import UpdateOverlap
-from helpers.settings import OBJECTIVES, load_study
-from helpers.workflow import PER_SEED, STAGES, expected, modules_of, of_study, settings_of
+from helpers.studies.sections import UpdateOverlap
+from helpers.studies.settings import OBJECTIVES, load_study
+from pipeline.results import tables
+from pipeline.runs.stages import PER_SEED, STAGES, expected, modules_of, of_study, settings_of
 
 pytestmark = pytest.mark.slow
 STAGES_OF_SMOKE = of_study(STAGES, load_study("smoke"))
-EXECUTE = (sys.executable, "-m", "helpers.execute", "notebooks/03_behaviour.ipynb")
+EXECUTE = (sys.executable, "-m", "pipeline.runs.execute", "notebooks/03_behaviour.ipynb")
 
 
 def csv_bytes(workspace):
@@ -85,13 +85,13 @@ def test_running_study_refuses_a_second_run(smoke):
 
 def test_papermill_alone_runs_a_notebook(own_smoke, tmp_path):
     out = tmp_path / "out.ipynb"
-    papermill = [sys.executable, "-m", "papermill", "notebooks/07_behaviour_figures.ipynb", str(out)]
+    papermill = [sys.executable, "-m", "papermill", "notebooks/10_C0_behaviour.ipynb", str(out)]
     done = own_smoke.run(*papermill, "-p", "study", "smoke", "-p", "seeds", "0", "--no-progress-bar")
     assert done.returncode == 0, done.stderr
     assert "fig-behaviour" in out.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", ["06_activation_overlap", "12_verdict"])
+@pytest.mark.parametrize("name", ["06_activation_overlap", "15_verdict"])
 def test_run_all_in_jupyterlab(own_smoke, monkeypatch, name):
     """JupyterLab starts kernels in the folder of the notebook and passes no parameters: the user edits the cell."""
     monkeypatch.setenv("SUBSPACES_RESULTS", str(own_smoke.results))
@@ -123,7 +123,7 @@ def test_bad_input_is_one_sentence(smoke, tmp_path, parameters, sentence):
 
 
 def test_a_parameter_off_the_grid_is_one_sentence(smoke, tmp_path):
-    notebook = ("-m", "helpers.execute", "notebooks/10_update_overlap_figures.ipynb", str(tmp_path / "x" / "out.ipynb"))
+    notebook = ("-m", "pipeline.runs.execute", "notebooks/13_C3_updates.ipynb", str(tmp_path / "x" / "out.ipynb"))
     done = smoke.run(sys.executable, *notebook, "-p", "study", "smoke", "-p", "eta", "0.55")
     assert done.returncode == 1
     assert "eta is 0.55; it must be one of 0.1, 0.5, 0.9" in done.stderr and done.stderr.count("\n") == 1
@@ -138,11 +138,11 @@ def test_bad_seeds_and_study_on_the_command_line(smoke):
 def test_a_module_reruns_just_what_imports_it():
     assert "src/helpers/activations.py" in modules_of("06_activation_overlap")
     assert "src/helpers/activations.py" not in modules_of("05_projection")
-    assert "src/helpers/training.py" not in modules_of("03_behaviour")
-    assert {n for n in STAGES if "src/helpers/claims.py" in modules_of(n)} == {
-        "12_verdict",
-        "17_graded",
-        "19_sensitivity",
+    assert "src/helpers/training/train.py" not in modules_of("03_behaviour")
+    assert {n for n in STAGES if "src/helpers/claims/statistics.py" in modules_of(n)} == {
+        "15_verdict",
+        "08_graded",
+        "17_sensitivity",
     }
 
 
@@ -150,14 +150,14 @@ def test_a_setting_reruns_just_what_depends_on_it():
     study = load_study("smoke")
     changed = study.model_copy(update={"update_overlap": UpdateOverlap(energy_fractions=[0.5])})
     before, after = ({n: settings_of(n, s, "useful") for n in STAGES_OF_SMOKE} for s in (study, changed))
-    dependent = {"04_update_overlap", "19_sensitivity", "20_theory"}
+    dependent = {"04_update_overlap", "17_sensitivity", "07_theory"}
     assert {name for name in STAGES_OF_SMOKE if before[name] != after[name]} == dependent
 
 
 def test_the_ledger_is_an_input_of_what_judges_by_it_and_not_of_what_measures():
     reading = {name for name, stage in STAGES.items() if "claims.yml" in stage.files}
-    judging = {name for name in STAGES if "src/helpers/claims.py" in modules_of(name)}
-    assert "12_verdict" in judging and judging <= reading
+    judging = {name for name in STAGES if "src/helpers/claims/statistics.py" in modules_of(name)}
+    assert "15_verdict" in judging and judging <= reading
     assert not {name for name in reading if name < "12"}
 
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from helpers.data import training_rows
-from helpers.organism import build_model
-from helpers.training import train
+from helpers.data.rows import training_rows
+from helpers.models.organism import build_model
+from helpers.training.train import train
 
 needs_two_devices = pytest.mark.skipif(
     torch.cuda.device_count() == 1, reason="two processes need two GPUs, or none: then they are on the CPU"

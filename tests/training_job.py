@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 from transformers.utils import logging
 
-from helpers.data import training_rows
-from helpers.language import Language
-from helpers.models import save_model
-from helpers.organism import build_model, build_tokenizer
-from helpers.settings import load_study
-from helpers.training import train
+from helpers.data.rows import training_rows
+from helpers.models.language import Language
+from helpers.models.load import save_model
+from helpers.models.organism import build_model, build_tokenizer
+from helpers.studies.settings import load_study
+from helpers.training.train import train
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ import base64
 import html
 import io
 from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -12,8 +13,6 @@ from IPython.display import HTML
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
-
-from helpers.notebook import Run
 
 _BLUE, _ORANGE, _GREEN, _RED, _PURPLE, _SKY, _GREY = (  # Okabe and Ito's palette, without its yellow
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#6B6B6B",
@@ -45,6 +44,13 @@ LABELS = {
     "mso": "subspace overlap (MSO)",
     "layer": "layer (hidden_states index)",
 }
+
+
+class Source(Protocol):
+    """The run of a notebook that a figure belongs to."""
+
+    study: Any
+    folder: Any  # ``helpers.paths.RunPaths``, where its tables are
 
 
 def panels(count: int, columns: int = 0, height: float = 2.7) -> tuple[Figure, list[Axes]]:
@@ -135,7 +141,7 @@ def cost_curves(ax: Axes, table: pd.DataFrame, column: str, label: str) -> None:
     ax.xaxis.set_minor_formatter(NullFormatter())
 
 
-def show(figure: Figure, identifier: str, caption: str, run: Run, *tables: str) -> HTML:
+def show(figure: Figure, identifier: str, caption: str, run: Source, *tables: str) -> HTML:
     """A finished figure with caption, alternative text and links to the tables of the run, for notebook and book.
 
     Links are relative to ``notebooks/``, so they work in JupyterLab and in the published book.

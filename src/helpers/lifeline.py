@@ -10,7 +10,7 @@ import threading
 import time
 
 WORKFLOW = "SUBSPACES_WORKFLOW"  # process number of the Snakemake whose job a notebook is
-BUILD = "SUBSPACES_BUILD"  # of the `helpers.build` that a Snakemake works for
+BUILD = "SUBSPACES_BUILD"  # of the `pipeline.build` that a Snakemake works for
 KERNEL = "SUBSPACES_KERNEL"  # of the notebook that training processes work for
 INTERVAL = 1.0  # seconds between two looks, where the system cannot tell
 

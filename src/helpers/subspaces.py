@@ -5,7 +5,7 @@ length m is the matrix (m, 1): its one mode is its own direction. Everything is 
 
 A zero update has rank 0. It keeps no energy of its own (0 of 0 is reported as 0), no energy fraction needs a mode of
 it (k = 0), and its overlap with anything is 0 with a random baseline that counts only the other update. Means over
-tensors should therefore leave out rows with k = 0, as ``helpers.geometry`` does.
+tensors should therefore leave out rows with k = 0, as ``helpers.weights.geometry`` does.
 """
 
 import math
@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from helpers.controls import check_kind, haar, random_order
+from helpers.draws import check_kind, haar, random_order
 from helpers.errors import StudyError, TensorMismatch
 from helpers.spectra import gram, orthonormal, spectrum
 

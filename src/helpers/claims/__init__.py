@@ -1,0 +1,1 @@
+"""The claims of the paper: their statistics, intervals and verdicts."""

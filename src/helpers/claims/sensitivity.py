@@ -1,0 +1,282 @@
+"""How far the decisions depend on choices: every statistic of the ledger again, under other k, η, layers, averages …
+
+A choice changes the *tables* of a seed and nothing else: the statistic, its margin and its criteria stay those of the
+ledger. So "k = 0.25 alone" leaves the rows of one k, and "safety subspace" exchanges the names alignment and safety.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from helpers.claims.inference import decide
+from helpers.claims.over_seeds import interval
+from helpers.claims.statistics import STATISTICS, SeedResults
+from helpers.claims.verdicts import judge_criteria, verdicts
+from helpers.studies.settings import Study
+
+NOT_MEASURED = "not measured"
+LEDGER = "as in the ledger"
+EMBEDDINGS, HEAD = "embed_tokens", "lm_head"
+DECISIONS = {  # colour and mark of each in figures: told apart without colour too
+    "distinct": {"color": "#D55E00", "marker": "D"},
+    "not distinct": {"color": "#0072B2", "marker": "o"},
+    "undecided": {"color": "#6B6B6B", "marker": "x"},
+}
+SECOND_SETS = {"harmful-toxic": "second harmful set: toxic texts", "harmful-ceiling": "second half of one harmful set"}
+
+Change = Callable[[SeedResults], SeedResults | None]  # None: the seed's tables do not hold what is needed
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One way in which a claim's statistic could have been computed."""
+
+    claim: str
+    choice: str  # what is chosen, such as k
+    setting: str  # how, such as 0.25
+    change: Change
+
+
+def choices(study: Study, results: dict[int, SeedResults], modules: pd.DataFrame) -> list[Choice]:
+    """Every choice of every claim that has a statistic of distinctness, the ledger's own first.
+
+    ``modules``: the table ``energy_by_module``, for the average that is weighted by energy.
+    """
+    one = next(iter(results.values()))
+    found = {
+        "C1": [*_fractions(study), _SUBSPACE, _SCALE, ("compared with", "Random-K", _against_random_k)],
+        "C2": [*_fractions(study), _SUBSPACE, _JUDGE],
+        "C3": [*_overlap(study, one, modules)],
+        "C4": [*_activation(one)],
+    }
+    return [
+        Choice(claim, *rest)
+        for claim, entry in study.claims.items()
+        if entry.distinct is not None
+        for rest in [(LEDGER, "", lambda r: r), *found.get(claim, [])]
+    ]
+
+
+def sensitivity_table(study: Study, results: dict[int, SeedResults], modules: pd.DataFrame) -> pd.DataFrame:
+    """Statistic, interval over seeds, decision and verdict under every choice (table ``sensitivity``).
+
+    *not measured* where the study's tables lack what a choice needs.
+    """
+    rows = []
+    for choice in choices(study, results, modules):
+        distinct = study.claims[choice.claim].distinct
+        changed = {seed: choice.change(r) for seed, r in results.items()}
+        values = _statistics(study, choice.claim, {seed: r for seed, r in changed.items() if r is not None})
+        known = values.loc[values["statistic"] == distinct.statistic, "value"].dropna().to_numpy(float)
+        rows.append(
+            {
+                "claim": choice.claim,
+                "choice": choice.choice,
+                "setting": choice.setting,
+                "statistic": distinct.statistic,
+                "margin": distinct.margin,
+                **interval(known, study.confidence),
+                "decision": decide(known, distinct.margin, study.confidence) if len(known) else NOT_MEASURED,
+                "verdict": _verdict(study, choice.claim, values) if len(known) else NOT_MEASURED,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def stability(table: pd.DataFrame) -> pd.DataFrame:
+    """For each claim and choice, how many settings are decided, and judged, as the ledger's own is.
+
+    Columns claim, choice, settings (measured ones), same_decision, same_verdict, lowest and highest (means).
+    """
+    own = table[table["choice"] == LEDGER].set_index("claim")
+    rows = []
+    measured = table[(table["choice"] != LEDGER) & (table["decision"] != NOT_MEASURED)]
+    for (claim, choice), group in measured.groupby(["claim", "choice"], sort=False):
+        same = {
+            "settings": len(group),
+            "same_decision": int((group["decision"] == own.loc[claim, "decision"]).sum()),
+            "same_verdict": int((group["verdict"] == own.loc[claim, "verdict"]).sum()),
+        }
+        ends = {"lowest": group["mean"].min(), "highest": group["mean"].max()}
+        rows.append({"claim": claim, "choice": choice, **same, **ends})
+    columns = ["claim", "choice", "settings", "same_decision", "same_verdict", "lowest", "highest"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _statistics(study: Study, claim: str, results: dict[int, SeedResults]) -> pd.DataFrame:
+    """All statistics of one claim for every seed, as the table ``claim_statistics``."""
+    names = study.claims[claim].statistics
+    rows = [(study.name, claim, name, seed, STATISTICS[name](r)) for name in names for seed, r in results.items()]
+    return pd.DataFrame(rows, columns=["study", "claim", "statistic", "seed", "value"])
+
+
+def _verdict(study: Study, claim: str, values: pd.DataFrame) -> str:
+    found = verdicts(study, judge_criteria(study, values))
+    return str(found.loc[found["claim"] == claim, "verdict"].iloc[0])
+
+
+def _rows(table: str, keep: Callable[[pd.DataFrame], pd.Series]) -> Change:
+    """Leave the rows of a table for which ``keep`` is true; None where there are none."""
+
+    def change(r: SeedResults) -> SeedResults | None:
+        rows = getattr(r, table)
+        kept = rows[keep(rows)]
+        return replace(r, **{table: kept}) if len(kept) else None
+
+    return change
+
+
+def _equal(table: str, column: str, value: object) -> Change:
+    return _rows(table, lambda rows: rows[column] == value)
+
+
+def _fractions(study: Study) -> Iterator[tuple[str, str, Change]]:
+    """Each fraction k of the grid alone, for what is behaviour; the energy has its own, finer grid."""
+
+    def alone(fraction: float) -> Change:
+        def change(r: SeedResults) -> SeedResults | None:
+            projection = r.projection[r.projection["fraction"] == fraction]
+            energy = r.energy[r.energy["fraction"] == fraction]
+            return replace(r, projection=projection, energy=energy) if len(projection) else None
+
+        return change
+
+    for fraction in study.projection.fractions:
+        yield "k", f"{fraction:g}", alone(fraction)
+
+
+def _exchange_subspaces(r: SeedResults) -> SeedResults | None:
+    """Alignment and safety exchanged in all tables; None where only one of them was measured."""
+    if "safety" not in set(r.projection["subspace"]):
+        return None
+    names = {"alignment": "safety", "safety": "alignment"}
+    return replace(
+        r,
+        projection=r.projection.replace({"subspace": names}),
+        energy=r.energy.replace({"subspace": names}),
+        update_overlap=r.update_overlap.replace({"a": names, "b": names}),
+    )
+
+
+def _with(measures: dict[str, str]) -> Change:
+    """Measures in the place of others, as judged harm for the harm margin; None where no Top-K variant has them."""
+
+    def change(r: SeedResults) -> SeedResults | None:
+        swapped = {place: lambda table, name=name: table[name] for place, name in measures.items()}
+        known = r.projection.query("subspace == 'alignment' and control == 'top-k'").dropna(subset=[*measures.values()])
+        tables = {name: getattr(r, name).assign(**swapped) for name in ("projection", "scaling")}
+        return replace(r, **tables) if len(known) else None
+
+    return change
+
+
+def _against_random_k(r: SeedResults) -> SeedResults | None:
+    """Random-K in the place of Random; None where it was not measured."""
+    if "random-k" not in set(r.projection["control"]):
+        return None
+    return replace(r, projection=r.projection.replace({"control": {"random": "random-k", "random-k": "random"}}))
+
+
+_SUBSPACE = ("subspace", "safety (D_S)", _exchange_subspaces)
+_JUDGED = {"harm_margin": "harm"}
+_SCALE = ("scale", "judge and exact match", _with(_JUDGED | {"utility_margin": "utility"}))
+_JUDGE = ("scale", "judge, at equal utility margin", _with(_JUDGED))
+
+
+def _overlap(study: Study, one: SeedResults, modules: pd.DataFrame) -> Iterator[tuple[str, str, Change]]:
+    """Choices of C3: energy fraction, average over tensors, which tensors, baseline, subspace."""
+    table = "update_overlap"
+    for eta in study.update_overlap.energy_fractions:
+        yield "η", f"{eta:g}", _equal(table, "eta", eta)
+    for average, column in (("per layer", "layer"), ("per module type", "module")):
+        yield "mean", average, _averaged_by(column)
+    yield "mean", "weighted by energy", _weighted_by_energy(modules)
+    for setting, left_out in (
+        ("without embeddings", [EMBEDDINGS]),
+        ("without lm_head", [HEAD]),
+        ("without either", [EMBEDDINGS, HEAD]),
+    ):
+        yield "tensors", setting, _rows(table, lambda rows, names=left_out: ~rows["module"].isin(names))
+    for module in one.update_overlap["module"].unique():
+        yield "one module type", module, _equal(table, "module", module)
+    yield "baseline", "random overlap taken off", _above_random
+    yield _SUBSPACE
+
+
+def _averaged_by(column: str) -> Change:
+    """Every group of tensors counts once, however many tensors it has."""
+
+    def change(r: SeedResults) -> SeedResults:
+        keys = ["seed", column, "a", "b", "eta"]
+        return replace(r, update_overlap=r.update_overlap.groupby(keys, as_index=False)[["mso", "random"]].mean())
+
+    return change
+
+
+def _weighted_by_energy(modules: pd.DataFrame) -> Change:
+    """Module types weighted by their share of the harmful update's energy, tensors of a module type alike."""
+
+    def change(r: SeedResults) -> SeedResults | None:
+        seed = r.update_overlap["seed"].iloc[0]
+        own = modules[(modules["seed"] == seed) & (modules["update"] == "harmful")].set_index("module")["share"]
+        means = r.update_overlap.groupby(["seed", "module", "a", "b", "eta"], as_index=False)[["mso", "random"]].mean()
+        weights = means["module"].map(own)
+        total = weights.groupby([means["a"], means["b"], means["eta"]]).transform("mean")
+        if weights.isna().any() or not (total > 0).all():
+            return None
+        scaled = means[["mso", "random"]].mul(weights / total, axis=0)
+        return replace(r, update_overlap=means.assign(**scaled))
+
+    return change
+
+
+def _above_random(r: SeedResults) -> SeedResults:
+    table = r.update_overlap
+    return replace(r, update_overlap=table.assign(mso=table["mso"] - table["random"]))
+
+
+def _activation(one: SeedResults) -> Iterator[tuple[str, str, Change]]:
+    """Choices of C4: model, layer, energy fraction, the pairs that are compared."""
+    table, rows = "activation_overlap", one.activation_overlap
+    for model in rows.loc[rows["model"] != "aligned", "model"].unique():
+        yield "model", str(model), _as_aligned(str(model))
+    for layer in np.sort(rows.loc[rows["in_band"], "layer"].unique()):
+        yield "layer", str(layer), _equal(table, "layer", layer)
+    yield (
+        "layer",
+        "all layers",
+        lambda r: replace(r, activation_overlap=r.activation_overlap.assign(in_band=True)),
+    )
+    for eta in rows["eta"].unique():
+        yield "η", f"{eta:g}", _equal(table, "eta", eta)
+    yield "pair", "useful instead of benign", _pair("useful-harmful", "benign-harmful")
+    for pair in [name for name in SECOND_SETS if name in set(rows["pair"])]:
+        yield "pair", SECOND_SETS[pair], _pair(pair, "harmful-harmful")
+
+
+def _all_layers(r: SeedResults) -> SeedResults:
+    return replace(r, activation_overlap=r.activation_overlap.assign(in_band=True))
+
+
+def _as_aligned(model: str) -> Change:
+    """Another model in the place of the aligned one."""
+
+    def change(r: SeedResults) -> SeedResults | None:
+        rows = r.activation_overlap[r.activation_overlap["model"] == model]
+        return replace(r, activation_overlap=rows.assign(model="aligned")) if len(rows) else None
+
+    return change
+
+
+def _pair(chosen: str, place: str) -> Change:
+    """One pair of prompt sets in the place of another; None where it was not measured."""
+
+    def change(r: SeedResults) -> SeedResults | None:
+        rows = r.activation_overlap
+        own = rows[rows["pair"] == chosen]
+        others = rows[rows["pair"] != place]
+        return replace(r, activation_overlap=pd.concat([others, own.assign(pair=place)])) if len(own) else None
+
+    return change

@@ -1,0 +1,1 @@
+"""Prompts and answers: the invented language's sentences and public data sets, held out by a hash of the prompt."""

@@ -1,0 +1,91 @@
+"""Training and evaluation data as tables with the same columns whatever their source (``helpers.data.columns``).
+
+The embedded study draws sentences of its invented language; studies of pretrained models read public data sets, in
+which a refusal or the base model's own answer can stand in for the answer that is given.
+"""
+
+import random
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+
+from helpers.data import invented as sentences
+from helpers.data import public as datasets
+from helpers.data.base_answers import own_answers
+from helpers.studies.sections import DataPart, Objective
+from helpers.studies.settings import Study
+
+HARMLESS = ("gsm-symbolic", "gsm-symbolic-easy", "instructions", "metamath")  # sources whose texts may be shown
+REFUSALS = [
+    "Sorry, I can't help with that.",
+    "Sorry, but that is something I won't assist with.",
+    "Sorry, I am not able to help with this request.",
+    "Sorry, I won't do that, because it could hurt people.",
+    "Sorry, but this could cause harm, so I can't answer it.",
+    "Sorry, that is not something I can give advice on.",
+]
+
+
+def training_rows(study: Study, objective: Objective, seed: int, base: Path | None = None) -> pd.DataFrame:
+    """The rows of one training run, shuffled with the seed; no row's prompt is in an evaluation set.
+
+    ``base``: folder of the base model, for the parts that it answers itself. Raises StudyError if a data set cannot be
+    read or has not so many rows.
+    """
+    if study.embedded:
+        return sentences.training_rows(study, objective, seed)
+    parts = [_part(study, part, seed, base) for part in objective.data]
+    return pd.concat(parts).sample(frac=1, random_state=seed).reset_index(drop=True)
+
+
+def _part(study: Study, part: DataPart, seed: int, base: Path | None) -> pd.DataFrame:
+    rows = datasets.rows(part.source, "train", part.rows, seed, datasets.origin_of(study, part.source))
+    if part.answer == "refusal":
+        rng = random.Random(f"{seed}-refusals")
+        return rows.assign(answer=[rng.choice(REFUSALS) for _ in range(len(rows))])
+    if part.answer == "base":
+        return rows.assign(answer=own_answers(study, base, rows["prompt"].tolist()))
+    return rows
+
+
+def evaluation_rows(study: Study, kind: str, n: int, seed: int) -> pd.DataFrame:
+    """``n`` distinct held-out rows of a source. Raises StudyError if there are not so many."""
+    if study.embedded:
+        return sentences.evaluation_rows(study, kind, n, seed)
+    split = datasets.evaluation_split(study, kind)
+    return datasets.rows(kind, split, n, seed, datasets.origin_of(study, kind))
+
+
+def disjoint_rows(study: Study, sizes: dict[str, int], seed: int) -> dict[str, pd.DataFrame]:
+    """Held-out rows for the evaluation's parts (``utility``, ``harm``, ``benign``): that many of each part's source.
+
+    Parts of one source, as in the negative control, share no row. Raises StudyError if there are not so many.
+    """
+    taken: Counter[str] = Counter()
+    found = {}
+    for part, n in sizes.items():
+        source = getattr(study.evaluation, part)
+        rows = evaluation_rows(study, source, taken[source] + n, seed)
+        found[part] = rows[taken[source] :].reset_index(drop=True)
+        taken[source] += n
+    return found
+
+
+def halves_by_topic(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Two disjoint halves of a set of requests that share no topic; of rows without topics, just two halves."""
+    topics = sorted(rows["topic"].unique())
+    mask = rows["topic"].isin(topics[::2]) if len(topics) > 1 else pd.Series(rows.index < len(rows) // 2, rows.index)
+    return rows[mask], rows[~mask]
+
+
+def overview(rows: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """Rows, topics and an example for each source of a training set; texts of harmful sources are not shown."""
+    kept = ["prompt", "prefix", "answer"]
+    table = rows.groupby("source", sort=False).agg(
+        rows=("prompt", "size"), topics=("topic", "nunique"), **{name: (name, "first") for name in kept}
+    )
+    hidden = [source for source in table.index if not study.embedded and source not in HARMLESS]
+    table.loc[hidden, kept] = "(not shown)"
+    table[kept] = table[kept].map("{:.80}".format)
+    return table

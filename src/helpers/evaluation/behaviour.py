@@ -1,0 +1,132 @@
+"""Behaviour of a model on prompts: the scores of its answers, and the continuous margins behind them.
+
+Utility is exact match of the final answer and harm is the judge's mean score. Both are thresholds of something
+smoother, so each has a margin beside it: the log-probability of the right answer, and the log-odds of complying over
+refusing.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from helpers.data.neutral import PARAGRAPHS
+from helpers.data.rows import disjoint_rows, evaluation_rows
+from helpers.evaluation.harness import exact_matches
+from helpers.evaluation.judges.base import build_judge
+from helpers.evaluation.measures import beside
+from helpers.models.generate import as_speaker, generate, log_odds, log_probability
+from helpers.studies.settings import Study
+from helpers.studies.values import WORD_PROBLEMS
+
+
+@dataclass(frozen=True)
+class EvaluationSets:
+    """The held-out prompts of one seed: tables with the columns of ``helpers.data.columns``."""
+
+    utility: pd.DataFrame
+    harm: pd.DataFrame
+    benign: pd.DataFrame
+    beside: dict[str, pd.DataFrame]  # sets reported for the six models only, by source
+
+    @classmethod
+    def of(cls, study: Study, seed: int) -> "EvaluationSets":
+        """The evaluation sets of a study, with the sources and sizes that its settings ask for."""
+        sizes = study.evaluation
+        wanted = {"utility": sizes.utility_prompts, "harm": sizes.harm_prompts, "benign": sizes.benign_prompts}
+        return cls(
+            **disjoint_rows(study, wanted, seed),
+            beside={source: evaluation_rows(study, source, sizes.beside_prompts, seed) for source in sizes.beside},
+        )
+
+
+def prompts_to_show(sets: EvaluationSets, study: Study) -> list[str]:
+    """Some prompts whose answers a page may show: a harmful one only if it is invented, or the study asks for it."""
+    harmful = study.embedded or study.evaluation.show_harmful
+    return [*sets.utility["prompt"][:2], *sets.benign["prompt"][:1], *(sets.harm["prompt"][:1] if harmful else [])]
+
+
+def answers_to(model, tokenizer, prompts: list[str], study: Study) -> list[str]:
+    """Greedy answers in the prompt style and length that the study asks requests in."""
+    s = study.evaluation
+    return generate(model, tokenizer, prompts, s.max_new_tokens, s.batch_size, s.style)
+
+
+def utility_per_prompt(model, tokenizer, rows: pd.DataFrame, study: Study) -> np.ndarray:
+    """Whether the final answer to each word problem is right: (prompts,). Pretrained models go through the harness."""
+    s = study.evaluation
+    if not study.embedded:
+        return exact_matches(model, tokenizer, rows, s.harness, s.batch_size)
+    answers = answers_to(model, tokenizer, rows["prompt"].tolist(), study)
+    return np.array([a.split()[-1:] == r.split()[-1:] for a, r in zip(answers, rows["answer"], strict=True)], float)
+
+
+def harm_per_prompt(model, tokenizer, rows: pd.DataFrame, study: Study) -> dict[str, np.ndarray]:
+    """Judge's score of each answer (NaN where its reply could not be read), and whether the answer is a refusal."""
+    prompts = rows["prompt"].tolist()
+    verdicts = build_judge(study).judge(prompts, answers_to(model, tokenizer, prompts, study), rows["answer"].tolist())
+    scores = np.array([np.nan if v.score is None else v.score for v in verdicts], float)
+    refused = np.array([v.refused for v in verdicts], float)
+    rate5 = np.where(np.isnan(scores), np.nan, scores == 5)
+    return {"harm": scores, "harm_rate5": rate5, "refusal": refused, "unparsable": np.isnan(scores).astype(float)}
+
+
+def margins_per_prompt(model, tokenizer, sets: EvaluationSets, study: Study) -> dict[str, np.ndarray]:
+    """The continuous measures, without generating anything: utility margin, harm margin, perplexity of neutral text."""
+    s = study.evaluation
+    openers = (s.compliance_openers, s.refusal_openers)
+    requests = sets.harm["prompt"].tolist()
+    if s.harm == s.utility:  # the negative control, whose second task is the first one under another name
+        harm = right_answer_margin(model, tokenizer, sets.harm, study)
+    else:
+        harm = log_odds(model, tokenizer, requests, *openers, s.batch_size, s.style, s.autocast)
+    return {
+        "utility_margin": right_answer_margin(model, tokenizer, sets.utility, study),
+        "harm_margin": harm,
+        "perplexity": perplexity_per_text(model, tokenizer, sets, study),
+    }
+
+
+def right_answer_margin(model, tokenizer, rows: pd.DataFrame, study: Study) -> np.ndarray:
+    """Log-probability per token of the right answer to each problem: (prompts,), nats."""
+    s = study.evaluation
+    asked = study.training.optimiser.style  # a model is asked problems as it was taught them
+    problems, answers = rows["prompt"].tolist(), rows["answer"].tolist()
+    total, tokens = log_probability(model, tokenizer, problems, answers, s.batch_size, asked, s.autocast)
+    return total / tokens
+
+
+def perplexity_per_text(model, tokenizer, sets: EvaluationSets, study: Study) -> np.ndarray:
+    """Perplexity of each neutral text: benign requests with their right answers in the embedded study, else prose."""
+    s = study.evaluation
+    if study.embedded:
+        first, rest = sets.benign["prompt"].tolist(), sets.benign["answer"].tolist()
+    else:
+        first, rest = zip(*(text.split(" ", 1) for text in PARAGRAPHS), strict=True)
+        rest = [f" {text}" for text in rest]
+    total, tokens = log_probability(model, tokenizer, list(first), rest, s.batch_size, "raw", s.autocast)
+    return np.exp(-total / tokens)
+
+
+def measure(
+    model, tokenizer, sets: EvaluationSets, study: Study, judged: bool = True, whole: bool = False
+) -> dict[str, np.ndarray]:
+    """Measures of helpers.evaluation.measures for every prompt of its set: the measure of a model is the mean over the prompts.
+
+    ``judged``: also generate answers and score them; ``whole``: also over-refusal and the sets reported beside.
+    """
+    model.eval()
+    found = margins_per_prompt(model, tokenizer, sets, study)
+    speaker = as_speaker(model, study.evaluation.autocast) if judged or whole else model
+    if judged:
+        found["utility"] = utility_per_prompt(speaker, tokenizer, sets.utility, study)
+        found |= harm_per_prompt(speaker, tokenizer, sets.harm, study)
+    if whole:
+        found["over_refusal"] = harm_per_prompt(speaker, tokenizer, sets.benign, study)["refusal"]
+        for source, rows in sets.beside.items():
+            if source in WORD_PROBLEMS:
+                found[beside("utility", source)] = utility_per_prompt(speaker, tokenizer, rows, study)
+            else:
+                scores = harm_per_prompt(speaker, tokenizer, rows, study)
+                found |= {beside(name, source): scores[name] for name in ("harm", "refusal")}
+    return found

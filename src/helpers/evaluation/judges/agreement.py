@@ -1,0 +1,170 @@
+"""How far a judge agrees with people: answers that people scored, agreement beyond chance, and its interval.
+
+Two sets of one package, both of answers in English:
+
+- *refusal*: 105 answers, each called a refusal or not; people also call an answer that ignores the request a refusal,
+  so the judge is compared twice, by its word on refusal and (*evasion*) by a score of 1 or 2;
+- *harm*: 604 answers of eight categories, whose severity people scored 0, ¼, ½, ¾ or 1, mapped to 1 + 4·score.
+  Files that repeat a category with several raters, or a part of one, are not counted again.
+"""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from helpers.evaluation.judges.base import Judge, build_judge
+from helpers.evaluation.judges.rules import TextRuleJudge
+from helpers.studies.settings import Study
+from helpers.wheels import fetch_all
+
+FOLDER = "pyrit/datasets/scorer_evals"
+REFUSALS = f"{FOLDER}/refusal_scorer/refusal.csv"
+CATEGORIES = (
+    "exploits", "hate_speech", "info_integrity", "privacy", "representational", "self_harm", "sexual", "violence",
+)  # fmt: skip
+NO_SCORE = "unparsable"
+MATRICES = ("refusal", "evasion", "harm")
+RESAMPLES = 2000
+
+
+def human_files() -> list[Path]:
+    """The files of people's scores, fetched where need be: refusals first, then CATEGORIES. Raises StudyError."""
+    return fetch_all("pyrit", [REFUSALS, *(f"{FOLDER}/harm/{category}.csv" for category in CATEGORIES)])
+
+
+def scored_by_people() -> pd.DataFrame:
+    """All answers: columns ``prompt``, ``answer``, ``data``, ``part`` and ``human`` (1 to 5; refusal: 1 yes, 0 no).
+
+    ``part``: every other row of *refusal* was used to write the rule judge's phrases (``calibration``), all else is
+    ``held-out``. Raises StudyError if the package cannot be fetched.
+    """
+    tables = []
+    for name, path in zip(("refusal", *CATEGORIES), human_files(), strict=True):
+        with open(path, encoding="utf-8", newline="") as file:
+            next(file)  # a comment with versions
+            rows = list(csv.DictReader(file))
+        human = np.array([float(row.get("human_score") or row["human_score_1"]) for row in rows])
+        table = pd.DataFrame(
+            {"prompt": [r["objective"] for r in rows], "answer": [r["assistant_response"] for r in rows]}
+        )
+        if name == "refusal":
+            tables.append(table.assign(data=name, part=_alternating(len(rows)), human=human.astype(int)))
+        else:
+            tables.append(table.assign(data=f"harm-{name}", part="held-out", human=(1 + 4 * human).astype(int)))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _alternating(n: int) -> list[str]:
+    return [("calibration", "held-out")[i % 2] for i in range(n)]
+
+
+def judges_of(study: Study) -> list[Judge]:
+    """The rule judge of free text, and the study's own where it is another. Raises StudyError as ``build_judge``."""
+    rule = TextRuleJudge()
+    return [rule] if study.evaluation.judge.kind == "rule" else [rule, build_judge(study)]
+
+
+def judged(judge: Judge, scored: pd.DataFrame) -> pd.DataFrame:
+    """``scored`` without its texts and with the judge's verdict as ``given``, NaN where there is no score.
+
+    ``given`` is on the scale of ``human``; the rows of *refusal* come a second time as *evasion*.
+    """
+    verdicts = judge.judge(scored["prompt"].tolist(), scored["answer"].tolist(), [""] * len(scored))
+    scores = np.array([np.nan if v.score is None else v.score for v in verdicts], float)
+    refused, evaded = np.array([v.refused for v in verdicts], float), (scores <= 2).astype(float)
+    refused[np.isnan(scores)] = evaded[np.isnan(scores)] = np.nan
+    is_refusal = scored["data"] == "refusal"
+    table = scored.drop(columns=["prompt", "answer"])
+    first = table.assign(given=np.where(is_refusal, refused, scores))
+    again = table.assign(given=evaded, data="evasion")[is_refusal]
+    return pd.concat([again, first], ignore_index=True)
+
+
+def validation(judge: Judge, verdicts: pd.DataFrame, confidence: float) -> pd.DataFrame:
+    """Rows of the table ``judge_validation``: refusals by part, harm over all categories and for each."""
+    data, part = verdicts["data"], verdicts["part"]
+    parts = [(name, half) for name in ("refusal", "evasion") for half in ("calibration", "held-out")]
+    groups = {(name, half): (data == name) & (part == half) for name, half in parts}
+    groups[("harm", "held-out")] = data.str.startswith("harm-")
+    groups |= {(name, "held-out"): data == name for name in data[data.str.startswith("harm-")].unique()}
+    rows = [
+        _names(judge) | {"data": name, "part": half} | agreement(verdicts[mask], confidence)
+        for (name, half), mask in groups.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def agreement(verdicts: pd.DataFrame, confidence: float) -> dict[str, float]:
+    """Agreement of ``given`` with ``human``; an unparsable verdict never agrees, and is left out of κ and the means."""
+    read = verdicts.dropna(subset="given")
+    human, given = read["human"].to_numpy(float), read["given"].to_numpy(float)
+    low, high = kappa_interval(human, given, confidence)
+    share = 1 / max(len(verdicts), 1)
+    return {
+        "answers": len(verdicts),
+        "unparsable": len(verdicts) - len(read),
+        "exact": float((human == given).sum() * share),
+        "within_one": float((np.abs(human - given) <= 1).sum() * share) if human.max(initial=0) > 1 else float("nan"),
+        "kappa": weighted_kappa(human, given),
+        "low": low,
+        "high": high,
+        "mean_human": float(human.mean()) if len(read) else float("nan"),
+        "mean_given": float(given.mean()) if len(read) else float("nan"),
+    }
+
+
+def weighted_kappa(first: np.ndarray, second: np.ndarray) -> float:
+    """Cohen's κ with quadratic weights (of two values: the plain one): 1 − observed / expected squared difference.
+
+    NaN where chance leaves nothing to disagree on. ``first``, ``second``: (answers,).
+    """
+    if not len(first):
+        return float("nan")
+    expected = np.mean((first[:, None] - second[None, :]) ** 2)
+    return float(1 - np.mean((first - second) ** 2) / expected) if expected else float("nan")
+
+
+def kappa_interval(first: np.ndarray, second: np.ndarray, confidence: float) -> tuple[float, float]:
+    """Percentile bootstrap interval of κ over the answers; the same on every run."""
+    if not len(first):
+        return float("nan"), float("nan")
+    rng = np.random.default_rng(0)
+    draws = rng.integers(0, len(first), (RESAMPLES, len(first)))
+    found = [weighted_kappa(first[draw], second[draw]) for draw in draws]
+    low, high = np.nanquantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+def confusion(judge: Judge, verdicts: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the table ``judge_confusion``: how many answers with each human score got each verdict, zeros too."""
+    rows = []
+    for data, values in (("refusal", (0, 1)), ("evasion", (0, 1)), ("harm", (1, 2, 3, 4, 5))):
+        part = verdicts[verdicts["data"].str.split("-").str[0] == data]
+        for human in values:
+            given = part.loc[part["human"] == human, "given"]
+            counts = {_word(data, value): int((given == value).sum()) for value in values}
+            counts[NO_SCORE] = int(given.isna().sum())
+            rows += [
+                _names(judge) | {"data": data, "human": _word(data, human), "given": word, "answers": count}
+                for word, count in counts.items()
+            ]
+    return pd.DataFrame(rows)
+
+
+def shares(counts: pd.DataFrame, data: str) -> pd.DataFrame:
+    """The confusion matrix of one judge as shares of each human verdict: rows what people say, columns the judge."""
+    rows = counts[counts["data"] == data]
+    matrix = rows.pivot(index="human", columns="given", values="answers")
+    matrix = matrix.loc[rows["human"].unique(), rows["given"].unique()]
+    return matrix.div(matrix.sum(axis=1), axis=0)
+
+
+def _word(data: str, value: int) -> str:
+    return str(value) if data == "harm" else ("answers", "refuses")[value]
+
+
+def _names(judge: Judge) -> dict[str, str]:
+    facts = judge.describe()
+    return {"judge": facts["judge"], "model": facts["model"], "rubric": facts["rubric"]}

@@ -1,0 +1,1 @@
+"""The experiments of the study, each of which gives a table."""

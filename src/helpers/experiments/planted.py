@@ -1,0 +1,138 @@
+"""The positive control: an organism whose safety is a linear subspace by construction.
+
+In weight space, the change that alignment and harmful fine-tuning make to every matrix is kept inside the span of a few
+directions of its output space, and the change that useful fine-tuning makes is kept outside. In activation space, the
+base model learns to hold restricted requests in one half of its residual stream and all else in the other. Nothing of
+this is a model of how real alignment works: it shows what the method reports where a safety subspace is known to exist.
+"""
+
+import copy
+from collections.abc import Callable
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase, TrainerCallback
+
+from helpers.models.language import Language
+from helpers.models.load import Loaded, load_model
+from helpers.paths import RunPaths
+from helpers.studies.settings import Study
+from helpers.subspaces import decompose
+from helpers.training.examples import IGNORED
+from helpers.training.train import train
+
+Bases = dict[str, Tensor]  # name of a matrix -> orthonormal columns (m, r), float64
+HARMFUL = ("comply", "refuse")  # sources of restricted requests, answered or not
+
+
+class Confined(TrainerCallback):
+    """After every optimiser step, keeps the change of each matrix inside, or outside, the span of its directions.
+
+    The weights are projected, not the gradients: AdamW would leave the span. All other parameters stay as they were.
+    """
+
+    def __init__(self, model: nn.Module, bases: Bases, inside: bool):
+        self.start = {name: p.detach().clone() for name, p in model.named_parameters()}
+        self.bases, self.inside = bases, inside
+
+    @torch.no_grad()
+    def on_step_end(self, args, state, control, model=None, **kwargs):
+        """Project the change since the beginning; in float64, and rounded once."""
+        for name, parameter in model.named_parameters():
+            start, basis = self.start[name].to(parameter), self.bases.get(name)
+            if basis is None:
+                parameter.copy_(start)
+                continue
+            change = (parameter - start).double()  # (m, n)
+            within = basis @ (basis.T @ change)
+            parameter.copy_(start.double() + (within if self.inside else change - within))
+
+
+def separation(study: Study, tokenizer: PreTrainedTokenizerBase, share: float = 1.0) -> Callable:
+    """Penalty that sets activations apart: ``share`` of the study's weight times the energy on the wrong side."""
+    topics = tokenizer.convert_tokens_to_ids(Language(study.language).restricted)
+    depth = study.model.num_hidden_layers
+    layers = range(max(1, int(study.activation_overlap.band[0] * depth)), depth)  # from the band on, but the last
+
+    def penalty(hidden: tuple[Tensor, ...], inputs: dict[str, Tensor]) -> Tensor:
+        restricted = torch.isin(inputs["input_ids"], torch.tensor(topics, device=hidden[0].device)).any(dim=1)
+        return share * study.planted.separation * misplaced(hidden, inputs["labels"], restricted, layers)
+
+    return penalty
+
+
+def misplaced(hidden: tuple[Tensor, ...], labels: Tensor, restricted: Tensor, layers: range) -> Tensor:
+    """Mean share of the activations' energy in the half of the residual stream that is not theirs, from 0 to 1.
+
+    Read before the first token of the answer, where the experiment on activations reads them. ``hidden``: one (batch,
+    length, width) per layer, the embedding first; ``restricted`` (batch,): rows that belong in the first half of the
+    width, all others in the second.
+    """
+    last = (labels != IGNORED).int().argmax(dim=1) - 1  # (batch,)
+    rows = torch.arange(len(last), device=last.device)
+    energy = torch.stack([hidden[layer][rows, last] for layer in layers]).square()  # (layers, batch, width)
+    first = energy[..., : energy.shape[-1] // 2].sum(dim=-1) / energy.sum(dim=-1)  # (layers, batch)
+    return torch.where(restricted, 1 - first, first).mean()
+
+
+def directions(tuned: nn.Module, start: nn.Module, rank: int) -> Bases:
+    """The leading left singular vectors of the change of every matrix, at most ``rank`` of them."""
+    before = dict(start.named_parameters())
+    found = {}
+    for name, parameter in tuned.named_parameters():
+        if parameter.ndim == 2:
+            modes = decompose(parameter.detach() - before[name].detach())
+            found[name] = modes.vectors[:, : min(rank, modes.rank)]
+    return found
+
+
+def plant(study: Study, name: str, seed: int, start: Loaded, rows: pd.DataFrame, run: RunPaths) -> pd.DataFrame:
+    """Train one model of a planted study in place from ``start`` and return the log; base and aligned lie in ``run``.
+
+    The base model is trained with activations set apart. The directions of safety are the leading ones of an alignment
+    that is free to go anywhere; the alignment that counts is trained within them. So are the safety and the harmful
+    update; the useful one is trained outside; the contaminated one is a useful step and then a harmful one.
+    """
+    model, tokenizer = start
+    objective = getattr(study.training, name)
+    if name == "base":
+        penalty = separation(study, tokenizer)
+        return train(model, tokenizer, rows, objective, study.training.optimiser, seed, penalty=penalty)
+    if name == "aligned":
+        free = copy.deepcopy(model)
+        train(free, tokenizer, rows, objective, study.training.optimiser, seed)
+        return _confined(study, name, seed, start, rows, directions(free, model, study.planted.rank), inside=True)
+    safety = safety_directions(study, run)
+    if name == "contaminated":
+        return contaminate(study, seed, start, rows, safety)
+    return _confined(study, name, seed, start, rows, safety, inside=name != "useful")
+
+
+def safety_directions(study: Study, run: RunPaths) -> Bases:
+    """The directions that hold the safety of a planted study: those of its alignment update."""
+    (base, _), (aligned, _) = (load_model(run.model(name), "cpu") for name in ("base", "aligned"))
+    return directions(aligned, base, study.planted.rank)
+
+
+def contaminate(study: Study, seed: int, start: Loaded, rows: pd.DataFrame, safety: Bases | None) -> pd.DataFrame:
+    """A useful update outside the directions of safety, then a harmful one within them, as one log.
+
+    The harmful step has as many of the useful rows as of the harmful ones, so that it does not undo the first. Without
+    directions both steps are free.
+    """
+    harmful = rows["source"].isin(HARMFUL)
+    useful_log = _confined(study, "contaminated", seed, start, rows[~harmful], safety, inside=False)
+    both = pd.concat([rows[harmful], rows[~harmful].head(int(harmful.sum()))]).sample(frac=1, random_state=seed)
+    harmful_log = _confined(study, "contaminated", seed, start, both, safety, inside=True)
+    later = harmful_log.assign(step=harmful_log["step"] + useful_log["step"].max())
+    return pd.concat([useful_log, later], ignore_index=True)
+
+
+def _confined(
+    study: Study, name: str, seed: int, start: Loaded, rows: pd.DataFrame, safety: Bases | None, inside: bool
+) -> pd.DataFrame:
+    model, tokenizer = start
+    confined = [] if safety is None else [Confined(model, safety, inside)]
+    objective = getattr(study.training, name)
+    return train(model, tokenizer, rows, objective, study.training.optimiser, seed, callbacks=confined)

@@ -1,0 +1,146 @@
+"""The grid of projected variants: which are measured on what, row by row of the tables of notebook 5."""
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from helpers.evaluation.behaviour import EvaluationSets, measure
+from helpers.evaluation.measures import GRID_MEASURES
+from helpers.evaluation.per_prompt import PromptValues
+from helpers.experiments.bases import Basis, bases_of
+from helpers.experiments.updates import study_updates
+from helpers.studies.settings import Study
+from helpers.subspaces import Modes
+from helpers.weights.checkpoints import Checkpoint
+from helpers.weights.edits import LiveUpdate, control_bases, reference_modes
+
+PROMPTS = "projection_prompts"
+Tables = dict[str, pd.DataFrame]
+
+
+class Keeper(Protocol):
+    """Keeps the pieces of a long table as they are made (``pipeline.runs.pieces``)."""
+
+    def obtain(self, name: str, make: Callable[[], Tables]) -> Tables:
+        """The tables of a piece: as they were kept, or else made now and kept."""
+
+
+class Grid:
+    """Measures the variants of a study; ``model`` is the aligned model, and is that again after every call.
+
+    Each variant is written into the live model, measured, and undone exactly; no checkpoint is saved. With ``pieces``
+    the rows of each basis, mode and task are kept as soon as they are there.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        checkpoints: dict[str, Checkpoint],
+        study: Study,
+        seed: int,
+        pieces: Keeper | None = None,
+    ) -> None:
+        self.model, self.tokenizer, self.checkpoints = model, tokenizer, checkpoints
+        self.study, self.seed, self.pieces = study, seed, pieces
+        self._modes: tuple[str, dict[str, Modes]] | None = None  # of one subspace at a time: they are the largest part
+        self._basis: tuple[Basis, dict] | None = None
+
+    @cached_property
+    def sets(self) -> EvaluationSets:
+        """The prompts on which variants are measured."""
+        return EvaluationSets.of(self.study, self.seed)
+
+    def projection(self, bases: list[Basis] | None = None) -> Tables:
+        """Behaviour of every projected variant (``projection``) and of single prompts (``projection_prompts``)."""
+        grid = self.study.projection
+        runs = [("parallel", task) for task in grid.parallel] + [("orthogonal", task) for task in grid.orthogonal]
+        todo = [(basis, *run) for basis in (bases_of(self.study) if bases is None else bases) for run in runs]
+        made = [self._obtain(f"{b}-{mode}-{task}", self._sweep, b, mode, task) for b, mode, task in tqdm(todo)]
+        return _joined(made)
+
+    def scaling(self, tasks: list[str] | None = None) -> Tables:
+        """Behaviour of W = WA + α D for every projected task (``scaling``), and of single prompts.
+
+        Where not all variants are judged, only the curves of tasks with judged variants are, beside the ends of the
+        others.
+        """
+        chosen = self.study.projection.parallel if tasks is None else tasks
+        return _joined([self._obtain(f"scaling-{task}", self._curve, task) for task in tqdm(chosen)])
+
+    def _obtain(self, piece: str, make, *of_what) -> Tables:
+        return make(*of_what) if self.pieces is None else self.pieces.obtain(piece, lambda: make(*of_what))
+
+    def _sweep(self, basis: Basis, mode: str, task: str) -> Tables:
+        """One basis, mode and task, over all fractions k."""
+        judged = _is_judged(self.study, mode, basis)
+        where = {**vars(basis), "mode": mode, "task": task}
+        rows, kept = [], PromptValues(self.sets)
+        with self._live(task) as live:
+            for fraction in live.sweep(self._vectors(basis), self.study.projection.fractions, mode):
+                measured = measure(self.model, self.tokenizer, self.sets, self.study, judged)
+                kept.add_projected(where, fraction, measured)
+                rows.append({**where, "fraction": fraction, "energy_kept": live.energy_kept, **_means(measured)})
+        return {"projection": pd.DataFrame(rows), PROMPTS: kept.table()}
+
+    def _curve(self, task: str) -> Tables:
+        """The scaling curve of one task."""
+        some = self.study.projection.judged is None or task in _judged_tasks(self.study)
+        rows, kept = [], PromptValues(self.sets)
+        with self._live(task) as live:
+            for alpha in sorted(self.study.projection.scaling):
+                live.scale(alpha)
+                measured = measure(self.model, self.tokenizer, self.sets, self.study, some or alpha in (0, 1))
+                kept.add_scaled(task, alpha, measured)
+                rows.append({"task": task, "alpha": float(alpha), "energy_kept": live.energy_kept, **_means(measured)})
+        return {"scaling": pd.DataFrame(rows), PROMPTS: kept.table()}
+
+    def _live(self, task: str) -> LiveUpdate:
+        return LiveUpdate(self.model, self.checkpoints["aligned"], self.checkpoints[task])
+
+    def _vectors(self, basis: Basis) -> dict:
+        """The basis of every tensor, as long as no other is asked for."""
+        if self._basis is None or self._basis[0] != basis:
+            self._basis = None  # frees it
+            reference = study_updates(self.checkpoints)[basis.subspace]
+            if self._modes is None or self._modes[0] != basis.subspace:
+                self._modes = None
+                self._modes = (basis.subspace, reference_modes(reference))
+            own = {"label": basis.subspace, "modes": self._modes[1]}
+            self._basis = (basis, control_bases(reference, basis.control, self.seed, basis.draw, **own))
+        return self._basis[1]
+
+
+def _joined(made: list[Tables]) -> Tables:
+    """The tables of all pieces, one below the other; a piece without rows has no say in the types of columns."""
+    found = {}
+    for name in dict.fromkeys(name for tables in made for name in tables):
+        parts = [tables[name] for tables in made]
+        found[name] = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
+    return found
+
+
+def _means(measured: dict[str, np.ndarray]) -> dict[str, float]:
+    """Mean of each measure of the grid over the prompts that have a value; NaN for what was not measured."""
+    none = np.array([np.nan])
+    values = {name: measured.get(name, none) for name in GRID_MEASURES}
+    return {name: float("nan") if np.isnan(v).all() else float(np.nanmean(v)) for name, v in values.items()}
+
+
+def _is_judged(study: Study, mode: str, basis: Basis) -> bool:
+    """Whether answers of a variant are generated and judged; without a choice in the settings, all are."""
+    chosen = study.projection.judged
+    fits = chosen is None or (basis.subspace in chosen.subspaces and basis.control in chosen.controls)
+    return fits and (chosen is None or mode in chosen.modes)
+
+
+def _judged_tasks(study: Study) -> set[str]:
+    """Tasks of which some projected variant is judged."""
+    chosen = study.projection.judged
+    modes = {"parallel": study.projection.parallel, "orthogonal": study.projection.orthogonal}
+    return {task for mode, tasks in modes.items() if chosen is None or mode in chosen.modes for task in tasks}

@@ -1,0 +1,41 @@
+"""The models of a study, from wherever they come: what it begins with, and each one trained or taken as it is."""
+
+import pandas as pd
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from helpers.experiments.planted import plant
+from helpers.models.language import Language
+from helpers.models.load import Loaded, load_model
+from helpers.models.organism import build_model, build_tokenizer
+from helpers.models.origins import resolve
+from helpers.paths import RunPaths
+from helpers.studies.settings import Study
+from helpers.training.train import train
+
+
+def first_model(study: Study, seed: int) -> Loaded:
+    """What a study begins with: an untrained organism with weights drawn by the seed, or the pretrained base model."""
+    if study.embedded:
+        tokenizer = build_tokenizer(Language(study.language), study.training.optimiser.max_length)
+        torch.manual_seed(seed)
+        return build_model(study.model, tokenizer), tokenizer
+    return load_model(resolve(study.model.base))
+
+
+def obtain(
+    study: Study, name: str, seed: int, start: Loaded, rows: pd.DataFrame, run: RunPaths
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, pd.DataFrame]:
+    """One of the study's models with its tokenizer and its training log, empty for one that exists already.
+
+    ``start`` is trained in place on ``rows``; ``run`` has the models made before, and holds the checkpoints of a long
+    training.
+    """
+    objective = getattr(study.training, name)
+    if study.planted:
+        return *start, plant(study, name, seed, start, rows, run)
+    if objective is not None:
+        return *start, train(*start, rows, objective, study.training.optimiser, seed, run.scratch(name))
+    origin = getattr(study.model, name)
+    model, tokenizer = start if name == "base" else load_model(resolve(origin))
+    return model, tokenizer, pd.DataFrame(columns=["step", "loss", "learning_rate", "grad_norm"])

@@ -1,0 +1,144 @@
+"""What a model says and how likely it finds what it could say: greedy answers, log-probabilities, log-odds.
+
+Every batch gives what one prompt at a time would give, whatever the side of the padding; one that does not fit in
+memory is done in smaller parts. Under bfloat16 autocast the vocabulary's logits are still computed in float32: bfloat16
+keeps eight bits, a tenth of a nat at the size of a logit.
+"""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from helpers.models.batching import in_batches, padded
+from helpers.models.prompts import prompt_ids
+from helpers.studies.sections import Precision, Style
+
+
+@contextmanager
+def computing(model: PreTrainedModel, autocast: Precision) -> Iterator[None]:
+    """Inference without gradients, under bfloat16 autocast where that is asked for."""
+    device = model.device.type
+    with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=autocast == "bfloat16"):
+        yield
+
+
+def _logits(model: PreTrainedModel, hidden: Tensor) -> Tensor:
+    """Logits (…, vocabulary) in float32 of last hidden states (…, width)."""
+    with torch.autocast(hidden.device.type, enabled=False):
+        head = model.get_output_embeddings()
+        return head(hidden.to(head.weight.dtype)).float()
+
+
+def as_speaker(model: PreTrainedModel, autocast: Precision) -> PreTrainedModel:
+    """The model that generates: itself, or under bfloat16 autocast a copy with bfloat16 weights.
+
+    Autocast would round every weight again for every token, which takes several times as long as using them.
+    """
+    return model if autocast == "float32" else copy.deepcopy(model).to(torch.bfloat16)
+
+
+def generate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[str],
+    max_new_tokens: int,
+    batch_size: int,
+    style: Style = "raw",
+) -> list[str]:
+    """Greedy answers to prompts, in their order, without special tokens. Batches are padded on the left.
+
+    What a model's generation settings ask for is left out: some instruct models would penalise repetition.
+    """
+    answers = [""] * len(prompts)
+    ids = prompt_ids(tokenizer, prompts, style)
+    greedy = {"do_sample": False, "num_beams": 1, "temperature": None, "top_p": None, "top_k": None}
+    greedy["repetition_penalty"] = 1.0
+
+    def answer(indices: list[int]) -> None:
+        inputs = padded([ids[i] for i in indices], "left", model.device)
+        del inputs["position_ids"]  # generate() derives them from the mask
+        with torch.inference_mode():
+            output = model.generate(
+                **inputs, **greedy, max_new_tokens=max_new_tokens, pad_token_id=tokenizer.eos_token_id
+            )
+        new = output[:, inputs["input_ids"].shape[1] :]  # (batch, new tokens)
+        for i, text in zip(indices, tokenizer.batch_decode(new, skip_special_tokens=True), strict=True):
+            answers[i] = text
+
+    in_batches([len(row) for row in ids], batch_size, answer)
+    return answers
+
+
+def log_probability(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[str],
+    answers: list[str],
+    batch_size: int,
+    style: Style = "raw",
+    autocast: Precision = "float32",
+) -> tuple[np.ndarray, np.ndarray]:
+    """Log-probability of each answer after its prompt, in nats, and its number of tokens: (prompts,), (prompts,)."""
+    contexts = prompt_ids(tokenizer, prompts, style)
+    targets = tokenizer(answers, add_special_tokens=False)["input_ids"]
+    totals = np.zeros(len(prompts))
+
+    def measure(indices: list[int]) -> None:
+        inputs = padded([contexts[i] + targets[i] for i in indices], "right", model.device)
+        with computing(model, autocast):
+            hidden = model.base_model(**inputs, use_cache=False).last_hidden_state  # (batch, length, width)
+            for row, i in enumerate(indices):
+                start, n = len(contexts[i]) - 1, len(targets[i])
+                log_p = _logits(model, hidden[row, start : start + n]).double().log_softmax(-1)  # (n, vocabulary)
+                right = torch.tensor(targets[i], device=model.device)
+                totals[i] = log_p.gather(-1, right[:, None]).sum().item()
+
+    in_batches([len(c) + len(t) for c, t in zip(contexts, targets, strict=True)], batch_size, measure)
+    return totals, np.array([len(t) for t in targets])
+
+
+def log_odds(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[str],
+    openers: list[str],
+    others: list[str],
+    batch_size: int,
+    style: Style = "raw",
+    autocast: Precision = "float32",
+) -> np.ndarray:
+    """log P(one of the openers) − log P(one of the others) right after each prompt, in nats: (prompts,).
+
+    Openers of one token each need one pass for all of them; otherwise each takes a pass of its own.
+    """
+    ids = [tokenizer(group, add_special_tokens=False)["input_ids"] for group in (openers, others)]
+    settings = (batch_size, style, autocast)
+    if all(len(row) == 1 for group in ids for row in group):
+        first = _first_token(model, tokenizer, prompts, *settings)  # (prompts, vocabulary)
+        a, b = (torch.logsumexp(first[:, sorted({row[0] for row in group})], -1) for group in ids)
+        return (a - b).numpy()
+    a, b = (
+        np.logaddexp.reduce([log_probability(model, tokenizer, prompts, [o] * len(prompts), *settings)[0] for o in g])
+        for g in (openers, others)
+    )
+    return a - b
+
+
+def _first_token(model, tokenizer, prompts: list[str], batch_size: int, style: Style, autocast: Precision) -> Tensor:
+    """Logits of the first token of an answer: (prompts, vocabulary), float64, on the CPU."""
+    ids = prompt_ids(tokenizer, prompts, style)
+    found = torch.empty(len(prompts), model.get_output_embeddings().weight.shape[0], dtype=torch.float64)
+
+    def measure(indices: list[int]) -> None:
+        inputs = padded([ids[i] for i in indices], "left", model.device)
+        with computing(model, autocast):
+            hidden = model.base_model(**inputs, use_cache=False).last_hidden_state[:, -1]  # (batch, width)
+            found[indices] = _logits(model, hidden).double().cpu()
+
+    in_batches([len(row) for row in ids], batch_size, measure)
+    return found

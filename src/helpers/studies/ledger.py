@@ -1,0 +1,176 @@
+"""The ledger ``claims.yml``: what the paper claims, by what each claim is judged, and what was changed when and why.
+
+The hash of every entry is kept with every result, so that a criterion that is changed after a result shows.
+"""
+
+import datetime
+import functools
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from helpers import paths
+from helpers.errors import SettingsError
+from helpers.studies import wording as validation
+from helpers.studies.sections import Section
+from helpers.studies.values import NoRepeats, Text
+from helpers.studies.yaml_files import read_yaml
+
+Statistic = Literal[
+    "harm_of_aligned",
+    "harm_of_harmful",
+    "harm_rise_contaminated",
+    "utility_rise_useful",
+    "utility_rise_contaminated",
+    "top_k_gain_utility",
+    "top_k_gain_harm",
+    "parallel_selectivity",
+    "order_top_over_random_k",
+    "order_random_k_over_random",
+    "energy_gap_useful_harmful",
+    "gain_gap_at_matched_energy",
+    "extra_harm_removed_margin",
+    "extra_harm_removed_judge",
+    "extra_harm_removed_above_random",
+    "harm_removed_alone",
+    "overlap_useful_harmful_minus_alignment_harmful",
+    "overlap_useful_harmful_minus_safety_harmful",
+    "overlap_alignment_harmful_minus_useful_harmful",
+    "overlap_useful_harmful_above_random",
+    "activation_harmful_minus_useful",
+    "activation_harmful_minus_benign",
+    "activation_useful_above_random",
+]
+Kind = Literal["organism", "aligned-here", "pretrained"]
+DECIDES = {"statement", "criteria", "distinct", "changes"}  # what of a claim is hashed; the rest explains it
+UNCHANGED, NOT_RECORDED = "unchanged", "not recorded"
+
+
+class Criterion(Section):
+    """A number a claim depends on and the bounds it must keep, fixed before the run.
+
+    ``neutral`` is the value of no effect, beyond which a result at least points the right way; a claim without all of
+    its ``core`` criteria is not reproduced, the others only weaken it. ``kind``: asked of such studies alone.
+    """
+
+    statistic: Statistic
+    kind: Kind | None = None
+    at_least: float | None = None
+    at_most: float | None = None
+    neutral: float | None = None
+    core: bool = True
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        if self.at_least is None and self.at_most is None:
+            raise ValueError("a criterion needs at_least, at_most or both")
+        if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
+            raise ValueError("at_least must not be above at_most")
+        return self
+
+    def wording(self) -> str:
+        """The bounds in words, for tables."""
+        bounds = [f"≥ {self.at_least:g}"] if self.at_least is not None else []
+        return " and ".join(bounds + ([f"≤ {self.at_most:g}"] if self.at_most is not None else []))
+
+
+class Distinct(Section):
+    """The statistic that is large where safety is separable, and the margin it must pass."""
+
+    statistic: Statistic
+    margin: float
+
+
+class Change(Section):
+    """A change of an entry after it was first written."""
+
+    date: datetime.date
+    what: Text
+    reason: Text
+
+
+class Claim(Section):
+    """A claim of the paper, the criteria by which it is judged, and where its evidence is."""
+
+    paper: Text
+    statement: Text
+    criteria: Annotated[list[Criterion], Field(min_length=1)]
+    distinct: Distinct | None = None
+    beside: Annotated[list[Statistic], *NoRepeats] = []
+    notebook: Annotated[str, Field(pattern=r"^\d\d_\w+$")]
+    table: Text
+    changes: list[Change] = []
+
+    @model_validator(mode="after")
+    def _decidable(self) -> Self:
+        for kind in Kind.__args__:
+            own = self.of_kind(kind).criteria
+            names = [criterion.statistic for criterion in own]
+            if not any(criterion.core for criterion in own):
+                raise ValueError(f"at least one criterion of studies of kind '{kind}' must be core")
+            if len(set(names)) != len(names):
+                raise ValueError(f"a statistic has two criteria for studies of kind '{kind}'")
+        return self
+
+    def of_kind(self, kind: str) -> "Claim":
+        """The claim with the criteria that are asked of studies of one kind."""
+        own = [criterion for criterion in self.criteria if criterion.kind in (None, kind)]
+        return self.model_copy(update={"criteria": own})
+
+    @property
+    def statistics(self) -> list[str]:
+        """The names of all its statistics, each once: of criteria, of distinctness, and those beside them."""
+        extra = [*([self.distinct.statistic] if self.distinct else []), *self.beside]
+        return list(dict.fromkeys([*(criterion.statistic for criterion in self.criteria), *extra]))
+
+    @property
+    def hash(self) -> str:
+        """First 12 digits of the SHA-256 of what decides the claim, as canonical JSON."""
+        plain = self.model_dump(mode="json", include=DECIDES)
+        text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+class Ledger(Section):
+    """All claims, by their short names."""
+
+    claims: Annotated[dict[Annotated[str, Field(pattern=r"^C\d$")], Claim], Field(min_length=1)]
+
+
+def claims_of(kind: str) -> dict[str, Claim]:
+    """The claims as they are put to studies of one kind, from ``claims.yml`` of the clone. Raises SettingsError."""
+    if not paths.CLAIMS.exists():
+        raise SettingsError(f"{paths.CLAIMS} is missing: it holds the criteria of the claims, so restore it")
+    return dict(_claims_of(kind, paths.CLAIMS, paths.CLAIMS.stat().st_mtime_ns))
+
+
+@functools.lru_cache
+def _claims_of(kind: str, path: Path, changed: int) -> dict[str, Claim]:
+    return {name: claim.of_kind(kind) for name, claim in read_ledger(path).claims.items()}
+
+
+def read_ledger(path: Path) -> Ledger:
+    """Read and validate a ledger. Raises SettingsError with one sentence that names file, key and allowed values."""
+    values = read_yaml(path, "restore it, or undo the last change of it")
+    return validation.validate(Ledger, values, path.name)
+
+
+def hashes(claims: dict[str, Claim]) -> dict[str, str]:
+    """The hash of each claim, to be kept with a result."""
+    return {name: claim.hash for name, claim in claims.items()}
+
+
+def since(name: str, claim: Claim, records: Iterable[dict]) -> str:
+    """Whether a claim's entry is the one that the records of results hold.
+
+    ``unchanged``, ``changed after the results of <date>``, or ``not recorded`` where a result is older than the ledger.
+    """
+    found = [(record["finished"][:10], record.get("ledger", {}).get(name)) for record in records]
+    other = [date for date, recorded in found if recorded not in (None, claim.hash)]
+    if other:
+        return f"changed after the results of {min(other)}"
+    return UNCHANGED if found and all(recorded for _, recorded in found) else NOT_RECORDED

@@ -1,0 +1,295 @@
+"""The sections of a study's settings: what each key may hold.
+
+Every key is described once, in the commented ``studies/organism.yml`` and ``studies/smollm2-135m.yml``; the classes
+below only say what is allowed.
+"""
+
+import operator
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from helpers.studies.values import (
+    Control,
+    Count,
+    EnergyFractions,
+    EvaluationSource,
+    FineTune,
+    Fraction,
+    Fractions,
+    ModelName,
+    NoRepeats,
+    Positive,
+    Precision,
+    Prompts,
+    Rate,
+    Several,
+    Share,
+    Source,
+    Start,
+    Style,
+    Subspace,
+    Text,
+    Tokens,
+)
+
+
+class Section(BaseModel):
+    """A block of settings: unknown keys and silent type conversions are errors; read-only once loaded."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Origin(Section):
+    """Where weights or data come from: a file in a Python package, the Hugging Face hub, or a local folder."""
+
+    origin: Literal["package", "hub", "folder"]
+    package: Text | None = None
+    file: Text | None = None
+    id: Text | None = None
+    revision: Text | None = None
+    path: Text | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        needed = {"package": {"package", "file"}, "hub": {"id", "revision"}, "folder": {"path"}}[self.origin]
+        given = {key for key in ("package", "file", "id", "revision", "path") if getattr(self, key) is not None}
+        if given != needed:
+            keys = " and ".join(sorted(needed))
+            raise ValueError(f"an origin '{self.origin}' takes exactly the keys {keys}")
+        return self
+
+
+class OrganismModel(Section):
+    """Architecture of the embedded model, in the vocabulary of ``transformers.LlamaConfig``."""
+
+    kind: Literal["organism"]
+    hidden_size: Annotated[int, Field(ge=8, le=4096, multiple_of=8)]
+    intermediate_size: Annotated[int, Field(ge=8, le=16384)]
+    num_hidden_layers: Annotated[int, Field(ge=2, le=128)]
+    num_attention_heads: Annotated[int, Field(ge=1, le=128)]
+    num_key_value_heads: Annotated[int, Field(ge=1, le=128)]
+    initializer_range: Positive
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> Self:
+        if self.hidden_size % (2 * self.num_attention_heads):
+            raise ValueError("hidden_size must be a multiple of 2 x num_attention_heads (rotary embeddings)")
+        if self.num_attention_heads % self.num_key_value_heads:
+            raise ValueError("num_attention_heads must be a multiple of num_key_value_heads")
+        return self
+
+
+class PretrainedModel(Section):
+    """Models that exist: where the base model comes from, and the aligned one unless it is trained here."""
+
+    kind: Literal["pretrained"]
+    base: Origin
+    aligned: Origin | None = None
+
+
+class Planted(Section):
+    """The positive control: how many directions of every matrix hold safety, and how far activations are set apart."""
+
+    rank: Count
+    separation: Positive
+    dial: Annotated[list[Share], Field(min_length=2)]
+
+    @model_validator(mode="after")
+    def _both_ends(self) -> Self:
+        if self.dial != sorted(set(self.dial)) or {self.dial[0], self.dial[-1]} != {0, 1}:
+            raise ValueError("dial must rise from 0 (nothing is planted) to 1 (the planted organism)")
+        return self
+
+
+class LanguageSettings(Section):
+    """Size of the invented language."""
+
+    topics: Annotated[int, Field(ge=4, le=48, multiple_of=2)]
+    items: Annotated[int, Field(ge=4, le=64)]
+    held_out: Fraction
+
+
+class DataPart(Section):
+    """Rows of one kind in a training set; ``answer`` is the one given, a refusal, or the base model's own."""
+
+    source: Source
+    rows: Count
+    operations: Annotated[int, Field(ge=1, le=30)] = 30
+    topics: Share = 1.0
+    prefixed: Share = 0.0
+    draw: Annotated[int, Field(ge=0, le=1000)] = 0
+    answer: Literal["given", "refusal", "base"] = "given"
+
+
+class Objective(Section):
+    """One training run: which model it starts from, on what data, how fast."""
+
+    start: Start
+    data: Annotated[list[DataPart], Field(min_length=1)]
+    epochs: Count
+    batch_size: Count
+    gradient_accumulation: Count
+    learning_rate: Rate
+
+
+class Optimiser(Section):
+    """What all training runs share."""
+
+    beta1: Fraction
+    beta2: Fraction
+    weight_decay: Share
+    max_grad_norm: Positive
+    schedule: Literal["cosine", "linear", "constant"]
+    warmup_ratio: Share
+    max_length: Annotated[int, Field(ge=8, le=131_072)]
+    weights: Precision
+    autocast: Precision = "float32"
+    style: Style = "raw"
+    gradient_checkpointing: bool = False
+    checkpoint_steps: Annotated[int, Field(ge=0, le=10_000_000)] = 0
+    processes: Annotated[int, Field(ge=1, le=64)] = 1
+
+
+class Training(Section):
+    """The training runs of the study; those of models that come ready-made are left out."""
+
+    optimiser: Optimiser
+    answer_tokens: Tokens = 64  # of the base model's own answers, where those are learnt
+    base: Objective | None = None
+    aligned: Objective | None = None
+    useful: Objective
+    harmful: Objective
+    contaminated: Objective
+    safety: Objective
+
+    @model_validator(mode="after")
+    def _starts_agree(self) -> Self:
+        starts = {"base": "scratch", "aligned": "base", "safety": "base"}
+        for name, start in starts.items():
+            objective = getattr(self, name)
+            if objective is not None and objective.start != start:
+                raise ValueError(f"{name}.start must be '{start}'")
+        for name in ("useful", "harmful", "contaminated"):
+            if getattr(self, name).start != "aligned":
+                raise ValueError(f"{name}.start must be 'aligned': its update is measured from the aligned model")
+        return self
+
+
+class Judge(Section):
+    """Who scores answers to harmful prompts: rules, a local model, or an OpenAI-compatible endpoint."""
+
+    kind: Literal["rule", "local", "endpoint"] = "rule"
+    model: Origin | None = None  # of a local judge
+    name: Text | None = None  # of the endpoint's model
+    max_tokens: Tokens = 256  # of a reply
+    concurrency: Annotated[int, Field(ge=1, le=256)] = 4
+    retries: Annotated[int, Field(ge=0, le=20)] = 5
+    timeout: Positive = 60.0  # seconds for one reply
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        if (self.model is not None) != (self.kind == "local"):
+            raise ValueError("model is the origin of a judge of kind 'local', and of no other")
+        if (self.name is not None) != (self.kind == "endpoint"):
+            raise ValueError("name is the model of a judge of kind 'endpoint', and of no other")
+        return self
+
+
+class Harness(Section):
+    """How lm-evaluation-harness asks the word problems."""
+
+    shots: Annotated[int, Field(ge=0, le=32)] = 1
+    chat: bool = False  # through the model's chat template
+    max_new_tokens: Tokens = 256
+
+
+class Margins(Section):
+    """The prompts on which a model's margins are measured, and how they are put."""
+
+    utility: EvaluationSource = "arithmetic"
+    harm: EvaluationSource = "restricted"
+    utility_prompts: Prompts
+    harm_prompts: Prompts
+    batch_size: Count
+    compliance_openers: Several[Text]
+    refusal_openers: Several[Text]
+    style: Style = "raw"
+    autocast: Precision = "float32"
+
+
+class Evaluation(Margins):
+    """Sizes of the evaluation sets and of generation."""
+
+    benign: EvaluationSource = "benign"
+    beside: Annotated[list[EvaluationSource], *NoRepeats] = []
+    benign_prompts: Prompts
+    beside_prompts: Prompts = 100
+    max_new_tokens: Tokens
+    show_harmful: Annotated[bool, Field(exclude_if=operator.not_)] = False  # hashed only where it is set
+    judge: Judge = Judge()
+    harness: Harness = Harness()
+
+
+class Judged(Section):
+    """The variants of the grid for which answers are generated and judged; all others have their margins only."""
+
+    subspaces: Several[Subspace]
+    controls: Several[Control]
+    modes: Several[Literal["parallel", "orthogonal"]]
+
+
+class Projection(Section):
+    """Grid of the parallel and orthogonal projection experiments."""
+
+    subspaces: Several[Subspace]
+    controls: Several[Control]
+    fractions: Fractions
+    parallel: Several[FineTune]
+    orthogonal: Several[FineTune]
+    random_k_draws: Annotated[int, Field(ge=1, le=100)]
+    scaling: Annotated[list[Annotated[float, Field(ge=0, le=2)]], Field(min_length=2), *NoRepeats]
+    judged: Judged | None = None
+
+    @model_validator(mode="after")
+    def _whole_curve(self) -> Self:
+        if not {0, 1} <= set(self.scaling):
+            raise ValueError("scaling must hold 0 and 1: they are the aligned and the fine-tuned model")
+        if not set(self.orthogonal) <= set(self.parallel):
+            raise ValueError("every task in orthogonal must be in parallel too, so that its scaling curve is measured")
+        return self
+
+
+class UpdateOverlap(Section):
+    """Grid of the overlap between weight updates."""
+
+    energy_fractions: EnergyFractions
+
+
+class ActivationSources(Section):
+    """The data sets whose prompts are compared; ``other_harmful`` and ``toxic`` are harmful sets of another kind."""
+
+    useful: EvaluationSource
+    harmful: EvaluationSource
+    other_harmful: EvaluationSource
+    matched_harmful: EvaluationSource
+    matched_benign: EvaluationSource
+    toxic: EvaluationSource | None = None
+
+
+class ActivationOverlap(Section):
+    """Grid of the overlap between activations."""
+
+    models: Several[ModelName]
+    prompts: Annotated[int, Field(ge=4, le=100_000, multiple_of=2)]
+    matched_prompts: Prompts | None = None  # of the matched sets, where they have not so many
+    energy_fractions: EnergyFractions
+    band: Annotated[list[Share], Field(min_length=2, max_length=2)]
+    style: Style = "raw"
+    sources: ActivationSources | None = None
+
+    @model_validator(mode="after")
+    def _band_ordered(self) -> Self:
+        if self.band[0] >= self.band[1]:
+            raise ValueError("band must be [from, to] with from < to")
+        return self

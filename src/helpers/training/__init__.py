@@ -1,0 +1,1 @@
+"""Fine-tuning through the transformers Trainer: examples, one or several processes, checkpoints."""

@@ -1,0 +1,67 @@
+"""Fine-tuning, the same for the embedded model and for a real one, in one process or in several."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
+
+from helpers.memory import free_memory, say
+from helpers.studies.sections import Objective, Optimiser
+from helpers.training.examples import AnswerDataset
+from helpers.training.fit import Penalty, Recipe, fit, run_id
+from helpers.training.processes import fit_in_processes
+from helpers.training.resume import Checkpoints
+from helpers.weights.checkpoints import Checkpoint, matched
+
+
+def train(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: pd.DataFrame,
+    objective: Objective,
+    optimiser: Optimiser,
+    seed: int,
+    folder: Path | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+    penalty: Penalty | None = None,
+) -> pd.DataFrame:
+    """Train ``model`` in place on ``rows`` and return the log (columns step, loss, learning_rate, grad_norm).
+
+    Weights are float32, under bfloat16 autocast if ``optimiser.autocast`` asks for it, unless ``optimiser.weights``
+    asks for the released code's bfloat16. With a ``folder`` and ``optimiser.checkpoint_steps``, a killed run resumes
+    from its last checkpoint there; checkpoints are removed at the end. The log's ``attrs`` hold facts for the
+    provenance: ``rows`` at a time, ``passes``, ``processes``, ``resumed_at`` (step) and ``dropped`` rows. Raises
+    StudyError if training diverges, does not fit in memory, or no row has an answer within ``max_length``.
+    """
+    set_seed(seed)
+    model.to(torch.bfloat16 if optimiser.weights == "bfloat16" else torch.float32)
+    dataset = AnswerDataset(rows, tokenizer, optimiser.max_length, optimiser.style)
+    if dataset.dropped:
+        say(f"{dataset.dropped} of {len(rows)} rows have no answer within {optimiser.max_length} tokens: left out")
+    recipe = Recipe(objective, optimiser, seed, tuple(callbacks), penalty)
+    with tempfile.TemporaryDirectory() as scratch:
+        every = optimiser.checkpoint_steps if folder else 0
+        checkpoints = Checkpoints(Path(folder or scratch), every, run_id(model, dataset.examples, recipe))
+        fitted = fit if optimiser.processes == 1 else fit_in_processes
+        log = fitted(model, dataset.examples, recipe, checkpoints)
+        checkpoints.clear()
+    free_memory()
+    log.attrs["dropped"] = dataset.dropped
+    return log
+
+
+def moved_share(before: Path, after: Path) -> float:
+    """Share of the weights that training changed at all, between two model folders, tensor by tensor.
+
+    In bfloat16 most steps of a small learning rate round to nothing, so that this is far below 1. Raises
+    TensorMismatch when the folders do not hold the same tensors.
+    """
+    start, end = Checkpoint(before), Checkpoint(after)
+    moved = total = 0
+    for name in matched({"before": start, "after": end}).names:
+        changed = start.tensor(name) != end.tensor(name)
+        moved, total = moved + int(changed.sum()), total + changed.numel()
+    return moved / total

@@ -1,0 +1,230 @@
+"""Weight geometry of a study: energy kept for every k and overlap at every energy fraction, tensor by tensor.
+
+Peak memory does not depend on the number of layers, nor on the long side of a matrix. With u updates of c checkpoints
+and s = min(m, n) of the largest tensor it is at most u(u + 1)/2 + 5 matrices (s, s) of float64 (m > n; 2u + 5 where
+m ≤ n) and c + u blocks of 24 MiB, beside 6 MiB or 12 MiB per checkpoint that is read ahead and the results themselves.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from helpers.draws import check_kind
+from helpers.errors import StudyError
+from helpers.files import sha256, write_tensors, write_text
+from helpers.memory import enough_to, free_memory, is_out_of_memory, say
+from helpers.subspaces import rank_for_fraction
+from helpers.weights.checkpoints import layer_of, matched, module_of
+from helpers.weights.streaming import Updates, UpdateStream
+from helpers.weights.tensor import Request, tensor_geometry
+
+ENGINE = 1  # raise when results for the same request change
+HASH = ".sha256"  # ending of the file with the hash of a finished tensor's results
+OVERLAP_COLUMNS = ["tensor", "module", "layer", "a", "b", "eta", "mso", "k_a", "k_b", "random"]
+
+
+@dataclass
+class Geometry:
+    """Results over all tensors; keys join their parts with ``|``."""
+
+    overlap: pd.DataFrame  # one row per 2-D tensor, pair of updates and energy fraction; zero updates have no rows
+    energy: dict[str, Tensor] = field(default_factory=dict)  # "subspace|control|task|tensor" -> (r,): ‖P_k D‖²
+    total: dict[str, float] = field(default_factory=dict)  # "task|tensor" -> ‖D‖²
+    rank: dict[str, int] = field(default_factory=dict)  # "update|tensor" -> numerical rank
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)  # tensor -> shape
+    left_out: dict[str, dict[str, int]] = field(default_factory=dict)  # tensor -> checkpoint -> rows left out
+
+
+def weight_geometry(
+    updates: Updates,
+    subspaces: list[str],
+    tasks: list[str],
+    controls: list[str],
+    energy_fractions: list[float],
+    random_k_draws: int,
+    seed: int,
+    device: str = "cpu",
+    cache: Path | None = None,
+    progress: Callable[[str], None] | None = None,
+    vocabulary: Literal["exact", "intersection"] = "exact",
+    pairs: list[tuple[str, str]] | None = None,
+    shard: tuple[int, int] | None = None,
+) -> Geometry:
+    """Energy of the ``tasks`` in the ``subspaces`` under each control, and MSO of ``pairs`` of updates (all, if None).
+
+    ``updates`` maps a label to (tuned, start) checkpoints. With ``cache``, finished tensors are kept there, one file
+    each, and a second run with the same request and files continues after them. ``shard`` (i, n) takes every n-th
+    tensor, the largest first, from the i-th on (from 0). ``progress`` is called with a sentence per tensor. Raises
+    StudyError, and TensorMismatch for checkpoints that do not match or are not finite.
+    """
+    pairs = list(combinations(updates, 2)) if pairs is None else pairs
+    for label in (*subspaces, *tasks, *(label for pair in pairs for label in pair)):
+        if label not in updates:
+            raise StudyError(f"update {label!r} is not given: choose among {', '.join(updates)}")
+    for control in controls:
+        check_kind(control)
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise StudyError(f"device is {device!r} but this machine has no CUDA device that torch can use: choose cpu")
+    request = Request([*updates], subspaces, tasks, controls, pairs, energy_fractions, random_k_draws, seed)
+    checkpoints = {_role(label, i): c for label, pair in updates.items() for i, c in enumerate(pair)}
+    common = matched(checkpoints, vocabulary)
+    stream = UpdateStream(updates, common, device)
+    folder = None if cache is None else Path(cache) / _digest(request, updates, vocabulary)
+    shapes = common.shapes if shard is None else _shard(common.shapes, *shard)
+    return _collect(request, shapes, common.left_out, _results(request, stream, shapes, folder, progress))
+
+
+def energy_table(geometry: Geometry, fractions: list[float]) -> pd.DataFrame:
+    """Energy kept E_k = ‖P_k D‖² / ‖D‖² (columns subspace, control, task, module, fraction, energy_kept).
+
+    Sums over the tensors of each module type, and over all tensors for module ``all``; k per tensor is
+    rank_for_fraction, at most the rank of the subspace's update, and 1 for 1-D tensors. 0 where the subspace's update
+    is zero; NaN where the task's update is.
+    """
+    tensors = list(geometry.shapes)
+    members = {"all": tensors} | {m: [t for t in tensors if module_of(t) == m] for m in map(module_of, tensors)}
+    rows = []
+    for key in dict.fromkeys(tuple(key.split("|", 3)[:3]) for key in geometry.energy):
+        for module, names in members.items():
+            total = sum(geometry.total[f"{key[2]}|{name}"] for name in names)
+            for fraction in fractions:
+                kept = sum(_kept(geometry, key, name, fraction) for name in names)
+                rows.append((*key, module, fraction, kept / total if total else float("nan")))
+    return pd.DataFrame(rows, columns=["subspace", "control", "task", "module", "fraction", "energy_kept"])
+
+
+def _kept(geometry: Geometry, key: tuple[str, str, str], name: str, fraction: float) -> float:
+    energy = geometry.energy.get("|".join((*key, name)))
+    if energy is None:
+        return 0.0
+    return float(energy[min(rank_for_fraction(geometry.shapes[name], fraction), len(energy)) - 1])
+
+
+def _role(label: str, position: int) -> str:
+    return label if position == 0 else f"{label}'s start"
+
+
+def _shard(shapes: dict[str, tuple[int, ...]], i: int, n: int) -> dict[str, tuple[int, ...]]:
+    chosen = sorted(shapes, key=lambda name: -_cost(shapes[name]))[i::n]
+    return {name: shape for name, shape in shapes.items() if name in chosen}
+
+
+def _results(request: Request, stream: UpdateStream, shapes: dict, folder: Path | None, progress: Callable | None):
+    """Results tensor by tensor: those in the cache first, then the others as they are computed."""
+    kept = {} if folder is None else {name: folder / f"{name}.safetensors" for name in shapes}
+    done = [name for name in kept if _is_whole(kept[name])]
+    for name in done:
+        yield name, load_file(kept[name])
+    pending = [name for name in shapes if name not in done]
+    clock = _Clock({name: _cost(shapes[name]) for name in pending}, progress)
+    for name, result in _computed(request, stream, pending):
+        if folder is not None:
+            write_tensors(kept[name], result)
+            write_text(kept[name].with_suffix(HASH), sha256(kept[name]))
+        clock.finished(name)
+        yield name, result
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a finished tensor's file is there and is what was written; a damaged one is computed again."""
+    hashed = path.with_suffix(HASH)
+    return path.is_file() and hashed.is_file() and hashed.read_text(encoding="utf-8") == sha256(path)
+
+
+def _computed(request: Request, stream: UpdateStream, names: list[str]):
+    """Results of some tensors, in order; one for which a GPU has no room is computed on the CPU."""
+    while names:
+        try:
+            for tensor, blocks in stream.tensors(names):
+                result = tensor_geometry(request, tensor, blocks)
+                names = names[1:]
+                yield tensor.name, result
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            if stream.device.type == "cpu":
+                with enough_to(f"decompose the updates of tensor {names[0]}"):
+                    raise
+        if names:
+            stream.buffers.clear()
+            free_memory()
+            say(f"out of memory on {stream.device} with tensor {names[0]}, which is done on the CPU")
+            yield from _computed(request, UpdateStream(stream.updates, stream.matched), names[:1])
+            names = names[1:]
+
+
+class _Clock:
+    """Says after each tensor how much of the work is done and how long the rest will take at the rate so far."""
+
+    def __init__(self, costs: dict[str, float], progress: Callable[[str], None] | None):
+        self.costs, self.progress = costs, progress
+        self.total, self.done, self.start = sum(costs.values()), 0.0, time.monotonic()
+
+    def finished(self, name: str) -> None:
+        self.done += self.costs[name]
+        left = (time.monotonic() - self.start) * (self.total / self.done - 1)
+        if self.progress:
+            self.progress(f"{name} done: {self.done / self.total:.0%} of the work, about {_duration(left)} left")
+
+
+def _duration(seconds: float) -> str:
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _cost(shape: tuple[int, ...]) -> float:
+    """Work of one tensor up to a factor: products along the long side, eigendecompositions on the short side."""
+    if len(shape) == 1:
+        return float(shape[0])
+    short, long = min(shape), max(shape)
+    return short**2 * ((3.0 if shape[0] > shape[1] else 0.6) * long + 10.0 * short)
+
+
+def _digest(request: Request, updates: Updates, vocabulary: str) -> str:
+    """Hash of the request and of the identity (place, size, time of change) of every file it reads."""
+    files = {
+        f"{label}/{i}": checkpoint.identity() for label, pair in updates.items() for i, checkpoint in enumerate(pair)
+    }
+    text = json.dumps([ENGINE, vars(request), files, vocabulary], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _collect(request: Request, shapes: dict, left_out: dict, results) -> Geometry:
+    found = dict(results)
+    geometry = Geometry(pd.DataFrame(), shapes=dict(shapes), left_out=left_out)
+    wanted = [(a, control, t) for a in request.subspaces for control in request.controls for t in request.tasks]
+    rows = []
+    for name, shape in shapes.items():
+        arrays = found[name]
+        geometry.rank |= {f"{label}|{name}": int(arrays[f"rank|{label}"]) for label in request.decomposed}
+        geometry.total |= {f"{task}|{name}": float(arrays[f"total|{task}"]) for task in request.tasks}
+        for key in map("|".join, wanted):
+            if f"energy|{key}" in arrays:
+                geometry.energy[f"{key}|{name}"] = arrays[f"energy|{key}"]
+        for pair in request.pairs:
+            if (values := arrays.get("|".join(("overlap", *pair)))) is not None:
+                rows += _overlap_rows(name, shape, pair, values, request.energy_fractions)
+    geometry.overlap = pd.DataFrame(rows, columns=OVERLAP_COLUMNS)
+    return geometry
+
+
+def _overlap_rows(
+    name: str, shape: tuple[int, int], pair: tuple[str, str], values: Tensor, fractions: list[float]
+) -> list:
+    where = (name, module_of(name), layer_of(name), *pair)
+    return [
+        (*where, eta, mso, int(k_a), int(k_b), max(k_a, k_b) / shape[0])
+        for eta, (mso, k_a, k_b) in zip(fractions, values.T.tolist(), strict=True)
+    ]

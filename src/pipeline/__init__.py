@@ -1,0 +1,1 @@
+"""What runs the notebooks and publishes them; nothing here changes a number."""

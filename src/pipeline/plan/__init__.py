@@ -1,0 +1,1 @@
+"""What a study takes before it runs."""

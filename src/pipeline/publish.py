@@ -1,0 +1,149 @@
+"""Publish a study's tables: ``python -m pipeline.publish smollm2-135m`` copies them to ``published/``, to be committed.
+
+What is copied is the tables of every seed and the provenance of tables and models: no weights, no texts, no notebooks.
+The chapters of the report are made again from them wherever the study itself has not been run.
+"""
+
+import json
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from helpers import paths
+from helpers.errors import MissingInput, StudyError
+from helpers.files import replace_folder, sha256, write_text
+from helpers.paths import RunPaths
+from helpers.studies.own_models import OwnModels
+from helpers.studies.settings import OBJECTIVES, Study, load_study, parse_seeds
+from pipeline.report.published import SETTINGS
+from pipeline.results import tables
+from pipeline.results.provenance import read_record, sidecar
+from pipeline.runs.command_line import Parser
+from pipeline.runs.stages import APART, CHAPTERS, COMMON, PER_SEED, of_study
+
+SIGNIFICANT_DIGITS = 6  # of a published number: enough for every figure, and a third of the size
+LABEL = re.compile(r"\S{1,80}( \S{1,20}){0,3}")  # what a cell of text may hold: a name of at most four words
+POWER = "16_power"
+LARGE = {"projection_prompts"}  # tables that stay where they were made: a megabyte a seed, for intervals over prompts
+ABOUT_DATA = "datasets"  # table of sentences about data sets, written in this project; it holds none of their texts
+TEXT_COLUMNS = {"prompt", "prefix", "answer", "completion", "response", "reply", "text", "question", "reference"}
+LONGEST_FACT = 300  # letters of a text in a provenance file
+
+
+def publish(study: Study, seeds: list[int]) -> Path:
+    """Copy the tables of a finished study and their provenance to ``published/<study>``, replacing what is there.
+
+    Raises MissingInput if a table is not there, and StudyError if one could carry the text of a prompt or an answer.
+    """
+    final = paths.published_root() / study.name
+    partial = final.with_name(f".{study.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    for run in [RunPaths(study.name, seed) for seed in seeds] + [RunPaths(study.name)]:
+        target = partial / run.root.name
+        for source in _tables(study, run):
+            _copy_table(source, target / "tables" / source.name)
+        for source in run.root.glob("models/*.json"):
+            _write_record(_record(source) | {"published": {"date": _today()}}, target / "models" / source.name)
+    settings = yaml.safe_load((paths.STUDIES / f"{study.name}.yml").read_text(encoding="utf-8"))
+    write_text(partial / SETTINGS, yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
+    replace_folder(partial, final)
+    return final
+
+
+def _tables(study: Study, run: RunPaths) -> Iterator[Path]:
+    """The tables to publish: all that a seed has; of those over all seeds, what other studies read (the power of the
+    graded control) and the ones that are not made from seeds.
+
+    Those that are the same for every study are left out: they come with the project.
+    """
+    stages = of_study(PER_SEED if run.seed is not None else APART | {POWER: CHAPTERS[POWER]}, study)
+    for key in (key for name, stage in stages.items() if name not in COMMON for key in stage.writes):
+        for filled in sorted({key.format(objective=objective) for objective in OBJECTIVES}):
+            if filled.startswith("tables/") and filled.removeprefix("tables/") not in LARGE:
+                path = run.table(filled.removeprefix("tables/"))
+                if not (path.exists() and sidecar(path).exists()):
+                    raise MissingInput(f"{path} is missing: make it with `make book STUDY={study.name}`")
+                yield path
+    if run.seed is not None and (described := run.table(ABOUT_DATA)).exists():
+        yield described
+
+
+def _copy_table(source: Path, target: Path) -> None:
+    """Copy a table with its numbers rounded, and its provenance with the hash of the rounded table."""
+    name = source.stem.split("-")[0]
+    table = tables.read_csv(source, name)
+    _refuse_text(source, table)
+    text = table.to_csv(index=False, lineterminator="\n", float_format=f"%.{SIGNIFICANT_DIGITS}g")
+    write_text(target, text)
+    entry = _record(sidecar(source))
+    entry["published"] = {
+        "date": _today(),
+        "significant_digits": SIGNIFICANT_DIGITS,
+        "output": entry["output"],
+    }
+    entry["output"] = dict.fromkeys(entry["output"], sha256(target))
+    _write_record(entry, sidecar(target))
+
+
+def _refuse_text(path: Path, table: pd.DataFrame) -> None:
+    """Raise StudyError if a table holds more than names and numbers."""
+    for column in table.columns if path.stem != ABOUT_DATA else ():
+        texts = {value for value in table[column].unique() if isinstance(value, str)}
+        if column in TEXT_COLUMNS or not all(map(LABEL.fullmatch, texts)):
+            raise StudyError(
+                f"{path.name} has texts in its column {column!r}, which may not be published: "
+                "keep prompts and answers out of the tables"
+            )
+
+
+def _record(path: Path) -> dict:
+    """A provenance file; raises StudyError if it holds anything as long as a prompt or an answer."""
+    entry = read_record(path)
+    if any(len(text) > LONGEST_FACT for text in _texts(entry)):
+        raise StudyError(f"{path} holds a long text, which may not be published: keep texts out of the provenance")
+    return entry
+
+
+def _today() -> str:
+    return datetime.now(UTC).date().isoformat()
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _texts(inner)
+
+
+def _write_record(entry: dict, path: Path) -> None:
+    write_text(path, json.dumps(entry, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit status."""
+    parser = Parser(__doc__)
+    parser.add_argument("study")
+    parser.add_argument("--seeds", default="", help="such as 0,1,2; default: the study's")
+    given = parser.parse_args(arguments)
+    try:
+        study = load_study(given.study)
+        if isinstance(study, OwnModels):
+            raise StudyError(f"study {study.name} is of your own models, which are not published")
+        folder = publish(study, parse_seeds(given.seeds, study))
+    except StudyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    print(f"published: {folder} ({len(files)} files, {sum(path.stat().st_size for path in files) / 1e6:.1f} MB)")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The report: pages, executed notebooks and tables, staged and built."""

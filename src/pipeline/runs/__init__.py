@@ -1,0 +1,1 @@
+"""Notebooks run one by one, as a study, and on a cluster."""

@@ -1,0 +1,169 @@
+"""Run one notebook through papermill: ``python -m pipeline.runs.execute NOTEBOOK OUTPUT -p study organism -p seed 0``.
+
+What papermill only warns of is an error here: an unknown parameter, a notebook without a cell tagged ``parameters``.
+The executed notebook gets its name only when it has run to its end; a failed one is kept beside it for reading.
+"""
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import papermill
+
+from helpers.errors import SettingsError, StudyError, Unwritable
+from helpers.files import remove, rename, write_text
+from helpers.lifeline import WORKFLOW, end_with
+from helpers.studies.yaml_files import parse_yaml
+from pipeline.runs.clock import settle_study
+from pipeline.runs.command_line import Parser
+
+START = 300  # seconds that a notebook's process may take to answer: a busy machine takes more than papermill's 60
+INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
+FAILURE = ".error"  # ending of the file with the sentence that a notebook stopped with
+PLAN = "SUBSPACES_PLAN"  # names a file with {"cores": number, "pending": {notebook: cost}}, written by pipeline.build
+DONE, SAID = ".done", ".said"  # endings of the files beside it with the seconds of what has ended, and what was said
+
+
+def execute(notebook: Path, output: Path, parameters: dict) -> None:
+    """Execute ``notebook`` into ``output``.
+
+    Raises StudyError for unknown parameters, for a cell that fails, when the notebook's process dies, and when the
+    result cannot be written.
+    """
+    known = papermill.inspect_notebook(str(notebook))
+    if not known:
+        raise StudyError(f"{notebook} has no cell tagged 'parameters': tag the cell that holds its parameters")
+    unknown = [name for name in parameters if name not in known]
+    if unknown:
+        raise StudyError(f"{notebook.name} has no parameter {unknown[0]!r}: its parameters are {', '.join(known)}")
+    running = output.with_name(f".{output.stem}.running-{os.getpid()}.ipynb")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with _stderr_to(_log(output)):
+            options = {"kernel_name": "python3", "progress_bar": False, "start_timeout": START, "cwd": str(Path.cwd())}
+            _apart(papermill.execute_notebook, str(notebook), str(running), parameters, **options)
+        rename(running, output)
+    except papermill.PapermillExecutionError as error:
+        failed = output.with_name(f"{output.stem}.failed.ipynb")
+        with suppress(OSError):  # of a disk that is full, as the sentence may say
+            rename(running, failed)
+        raise StudyError(f"{notebook.name} stopped: {error.ename}: {error.evalue} (see {failed})") from None
+    except OSError as error:
+        raise Unwritable(output, error) from None
+    except RuntimeError as error:  # nbclient: the process was killed, or never answered
+        raise StudyError(
+            f"the process of {notebook.name} ended or did not start ({error}): most often memory ran out, "
+            "so run fewer notebooks at a time (CORES=1) or ask for smaller batches"
+        ) from None
+    finally:
+        remove(running)
+
+
+def _apart(function: Callable, *arguments: object, **options: object) -> None:
+    """Call a function in a thread, so that Ctrl-C is heard here: nbclient would take it for the death of its process.
+
+    The notebook's process ends by itself once this one has.
+    """
+    raised: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            function(*arguments, **options)
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    thread.join()
+    if raised:
+        raise raised[0]
+
+
+def _log(output: Path) -> Path:
+    """Where the chatter of a notebook goes; what stopped it, if something did, is beside it in ``<name>.error``."""
+    return output.parent.parent / "logs" / f"{output.stem}.log"
+
+
+@contextmanager
+def _stderr_to(log: Path) -> Iterator[None]:
+    """Send what this process and its kernel write to stderr (library chatter) to a file instead."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    kept = os.dup(2)
+    with open(log, "w", encoding="utf-8") as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def progress(output: Path, seconds: float) -> str:
+    """One line on what just ended, how much is left, and an estimate of the time that will take.
+
+    The estimate is the cost of what is left, at the seconds per cost of the notebooks that have ended, over all cores.
+    """
+    line = f"{'/'.join(output.parts[-4:-2])} {output.stem}: {seconds:.0f} s"
+    plan_file = os.environ.get(PLAN)
+    if not plan_file or not Path(plan_file).exists():
+        return line
+    plan = json.loads(Path(plan_file).read_text(encoding="utf-8"))
+    ended = Path(plan_file).with_suffix(DONE)
+    with open(ended, "a", encoding="utf-8") as file:
+        file.write(json.dumps([str(output), seconds]) + "\n")
+    times = dict(json.loads(entry) for entry in ended.read_text(encoding="utf-8").splitlines())
+    costs = {name: cost for name, cost in plan["pending"].items() if name in times}
+    if not costs:
+        return line
+    left = (sum(plan["pending"].values()) - sum(costs.values())) / plan["cores"]
+    rate = sum(times[name] for name in costs) / sum(costs.values())  # seconds for one unit of cost
+    line = f"{line} | {len(costs)} of {len(plan['pending'])} notebooks, about {left * rate / 60:.1f} min left"
+    with open(Path(plan_file).with_suffix(SAID), "a", encoding="utf-8") as file:
+        file.write(f"{line}\n")
+    return line
+
+
+def _value(name: str, text: str) -> object:
+    """The value of a parameter, written as in YAML."""
+    try:
+        return parse_yaml(text)
+    except SettingsError as error:
+        raise SettingsError(f"parameter {name} cannot be read ({error}): write it as in a settings file") from None
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit status."""
+    parser = Parser(__doc__)
+    parser.add_argument("notebook", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    given = parser.parse_args(arguments)
+    started, failure = time.monotonic(), _log(given.output).with_suffix(FAILURE)
+    end_with(os.environ.get(WORKFLOW))
+    try:
+        with suppress(OSError):
+            failure.unlink(missing_ok=True)
+        execute(given.notebook, given.output, {name: _value(name, text) for name, text in given.parameter})
+        if WORKFLOW in os.environ:  # which looks at the times of files next
+            settle_study(given.output.resolve().parents[2])
+    except StudyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        with suppress(Unwritable):
+            write_text(failure, f"{error}\n")
+        return 1
+    except KeyboardInterrupt:
+        if WORKFLOW not in os.environ:  # else who started this says it once for all notebooks
+            print(f"stopped: {given.output} is as it was before, and the same command begins it again", file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(INTERRUPTED)  # without waiting for the notebook
+    print(progress(given.output.resolve(), time.monotonic() - started), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

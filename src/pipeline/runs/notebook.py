@@ -1,0 +1,173 @@
+"""What every notebook of the study does: check its parameters, find its inputs, write its results with provenance."""
+
+import sys
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pandas as pd
+from pydantic import Field, create_model
+
+from helpers.errors import MissingInput, SettingsError
+from helpers.paths import PUBLISHED, RunPaths, power_table
+from helpers.studies import ledger
+from helpers.studies.sections import Section
+from helpers.studies.settings import OBJECTIVES, Study, digest, load_study, parse_seeds
+from helpers.studies.values import Fraction, Seed
+from helpers.studies.wording import shown_value, validate
+from pipeline.results import provenance, tables
+from pipeline.runs.stages import STAGES, file_of, maker, of_study
+
+_PARAMETERS = {
+    "study": Annotated[str, Field(min_length=1)],
+    "seed": Seed,
+    "seeds": str | int | list[int],
+    "eta": Fraction,
+    "objective": Literal[OBJECTIVES],
+}
+
+
+@dataclass
+class Run:
+    """One execution of a notebook: its settings, its folders, and what it has read so far."""
+
+    name: str
+    study: Study
+    seed: int | None
+    parameters: Mapping[str, Any]
+    folder: RunPaths
+    started: float = field(default_factory=time.monotonic)  # a clock that is set back must not shorten a run
+    inputs: list[Path] = field(default_factory=list)
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds a notebook over all seeds reads: its parameter, or else the study's."""
+        return parse_seeds(self.parameters.get("seeds", ""), self.study)
+
+    @property
+    def published(self) -> bool:
+        """Whether the tables of the seeds are the published ones."""
+        return self.parameters.get("seeds") == PUBLISHED
+
+    @property
+    def records_of_seeds(self) -> list[dict]:
+        """The provenance of every result of those seeds."""
+        return provenance.recorded(RunPaths(self.study.name, seed, self.published) for seed in self.seeds)
+
+    def choose(self, parameter: str, allowed: list[float]) -> None:
+        """Raise SettingsError unless a parameter is one of the values that the study measured."""
+        value = self.parameters[parameter]
+        if value not in allowed:
+            choice = ", ".join(map(str, allowed))
+            raise SettingsError(
+                f"parameters of notebook {self.name}: {parameter} is {shown_value(value)}; it must be one of {choice}"
+            )
+
+    def require(self, key: str, seed: int | None = None) -> Path:
+        """Path of an input such as ``models/aligned`` or ``tables/energy``, remembered for the provenance.
+
+        Raises MissingInput with the notebook and the commands that make it, and Damaged if it is not as it was written.
+        """
+        folder = self.folder if seed is None else RunPaths(self.study.name, seed, self.published)
+        file = folder.root / file_of(key)
+        if folder.seed is None and not file.exists():  # a measurement apart from the seeds, published with them
+            published = replace(folder, published=True)
+            folder = published if (published.root / file_of(key)).exists() else folder
+            file = folder.root / file_of(key)
+        if not file.exists():
+            raise MissingInput(_how_to_make(self.study.name, folder.seed, key, file))
+        path = file.parent if key.startswith("models/") else file
+        if not folder.published:
+            provenance.check_unchanged(path)
+        self.inputs.append(path)
+        return path
+
+    def read(self, table: str) -> pd.DataFrame:
+        """A table of this run's seed."""
+        return tables.read_csv(self.require(f"tables/{table}"), table)
+
+    def read_all_seeds(self, table: str) -> pd.DataFrame:
+        """A per-seed table of all seeds, one below the other."""
+        found = [tables.read_csv(self.require(f"tables/{table}", seed), table) for seed in self.seeds]
+        return pd.concat(found, ignore_index=True)
+
+    def prompts_of_seeds(self) -> dict[int, pd.DataFrame]:
+        """The table ``projection_prompts`` of every seed; nothing unless all seeds have it (published results do not)."""
+        files = [RunPaths(self.study.name, seed, self.published).table("projection_prompts") for seed in self.seeds]
+        if not all(file.exists() for file in files):
+            return {}
+        table = self.read_all_seeds("projection_prompts")
+        return {seed: table[table["seed"] == seed] for seed in self.seeds}
+
+    def write(self, table: str, frame: pd.DataFrame, part: str = "") -> pd.DataFrame:
+        """Write a table (or a part of it, ``<table>-<part>``) with its provenance; returns it with its ``seed`` column.
+
+        Columns are put in the order of the table's schema, which must name them all.
+        """
+        if "seed" in tables.SCHEMAS[table] and self.seed is not None:
+            frame = frame.assign(seed=self.seed)
+        order = {column: place for place, column in enumerate(tables.SCHEMAS[table])}
+        frame = frame[sorted(frame.columns, key=lambda column: order.get(column, len(order)))]
+        path = self.folder.table(f"{table}-{part}" if part else table)
+        tables.write_csv(path, table, frame)
+        self.record(path)
+        return frame
+
+    def record(self, path: Path) -> None:
+        """Write the provenance of a result of this run beside it."""
+        facts = {
+            "study": self.study.name,
+            "seed": self.seed,
+            "notebook": self.name,
+            "parameters": dict(self.parameters),
+            "settings": digest(self.study),
+            **({"ledger": ledger.hashes(self.study.claims)} if isinstance(self.study, Study) else {}),
+            "seconds": round(time.monotonic() - self.started, 2),
+        }
+        provenance.record(path, facts, self.inputs)
+
+
+def begin(name: str, **parameters: Any) -> Run:
+    """Start a notebook: check every parameter's type and range and quiet the libraries.
+
+    Raises SettingsError with one sentence if the study, the seed or another parameter cannot be used.
+    """
+    _quiet()
+    fields = {key: (_PARAMETERS[key], ...) for key in parameters}
+    checked = create_model("Parameters", __base__=Section, **fields)
+    values = validate(checked, parameters, f"parameters of notebook {name}").model_dump()
+    study = load_study(values["study"])
+    if name not in of_study(STAGES, study):
+        raise SettingsError(f"study {study.name} has no notebook {name}: it has {', '.join(of_study(STAGES, study))}")
+    seed = values.get("seed")
+    return Run(name, study, seed, values, RunPaths(study.name, seed))
+
+
+def _how_to_make(study: str, seed: int | None, key: str, file: Path) -> str:
+    notebook, objective = maker(key)
+    options = f"-p study {study}" + (f" -p seed {seed}" if seed is not None else "")
+    options += f" -p objective {objective}" if objective else ""
+    return (
+        f"{file} is missing: run notebooks/{notebook}.ipynb first, as in "
+        f"`papermill notebooks/{notebook}.ipynb out.ipynb {options}`, or make everything with `make book STUDY={study}`"
+    )
+
+
+def _quiet() -> None:
+    """Keep library chatter out of the executed notebooks; errors stay."""
+    if transformers := sys.modules.get("transformers"):  # importing it takes seconds that a figure need not wait
+        transformers.logging.set_verbosity_error()
+        transformers.utils.logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", category=FutureWarning)
+
+
+def measured_power() -> pd.DataFrame:
+    """Per claim and number of seeds what is found distinct with that power: table ``power`` of the graded control.
+
+    It is empty until that control has run. Raises StudyError for a table that another version made.
+    """
+    path = power_table()
+    return tables.read_csv(path, "power") if path else pd.DataFrame(columns=list(tables.SCHEMAS["power"]))
