@@ -13,6 +13,7 @@ import torch
 from filelock import FileLock
 
 import browser as browsers
+import toy
 from helpers.models.language import Language
 from helpers.models.organism import build_model, build_tokenizer
 from helpers.paths import ROOT
@@ -24,23 +25,23 @@ hypothesis.settings.load_profile("project")
 for name in ("MAKELEVEL", "MAKEFLAGS", "MFLAGS", "STUDY", "SEEDS", "CORES", "PROFILE", "PRICE", "SUBSPACES_THREADS"):
     os.environ.pop(name, None)  # `make test` exports them; the makes that tests start are a user's, not its children
 
-LONG = (
-    "paper_studies",
-    "slurm",
-    "kills",
-    "workflow",
-    "book",
-    "parts",
-    "faults_of_runs",
-    "own_models",
-    "publish",
-)  # begun first
+GROUPS = {  # files whose tests share a fixture that takes long to make: each group is run by one process
+    "paper_studies": "paper", "slurm": "slurm", "book": "report", "publish": "report", "staging": "report",
+    "kills": "toy", "reruns": "toy", "faults_of_runs": "toy", "workflow": "smoke", "parts": "smoke", "own_models": "own",
+}  # fmt: skip
+FIRST = ("paper", "slurm", "report", "smoke", "toy", "own")  # begun first
 
 
 def pytest_collection_modifyitems(items):
-    """``make test`` has each file's tests, which share fixtures, run by one process: the longest files come first."""
-    names = [f"test_{name}" for name in LONG]
-    items.sort(key=lambda item: names.index(item.path.stem) if item.path.stem in names else len(names))
+    """Tests of a group stay together, the longest groups first; of all other files each is a group of its own."""
+
+    def group(item) -> str:
+        name = item.path.stem.removeprefix("test_")
+        return GROUPS.get(name, name)
+
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group(item)))
+    items.sort(key=lambda item: FIRST.index(group(item)) if group(item) in FIRST else len(FIRST))
 
 
 NO_REPORT = """
@@ -50,7 +51,7 @@ from pipeline.runs.profiles import load
 from pipeline.runs.selections import select
 from helpers.studies.settings import load_study
 with only_run("smoke") as lock:
-    run(select(load_study("smoke"), sys.argv[1]), 1, lock, load(sys.argv[2]))
+    run([select(load_study("smoke"), sys.argv[1])], 1, [lock], load(sys.argv[2]))
 """
 CANARY_KEY = "sk-canary-0ddba11c0ffee"  # in the environment of every study that is run; in nothing that it writes
 
@@ -138,6 +139,21 @@ def smoke(tmp_path_factory) -> Workspace:
             assert done.returncode == 0, done.stdout + done.stderr
             made.touch()
     return workspace
+
+
+@pytest.fixture(scope="session")
+def toy_study(tmp_path_factory) -> toy.Toy:
+    """The toy study after a run: only to be read."""
+    made = toy.make(tmp_path_factory.mktemp("toy") / "clone, été")
+    done = made.study()
+    assert done.returncode == 0, done.stdout + done.stderr
+    return made
+
+
+@pytest.fixture
+def own_toy(toy_study, tmp_path) -> toy.Toy:
+    """A copy of the toy study that a test may change."""
+    return toy_study.copied_to(tmp_path / "copy, été")
 
 
 @pytest.fixture

@@ -37,19 +37,27 @@ def modules_of(notebook: str, without: Collection[str] = ()) -> list[Path]:
     return sorted(found)
 
 
+def needs(notebook: str, library: str) -> bool:
+    """Whether a notebook, or a module behind it, imports a library."""
+    parts = [_notebook(NOTEBOOKS / f"{notebook}.ipynb"), *map(_module, modules_of(notebook))]
+    return any(library in names for names, _ in parts)
+
+
 def _left_out(name: str, rooms: Collection[str]) -> bool:
     return any(name == room or name.startswith(f"{room}.") for room in rooms)
 
 
 def _file(name: str) -> Path | None:
-    """The file of a module or package; None for what is no module, such as a function's name."""
+    """The file of a module or package of ``helpers``; None for anything else, such as a function's name."""
+    if name.split(".")[0] != "helpers":
+        return None
     path = SOURCES.joinpath(*name.split("."))
     return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
 
 
 @functools.cache
 def _module(path: Path) -> tuple[frozenset[str], str]:
-    """What a module imports, and its code without docstrings and comments."""
+    """The names that a module imports, and its code without docstrings and comments."""
     return _read(path.read_text(encoding="utf-8"))
 
 
@@ -67,8 +75,10 @@ def _read(text: str) -> tuple[frozenset[str], str]:
     tree = ast.parse(text)
     names: set[str] = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "helpers":
+        if isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and NAME.fullmatch(node.value):
             names.add(node.value)  # a public name's place, which a package imports when it is asked for
         body = getattr(node, "body", None)

@@ -20,9 +20,10 @@ from helpers.errors import StudyError
 from helpers.lifeline import WORKFLOW, end_with
 from helpers.paths import NOTEBOOKS, PUBLISHED
 from helpers.studies.settings import parse_seeds
+from pipeline.runs.code import needs
 from pipeline.runs.execute import ended, run
 from pipeline.runs.kernels import nursery
-from pipeline.runs.stages import PER_SEED, Job
+from pipeline.runs.stages import Job
 
 SINGLE = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -54,7 +55,7 @@ def run_jobs(expected: Mapping[Job, float], cores: int) -> list[str]:
     threads = os.environ.get("SUBSPACES_THREADS") or "1"
     variables = {**dict.fromkeys(SINGLE, threads), "PYTHONHASHSEED": "0", "TOKENIZERS_PARALLELISM": "false"}
     os.environ.update(variables | {WORKFLOW: str(os.getpid())})
-    heavy = any(job.notebook in PER_SEED for job in expected)
+    heavy = any(needs(notebook, "torch") for notebook in {job.notebook for job in expected})
     processes = 1 if heavy and shutil.which("nvidia-smi") else min(cores, len(expected))
     with nursery(heavy) as place:
         os.environ.update(place)

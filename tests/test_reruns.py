@@ -1,0 +1,132 @@
+"""A change reruns what it changes: for each kind of change, the list of notebooks that run again."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import toy
+from helpers.paths import ROOT
+from pipeline.runs.stages import PER_SEED, STAGES
+
+PRINTS = """
+import json
+from helpers.studies.settings import load_study
+from pipeline.runs.stages import STAGES, made_from, of_study
+of = {}
+for name in ("own-models", "smollm2-135m", "planted"):
+    study = load_study(name)
+    of |= {stage: made_from(stage, study, "useful", "0,1") for stage in of_study(STAGES, study)}
+print(json.dumps(of))
+"""
+EVERY = set(STAGES)
+DRAW = {name for name in STAGES if name not in PER_SEED} - {"22_judge_validation"}
+LEDGER = {"15_verdict", "16_power", "17_sensitivity"}
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change of one file: a text that is there, and what takes its place."""
+
+    name: str
+    file: str
+    text: str
+    other: str
+    reruns: set[str]
+
+
+CHANGES = [
+    Change("a colour", "src/helpers/figures.py", '"#0072B2"', '"#0172B2"', DRAW),
+    Change("a comment", "src/helpers/training/fit.py", "\nimport math\n", "\nimport math  # a comment\n", set()),
+    Change("a docstring", "src/helpers/subspaces.py", '"""', '"""Another docstring. ', set()),
+    Change("a page", "book/method.md", "#", "# Another", set()),
+    Change("a sentence of the ledger", "claims.yml", "Harmful fine-tuning raises harm", "It raises harm", LEDGER),
+    Change("a margin", "claims.yml", "margin: 0.15", "margin: 0.16", LEDGER),
+    Change("the report", "src/pipeline/report/build.py", "import os\n", "import os\n\nANOTHER = 1\n", set()),
+    Change("a sentence of an error", "src/helpers/errors.py", "cannot be written", "can not be written", set()),
+    Change("a column", "src/pipeline/results/schemas.yml", "  theory_summary:", "  theory_summary:", set()),
+    Change("a setting", "studies/planted.yml", "energy_fractions: [0.01, ", "energy_fractions: [0.02, ", {"04_update_overlap", "07_theory", "08_graded", "17_sensitivity"}),
+]
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory) -> Path:
+    """What results are made from: code, notebooks, settings, ledger."""
+    folder = tmp_path_factory.mktemp("clone")
+    for name in (*toy.COPIED, "notebooks", "book"):
+        (shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile)(ROOT / name, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def before(clone) -> dict[str, str]:
+    """What each notebook's results are made from without a change."""
+    return made_from(clone)
+
+
+def made_from(clone: Path) -> dict[str, str]:
+    """What each notebook's results are made from, as a process in the clone says."""
+    environment = {**os.environ, "PYTHONPATH": str(clone / "src"), "SUBSPACES_RESULTS": str(clone / "results")}
+    done = subprocess.run([sys.executable, "-c", PRINTS], env=environment, capture_output=True, text=True, cwd=clone)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.name)
+def test_a_change_reruns_just_what_depends_on_it(clone, before, change):
+    path = clone / change.file
+    text = path.read_text(encoding="utf-8")
+    assert change.text in text
+    path.write_text(text.replace(change.text, change.other, 1), encoding="utf-8")
+    try:
+        after = made_from(clone)
+    finally:
+        path.write_text(text, encoding="utf-8")
+    assert {name for name in before if before[name] != after[name]} == change.reruns
+
+
+@pytest.mark.slow
+def test_nothing_reruns_for_having_been_copied_touched_or_moved(own_toy):
+    for path in own_toy.clone.rglob("*"):
+        os.utime(path, (1e9, 1e9))
+    shutil.rmtree(own_toy.clone / ".snakemake", ignore_errors=True)
+    again = own_toy.study()
+    assert again.returncode == 0 and " 0 notebooks to run" in again.stdout, again.stdout + again.stderr
+
+
+@pytest.mark.slow
+def test_what_was_made_from_another_result_is_made_again(own_toy):
+    """A model of another training, with its record: only what reads it runs, and what reads that."""
+    notebook = own_toy.clone / "notebooks" / "02_finetune.ipynb"
+    text = notebook.read_text(encoding="utf-8")
+    notebook.write_text(text.replace("+ (run.seed or 0)", "+ 1 + (run.seed or 0)"), encoding="utf-8")
+    before = own_toy.tables()
+    words = ["-m", "pipeline.runs.execute", "notebooks/02_finetune.ipynb", str(own_toy.results / "out.ipynb")]
+    given = ["-p", "study", "smoke", "-p", "seed", "0", "-p", "objective", "useful"]
+    assert own_toy.run(sys.executable, *words, *given).returncode == 0
+    notebook.write_text(text, encoding="utf-8")  # by hand, with code that is no longer there
+    again = own_toy.study()
+    assert again.returncode == 0, again.stderr
+    assert "smoke/seed-0 02_finetune-useful: " in again.stdout and "02_finetune-harmful" not in again.stdout
+    assert "smoke/seed-1" not in again.stdout and "01_models" not in again.stdout
+    assert own_toy.tables() == before
+
+
+@pytest.mark.slow
+def test_a_chapter_by_hand_with_other_seeds_writes_apart_and_says_where(own_toy):
+    before = own_toy.tables()
+    out = str(own_toy.clone / "out.ipynb")
+    papermill = (sys.executable, "-m", "papermill", "notebooks/10_C0_behaviour.ipynb", out, "--no-progress-bar")
+    done = own_toy.run(*papermill, "-p", "study", "smoke", "-p", "seeds", "1")
+    assert done.returncode == 0, done.stderr
+    apart = own_toy.results / "smoke" / "by-hand-1" / "tables" / "behaviour_summary.csv"
+    assert apart.exists() and str(apart.parent) in Path(out).read_text(encoding="utf-8")
+    after = own_toy.tables()
+    assert {path: after[path] for path in before} == before
+    again = own_toy.study()
+    assert again.returncode == 0 and " 0 notebooks to run" in again.stdout, again.stdout + again.stderr
