@@ -27,7 +27,6 @@ from pipeline.report.records import seconds
 from pipeline.report.staging import Chapter
 from pipeline.results import provenance, tables
 from pipeline.runs.notebook import Run
-from pipeline.runs.uptodate import drop_outdated
 from trained import uneven_rows
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mounts a small disk as Linux does")
@@ -165,11 +164,10 @@ def test_a_table_that_was_changed(trained_run):
 @pytest.mark.parametrize("content", ["", "[]", '{"output": 1}', '{"output": {}', "\xff"])
 def test_a_record_that_is_damaged(trained_run, content):
     provenance.sidecar(trained_run.folder.table("behaviour")).write_bytes(content.encode("latin-1"))
-    for reads in (lambda: trained_run.read("behaviour"), lambda: drop_outdated("smoke")):
-        with pytest.raises(Damaged) as caught:
-            reads()
-        assert_promised("the record of a result is damaged", caught.value)
-        assert "\n" not in str(caught.value)
+    with pytest.raises(Damaged) as caught:
+        trained_run.read("behaviour")
+    assert_promised("the record of a result is damaged", caught.value)
+    assert "\n" not in str(caught.value)
 
 
 @linux
@@ -207,16 +205,3 @@ def test_a_notebook_takes_no_less_than_no_time_where_the_clock_is_set_back(train
     book = tmp_path / "x.ipynb"
     book.write_text(json.dumps({"metadata": {"papermill": {"duration": -3600.0}}}))
     assert seconds(Chapter(book, PurePosixPath("x"), "")) == 0.0
-
-
-def test_a_result_that_looks_newer_than_what_it_was_not_made_from(trained_run, tokenizer, study):
-    trained_run.require("models/aligned")
-    trained_run.write("behaviour", pd.read_csv(trained_run.folder.table("behaviour")))
-    torch.manual_seed(1)
-    save_model(build_model(study.model, tokenizer), tokenizer, trained_run.folder.model("aligned"))
-    Run("01_models", study, 0, {}, trained_run.folder).record(trained_run.folder.model("aligned"))
-    os.utime(trained_run.folder.model("aligned") / "model.safetensors", (1e9, 1e9))
-    removed = drop_outdated("smoke")
-    assert removed == [trained_run.folder.table("behaviour")]
-    assert not trained_run.folder.table("behaviour").exists() and trained_run.folder.model("aligned").exists()
-    assert_promised("a result looks newer than what it should be made from", "".join(map(str, drop_outdated("smoke"))))

@@ -1,4 +1,4 @@
-"""Faults of a whole run, on copies of the smoke study: a killed notebook, Ctrl-C, two runs, a read-only folder.
+"""Faults of a whole run, on copies of the toy study: a killed notebook, Ctrl-C, two runs, a read-only folder.
 
 Each run is the real one, stopped by a real signal or a real mount. What a user then sees is held against
 ``book/faults.md``.
@@ -15,7 +15,6 @@ import pytest
 
 from fault_table import assert_one_sentence, assert_promised
 from helpers.files import UNFINISHED
-from helpers.paths import ROOT
 from mounts import mounted
 
 pytestmark = [
@@ -30,31 +29,47 @@ SHORT, LONG = "13_C3_updates", "15_verdict"  # nothing depends on them
 WITH_A_PROFILE = """
 import sys
 from pathlib import Path
-from pipeline import build
 from helpers import paths
 paths.PROFILES = Path(sys.argv[1])
-sys.exit(build.main(["smoke", "--cores", "1", "--profile", "mine"]))
+from helpers.studies.settings import load_study
+from pipeline.build import main, only_run, run
+from pipeline.runs.profiles import load
+from pipeline.runs.selections import select
+from helpers.errors import StudyError
+try:
+    with only_run("smoke") as lock:
+        run([select(load_study("smoke"))], 1, [lock], load("mine"))
+except StudyError as error:
+    sys.exit(f"error: {error}")
 """
 
 
 @pytest.fixture
-def ran(own_smoke):
-    """A copy of the finished smoke study that lacks one short notebook."""
-    (own_smoke.results / NOTEBOOKS / f"{SHORT}.ipynb").unlink()
-    return own_smoke
+def ran(own_toy):
+    """A copy of the finished toy study that lacks one notebook."""
+    (own_toy.results / NOTEBOOKS / f"{SHORT}.ipynb").unlink()
+    return own_toy
 
 
-def started(workspace, *command: str) -> subprocess.Popen:
-    """A command with results in the workspace, in a process group of its own as a terminal gives it."""
-    folders = {"SUBSPACES_RESULTS": str(workspace.results), "SUBSPACES_PUBLISHED": str(workspace.published)}
+def started(study, *command: str) -> subprocess.Popen:
+    """A command in the clone, in a process group of its own as a terminal gives it."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    environment = {**os.environ, **folders, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, *command], cwd=ROOT, env=environment, start_new_session=True, **pipes)
+    options = {"cwd": study.clone, "env": study.environment, "start_new_session": True}
+    return subprocess.Popen([sys.executable, *command], **options, **pipes)
 
 
-def build(workspace) -> subprocess.Popen:
-    """``make book`` of the smoke study."""
-    return started(workspace, "-m", "pipeline.build", "smoke", "--cores", "1", "--report", str(workspace.html.parent))
+def build(study) -> subprocess.Popen:
+    """``make book``, which stops, or is stopped, before the report."""
+    return started(study, "-m", "pipeline.build", "smoke", "--cores", "1", "--report", str(study.clone / "_build"))
+
+
+def slow_down(study, name: str) -> None:
+    """Have a notebook of the toy take its time."""
+    file = study.clone / "notebooks" / f"{name}.ipynb"
+    text = file.read_text(encoding="utf-8")
+    file.write_text(
+        text.replace("import hashlib, json", "import hashlib, json, time; time.sleep(20)"), encoding="utf-8"
+    )
 
 
 def kernel_of(process: subprocess.Popen) -> int:
@@ -69,7 +84,8 @@ def kernel_of(process: subprocess.Popen) -> int:
                 children = Path(f"/proc/{number}/task/{number}/children").read_text().split()
                 threads = [f"/proc/{number}/task/{thread}/children" for thread in os.listdir(f"/proc/{number}/task")]
                 children += [child for thread in threads for child in Path(thread).read_text().split()]
-                if "ipykernel_launcher" in Path(f"/proc/{number}/cmdline").read_text():
+                words = Path(f"/proc/{number}/cmdline").read_text()
+                if "ipykernel_launcher" in words or "SUBSPACES_NURSERY" in words:
                     return number
             except OSError:  # it has ended
                 continue
@@ -82,12 +98,13 @@ def assert_goes_on(workspace) -> None:
     """Nothing half-written is left, and the next run makes just what is missing."""
     left = [path for path in workspace.results.rglob("*") if UNFINISHED.fullmatch(path.name)]
     assert not left
-    done = workspace.run_study()
+    done = workspace.study()
     assert done.returncode == 0 and "1 notebooks to run" in done.stdout, done.stdout + done.stderr
     assert (workspace.results / NOTEBOOKS / f"{SHORT}.ipynb").exists()
 
 
 def test_the_process_of_a_notebook_dies(ran):
+    slow_down(ran, SHORT)
     process = build(ran)
     os.kill(kernel_of(process), signal.SIGKILL)
     stderr = process.communicate(timeout=PATIENCE)[1]
@@ -99,7 +116,7 @@ def test_the_process_of_a_notebook_dies(ran):
 
 
 def test_ctrl_c_during_a_run_and_a_second_run_beside_it(ran):
-    (ran.results / NOTEBOOKS / f"{LONG}.ipynb").unlink()
+    slow_down(ran, LONG)
     first = build(ran)
     kernel = kernel_of(first)
     second = build(ran)
@@ -127,6 +144,7 @@ def test_ctrl_c_during_a_training(ran):
     }
     output = folder / "notebooks" / "02_finetune-harmful.ipynb"
     words = ("notebooks/02_finetune.ipynb", str(output), "-p", "study", "smoke", "-p", "seed", "0")
+    slow_down(ran, "02_finetune")
     process = started(ran, "-m", "pipeline.runs.execute", *words, "-p", "objective", "harmful")
     kernel = kernel_of(process)
     time.sleep(2)

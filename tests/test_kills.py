@@ -1,10 +1,8 @@
-"""The smoke study is killed at twenty random moments and more, and ends with the tables of a run that was not."""
+"""A study is killed at random moments of every kind, and ends with the tables of a run that was not."""
 
 import json
-import os
 import random
 import shutil
-import sys
 import time
 from contextlib import suppress
 
@@ -14,28 +12,26 @@ import psutil
 import pytest
 from safetensors import safe_open
 
+import toy
 from helpers.files import UNFINISHED, sha256
-from helpers.paths import ROOT
+from toy import Toy
 
 pytestmark = pytest.mark.slow
-KILLS = 20
+KINDS, KILLS = 4, 20  # moments of a kind each; all kinds five times, in the soak
 PATIENCE = 300  # seconds that a life may take to come to the moment that was chosen
 GRACE = 20  # seconds in which everything that a killed run started must have ended by itself
-MEASURES_TIME = ("training_log", "cost")  # tables that hold seconds
 
 
 class Life:
     """One run of the study, until it is killed."""
 
-    def __init__(self, folder, results) -> None:
-        folders = {"SUBSPACES_RESULTS": str(results), "SUBSPACES_PUBLISHED": str(folder / "published")}
-        command = [sys.executable, "-m", "pipeline.build", "smoke", "--report", str(folder / "build")]
-        with open(folder / "said.txt", "a", encoding="utf-8") as out:
-            options = {"cwd": ROOT, "env": {**os.environ, **folders}, "stdout": out, "stderr": out}
-            self.process = psutil.Popen(command, start_new_session=True, **options)
+    def __init__(self, study: Toy) -> None:
+        with open(study.clone / "said.txt", "a", encoding="utf-8") as out:
+            options = {"cwd": study.clone, "env": study.environment, "stdout": out, "stderr": out}
+            self.process = psutil.Popen(study.command(), start_new_session=True, **options)
 
     def everything(self) -> list[psutil.Process]:
-        """The run and all that it has started: the workflow, papermill, kernels."""
+        """The run and all that it has started: processes that execute notebooks, the nursery, kernels."""
         try:
             return [self.process, *self.process.children(recursive=True)]
         except psutil.NoSuchProcess:
@@ -43,7 +39,7 @@ class Life:
 
     def kernels(self) -> int:
         """How many notebooks are being computed."""
-        return sum("ipykernel_launcher" in " ".join(arguments(process)) for process in self.everything())
+        return sum("SUBSPACES_NURSERY" in " ".join(arguments(process)) for process in self.everything())
 
     def wait(self, reached, seconds: float) -> None:
         """Until something is reached and then some seconds, or until the run has ended."""
@@ -110,37 +106,32 @@ def check_whole(results) -> int:
     return count
 
 
-def said(folder) -> str:
+def said(study: Toy) -> str:
     """The end of what all lives printed."""
-    return (folder / "said.txt").read_text(encoding="utf-8")[-3000:]
+    return (study.clone / "said.txt").read_text(encoding="utf-8")[-3000:]
 
 
-def test_twenty_kills_change_nothing(smoke, tmp_path):
-    chance, results, kills, working = random.Random(20), tmp_path / "results", 0, 0
-    while kills < KILLS:
-        run, before = Life(tmp_path, results), notebooks(results)
-        if kills % 4 == 3:  # so that the study gets on
-            run.wait(lambda before=before: notebooks(results) > before, chance.uniform(0, 3))
-        elif kills % 4 == 2:  # while it starts
-            run.wait(lambda: True, chance.uniform(0, 12))
+@pytest.mark.parametrize("kills", [KINDS, pytest.param(KILLS, marks=pytest.mark.soak)])
+def test_kills_change_nothing(toy_study, tmp_path, kills):
+    chance, study, done, working = random.Random(20), toy.make(tmp_path / "clone, été"), 0, 0
+    while done < kills:
+        run, before = Life(study), notebooks(study.results)
+        if done % KINDS == 3:  # so that the study gets on
+            run.wait(lambda before=before: notebooks(study.results) > before, chance.uniform(0, 1))
+        elif done % KINDS == 2:  # while it starts
+            run.wait(lambda: True, chance.uniform(0, 4))
         else:
-            run.wait(run.kernels, chance.uniform(0, 6))
+            run.wait(run.kernels, chance.uniform(0, 2))
         if run.process.poll() is not None:  # a quick machine: it came to its end, so the study begins again
-            assert run.process.returncode == 0, said(tmp_path)
-            shutil.rmtree(results)
+            assert run.process.returncode == 0, said(study)
+            shutil.rmtree(study.results)
             continue
         working += bool(run.kernels())
         assert not (left := still_alive(run.kill(chance))), [arguments(process) for process in left]
-        kills += 1
-        check_whole(results)
-    assert working >= KILLS / 4, working
-    done = Life(tmp_path, results)
-    assert done.process.wait() == 0, said(tmp_path)
-    assert check_whole(results) and not [path for path in results.rglob("*") if UNFINISHED.fullmatch(path.name)]
-    compared = 0
-    for table in sorted((smoke.results / "smoke").glob("*/tables/*.csv")):
-        if not table.stem.startswith(MEASURES_TIME):
-            other = results / table.relative_to(smoke.results)
-            assert other.read_bytes() == table.read_bytes(), other
-            compared += 1
-    assert compared > 20
+        done += 1
+        check_whole(study.results)
+    assert working >= kills / 4, working
+    assert Life(study).process.wait() == 0, said(study)
+    assert check_whole(study.results)
+    assert not [path for path in study.results.rglob("*") if UNFINISHED.fullmatch(path.name)]
+    assert study.tables() == toy_study.tables()

@@ -18,7 +18,7 @@ from helpers.paths import ROOT, RunPaths
 from helpers.studies.settings import load_study
 from helpers.weights.checkpoints import Checkpoint
 from pipeline.plan.demands import divided
-from pipeline.runs import execute_part
+from pipeline.runs import parts
 from pipeline.runs.parts import SHARDS, parts_of
 from pipeline.runs.pieces import Pieces
 
@@ -107,7 +107,7 @@ def test_parts_cover_the_grid_and_a_seven_billion_study_is_fifty_jobs_and_more()
 
 @pytest.mark.parametrize("part", ["", "alignment", "shard-0-of-8", "alignment-top-k-9", "../x"])
 def test_an_unknown_part_is_one_sentence(part, capsys):
-    assert execute_part.main([NOTEBOOK, "smoke", "--seed", "0", "--part", part]) == 1
+    assert parts.main([NOTEBOOK, "smoke", "--seed", "0", "--part", part]) == 1
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "choose one of scaling-useful" in said
 
@@ -117,8 +117,9 @@ def test_jobs_apart_give_the_same_tables(smoke, tmp_path):
     results = tmp_path / "results"
     shutil.copytree(smoke.results / "smoke" / "seed-0" / "models", results / "smoke" / "seed-0" / "models")
     own = {"SUBSPACES_RESULTS": str(results), "SUBSPACES_DIVIDE": "1", "PYTHONPATH": str(ROOT / "src")}
-    options = ["--cores", "2", "--nolock", "--directory", str(ROOT), "--until", NOTEBOOK, "04_update_overlap"]
-    command = [sys.executable, "-m", "snakemake", *options, "--rerun-triggers", "input", "--config", "study=smoke"]
+    rules = [f"smoke_seed_0_{name}" for name in (NOTEBOOK, "04_update_overlap")]
+    options = ["--cores", "2", "--nolock", "--directory", str(ROOT), "--until", *rules]
+    command = [sys.executable, "-m", "snakemake", *options, "--rerun-triggers", "params", "--config", "study=smoke"]
     done = subprocess.run(
         [*command, "seeds=0"], env=os.environ | own, capture_output=True, text=True, cwd=ROOT, timeout=1200
     )

@@ -9,20 +9,19 @@ from pipeline import build
 from pipeline.runs import profiles
 
 
-def test_the_three_that_the_project_brings():
-    assert {"local", "slurm", "kubernetes"} <= set(profiles.available())
-    assert {name: profiles.load(name).executor for name in ("local", "slurm", "kubernetes")} == {
+def test_those_that_the_project_brings():
+    assert {"local", "slurm"} <= set(profiles.available())
+    assert {name: profiles.load(name).executor for name in ("local", "slurm")} == {
         "local": "local",
         "slurm": "slurm",
-        "kubernetes": "cluster-generic",
     }
-    assert [profiles.load(name).queue for name in ("local", "slurm", "kubernetes")] == [None, "slurm", "kubernetes"]
+    assert [profiles.load(name).queue for name in ("local", "slurm")] == [None, "slurm"]
 
 
 def test_an_unknown_profile_is_one_sentence_that_lists_them(capsys):
     assert build.main(["smoke", "--profile", "slrm"]) == 1
     said = capsys.readouterr().err
-    assert said.count("\n") == 1 and "profile 'slrm' does not exist: choose one of kubernetes, local, slurm" in said
+    assert said.count("\n") == 1 and "profile 'slrm' does not exist: choose one of local, slurm" in said
 
 
 def test_a_folder_of_your_own_is_a_profile(tmp_path, monkeypatch):

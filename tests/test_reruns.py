@@ -50,7 +50,13 @@ CHANGES = [
     Change("the report", "src/pipeline/report/build.py", "import os\n", "import os\n\nANOTHER = 1\n", set()),
     Change("a sentence of an error", "src/helpers/errors.py", "cannot be written", "can not be written", set()),
     Change("a column", "src/pipeline/results/schemas.yml", "  theory_summary:", "  theory_summary:", set()),
-    Change("a setting", "studies/planted.yml", "energy_fractions: [0.01, ", "energy_fractions: [0.02, ", {"04_update_overlap", "07_theory", "08_graded", "17_sensitivity"}),
+    Change(
+        "a setting",
+        "studies/planted.yml",
+        "energy_fractions: [0.01, ",
+        "energy_fractions: [0.02, ",
+        {"04_update_overlap", "07_theory", "08_graded", "17_sensitivity"},
+    ),
 ]
 
 

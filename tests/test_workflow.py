@@ -8,12 +8,10 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from fault_table import assert_one_sentence
 from helpers.paths import NOTEBOOKS
-from helpers.studies.sections import UpdateOverlap
 from helpers.studies.settings import OBJECTIVES, load_study
 from pipeline.results import tables
-from pipeline.runs.stages import PER_SEED, STAGES, expected, modules_of, of_study, settings_of
+from pipeline.runs.stages import PER_SEED, STAGES, expected, jobs_of, of_study
 
 pytestmark = pytest.mark.slow
 STAGES_OF_SMOKE = of_study(STAGES, load_study("smoke"))
@@ -58,7 +56,7 @@ def test_nothing_to_do_the_second_time(smoke):
 def test_same_seed_gives_the_same_bytes(own_smoke):
     before = csv_bytes(own_smoke)
     shutil.rmtree(own_smoke.results / "smoke" / "seed-0")
-    again = own_smoke.build()
+    again = own_smoke.run_study()
     assert again.returncode == 0, again.stdout + again.stderr
     after = csv_bytes(own_smoke)
     assert list(after) == list(before)
@@ -71,16 +69,6 @@ def test_executed_notebooks_hold_no_error(smoke):
         book = nbformat.read(executed, as_version=4)
         assert not book.metadata.papermill.get("exception"), executed
         assert all(cell.execution_count for cell in book.cells if cell.cell_type == "code" and cell.source)
-
-
-def test_running_study_refuses_a_second_run(smoke):
-    import fcntl
-
-    with open(smoke.results / "smoke" / ".lock", "a", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        second = smoke.build()
-    assert second.returncode == 1
-    assert_one_sentence("two runs of a study at once", second.stderr)
 
 
 def test_papermill_alone_runs_a_notebook(own_smoke, tmp_path):
@@ -135,35 +123,11 @@ def test_bad_seeds_and_study_on_the_command_line(smoke):
         assert done.returncode == 1 and "distinct whole numbers" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_a_module_reruns_just_what_imports_it():
-    assert "src/helpers/activations.py" in modules_of("06_activation_overlap")
-    assert "src/helpers/activations.py" not in modules_of("05_projection")
-    assert "src/helpers/training/train.py" not in modules_of("03_behaviour")
-    assert {n for n in STAGES if "src/helpers/claims/statistics.py" in modules_of(n)} == {
-        "15_verdict",
-        "08_graded",
-        "17_sensitivity",
-    }
-
-
-def test_a_setting_reruns_just_what_depends_on_it():
-    study = load_study("smoke")
-    changed = study.model_copy(update={"update_overlap": UpdateOverlap(energy_fractions=[0.5])})
-    before, after = ({n: settings_of(n, s, "useful") for n in STAGES_OF_SMOKE} for s in (study, changed))
-    dependent = {"04_update_overlap", "17_sensitivity", "07_theory"}
-    assert {name for name in STAGES_OF_SMOKE if before[name] != after[name]} == dependent
-
-
-def test_the_ledger_is_an_input_of_what_judges_by_it_and_not_of_what_measures():
-    reading = {name for name, stage in STAGES.items() if "claims.yml" in stage.files}
-    judging = {name for name in STAGES if "src/helpers/claims/statistics.py" in modules_of(name)}
-    assert "15_verdict" in judging and judging <= reading
-    assert not {name for name in reading if name < "12"}
-
-
 def test_snakemake_by_hand_plans_the_whole_study(smoke):
     command = (sys.executable, "-m", "snakemake", "--dry-run", "--nolock", "--forceall", "--config", "study=smoke")
     plan = smoke.run(*command)
     assert plan.returncode == 0, plan.stderr
     planned = {line.split()[1].rstrip(":") for line in plan.stdout.splitlines() if line.strip().startswith("rule ")}
-    assert planned == {"all", *STAGES_OF_SMOKE}
+    study = load_study("smoke")
+    jobs = jobs_of(study, study.seeds, "0,1")
+    assert planned == {"all"} | {f"smoke_{j.folder.root.name}_{j.name}".replace("-", "_") for j in jobs}

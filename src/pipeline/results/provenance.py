@@ -142,8 +142,6 @@ def _job() -> dict | None:
     """The scheduler that started this process and the number or name it gave the job; None where there is none."""
     if number := os.environ.get("SLURM_JOB_ID"):
         return {"scheduler": "slurm", "id": number}
-    if os.environ.get("KUBERNETES_SERVICE_HOST"):
-        return {"scheduler": "kubernetes", "id": platform.node()}
     return None
 
 
