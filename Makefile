@@ -25,7 +25,7 @@ help:  ## list the targets
 	@echo "make plan  [STUDY=organism] [SEEDS=0,1] [PRICE='in out']  say what a study fetches, needs and takes here"
 	@echo "make test  run every kind of test (needs or gets a Chromium and, as root, SLURM); make soak: the repeats"
 	@echo "make lab   open the notebooks in JupyterLab"
-	@echo "make bench time the weight-space engine against the method as released"
+	@echo "make bench time the weight-space engine against the method as released, and how long one waits"
 	@echo "make coverage simulate how often the intervals cover the truth, about 2 minutes"
 	@echo "make publish STUDY=…  copy a study's tables to published/, for reports where it has not been run"
 	@echo "make env   just the environment, .venv"
@@ -67,8 +67,9 @@ soak: $(READY)  ## the repeats: kills, fuzz by the thousand, every study of the 
 lab: $(READY)  ## open the notebooks in JupyterLab
 	.venv/bin/jupyter lab notebooks
 
-bench: $(READY)  ## time the engine against the method as released
+bench: $(READY)  ## time the engine against the method as released, and the waiting
 	$(RUN) benchmarks.weight_space
+	$(RUN) benchmarks.waiting
 
 coverage: $(READY)  ## simulate how often the intervals cover the truth
 	$(RUN) benchmarks.coverage

@@ -12,6 +12,11 @@ from pipeline.results import provenance
 from pipeline.results.schemas_over_seeds import OVER_SEEDS
 
 SCHEMAS = {
+    "waiting": {
+        "what": "imports of a chapter's notebook, or a run of make book",
+        "wall_seconds": "seconds by the clock",
+        "cpu_seconds": "seconds of all processors of the machine meanwhile",
+    },
     "shapes": {
         "rows": "rows m of the matrix",
         "columns": "columns n",
