@@ -8,12 +8,12 @@ import logging
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
 from helpers import wheels as packages
 from helpers.errors import StudyError
 from helpers.files import sha256
-from helpers.models.load import save_model
+from helpers.models.load import read_weights, save_model
 from helpers.paths import ROOT, cache_root
 from helpers.studies.sections import Origin
 from helpers.weights.untrusted import refuse_pickles
@@ -74,9 +74,7 @@ def _from_gguf(path: Path) -> Path:
         print(f"converting {path.name} to safetensors in float32, about half a minute", flush=True)
         logging.getLogger("transformers.modeling_gguf_pytorch_utils").setLevel(logging.ERROR)
         tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(
-            path.parent, gguf_file=path.name, dtype=torch.float32, trust_remote_code=False
-        )
+        model = read_weights(path.parent, gguf_file=path.name, dtype=torch.float32)
         del model.config.quantization_config
         model.is_quantized, model.hf_quantizer = False, None
         save_model(model, tokenizer, folder)

@@ -15,13 +15,14 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel, Trainer, set_seed
+from transformers import PreTrainedModel, Trainer, set_seed
 from transformers.utils import logging
 
 from helpers.errors import StudyError
 from helpers.files import write_text
 from helpers.lifeline import KERNEL, end_with
 from helpers.memory import is_out_of_memory, say
+from helpers.models.load import read_weights
 from helpers.studies.sections import Objective, Optimiser
 from helpers.training.examples import Example
 from helpers.training.fit import SAID, Batch, Recipe, fit_once, smaller
@@ -159,9 +160,7 @@ def work(job: Path) -> None:
     objective, optimiser = Objective(**order["objective"]), Optimiser(**order["optimiser"])
     folder, every, run = order["checkpoints"]
     set_seed(order["seed"])
-    model = AutoModelForCausalLM.from_pretrained(
-        job / MODEL, dtype=getattr(torch, optimiser.weights), use_safetensors=True, trust_remote_code=False
-    )
+    model = read_weights(job / MODEL, dtype=getattr(torch, optimiser.weights), use_safetensors=True)
     log = fit_once(
         model,
         order["rows"],
