@@ -2,7 +2,6 @@
 
 import logging
 import re
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -16,6 +15,21 @@ from helpers.weights.untrusted import refuse_pickles
 Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 WRAPPERS = ("_orig_mod.", "module.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")  # in names, by what wraps
 AGAIN = "save the model again with save_pretrained(), or fetch it again"
+
+
+class _Report(logging.Filter):
+    """Keeps the loader's table of tensors from being printed, since its gist is said in a sentence."""
+
+    text = ""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if hidden := "LOAD REPORT" in record.getMessage():
+            self.text = record.getMessage()
+        return not hidden
+
+
+REPORT = _Report()
+logging.getLogger("transformers.modeling_utils").addFilter(REPORT)
 
 
 def best_device() -> str:
@@ -52,15 +66,15 @@ def read_weights(folder: Path, **options) -> PreTrainedModel:
     ``options`` are the loader's. Tensors without a place in the model are said in one line. Raises StudyError, which
     names the tensors, if one is missing or has another shape than ``config.json`` asks for, and what the loader does.
     """
-    with _silent_report() as reports:
-        try:
-            model, found = AutoModelForCausalLM.from_pretrained(
-                folder, trust_remote_code=False, output_loading_info=True, ignore_mismatched_sizes=True, **options
-            )
-        except RuntimeError:
-            if broken := re.findall(r"^(\S.*?) +\| CONVERSION", "\n".join(reports), re.MULTILINE):
-                raise StudyError(f"{folder} does not hold all parts of {_listed(broken)}: {AGAIN}") from None
-            raise
+    REPORT.text = ""
+    try:
+        model, found = AutoModelForCausalLM.from_pretrained(
+            folder, trust_remote_code=False, output_loading_info=True, ignore_mismatched_sizes=True, **options
+        )
+    except RuntimeError:
+        if broken := re.findall(r"^(\S.*?) +\| CONVERSION", REPORT.text, re.MULTILINE):
+            raise StudyError(f"{folder} does not hold all parts of {_listed(broken)}: {AGAIN}") from None
+        raise
     unexpected = sorted(found["unexpected_keys"])
     if found["missing_keys"]:
         raise StudyError(_why_missing(folder, model, sorted(found["missing_keys"]), unexpected))
@@ -69,22 +83,6 @@ def read_weights(folder: Path, **options) -> PreTrainedModel:
     if unexpected:
         say(f"{folder} holds tensors that {type(model).__name__} has no place for, left out: {_listed(unexpected)}")
     return model
-
-
-@contextmanager
-def _silent_report():
-    """Keep the loader's table of tensors, whose gist is said in a sentence, from being printed; gives what it says."""
-    reports, logger = [], logging.getLogger("transformers.modeling_utils")
-
-    def keep(record: logging.LogRecord) -> bool:
-        reports.append(record.getMessage())
-        return "LOAD REPORT" not in reports[-1]
-
-    logger.addFilter(keep)
-    try:
-        yield reports
-    finally:
-        logger.removeFilter(keep)
 
 
 def _why_missing(folder: Path, model: PreTrainedModel, missing: list[str], unexpected: list[str]) -> str:
