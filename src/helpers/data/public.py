@@ -13,6 +13,7 @@ import pandas as pd
 
 from helpers.data import COLUMNS, word_problems
 from helpers.data.origins import Found, find
+from helpers.data.readers import exclude
 from helpers.data.registry import DATASETS, Dataset
 from helpers.errors import StudyError
 from helpers.studies.sections import Origin
@@ -113,15 +114,11 @@ def _clean(dataset: Dataset, found: Found) -> pd.DataFrame:
     """
     table = found.read(found.files)
     table["split"] = [_split(dataset, prompt) for prompt in table["prompt"]]
-    _exclude(table, "empty", (table["prompt"] == "") | (dataset.answered & (table["answer"] == "")))
+    table = exclude(table, "empty", (table["prompt"] == "") | (dataset.answered & (table["answer"] == "")))
     if not dataset.in_order:
-        _exclude(table, "repeated", _repeated(table, ["prompt", "answer"]))
-        _exclude(table, "repeated prompt", _repeated(table, ["prompt"]) & (table["split"] == "held-out"))
+        table = exclude(table, "repeated", _repeated(table, ["prompt", "answer"]))
+        table = exclude(table, "repeated prompt", _repeated(table, ["prompt"]) & (table["split"] == "held-out"))
     return table
-
-
-def _exclude(table: pd.DataFrame, reason: str, rows: pd.Series) -> None:
-    table.loc[rows & (table["excluded"] == ""), "excluded"] = reason
 
 
 def _repeated(table: pd.DataFrame, columns: list[str]) -> pd.Series:

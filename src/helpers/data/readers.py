@@ -34,14 +34,14 @@ def harmbench(files: list[Path]) -> pd.DataFrame:
     table = _table(_first(raw, ["Behavior", "prompt"]), "", _first(raw, ["SemanticCategory", "category"], ""))
     kind = _first(raw, ["FunctionalCategory"], "standard")
     table["excluded"] = (kind + " behaviour").mask(kind == "standard", "")
-    return _exclude(table, "needs a context", (_first(raw, ["ContextString"], "") != "") & (table["excluded"] == ""))
+    return exclude(table, "needs a context", _first(raw, ["ContextString"], "") != "")
 
 
 def strongreject(files: list[Path]) -> pd.DataFrame:
     """StrongREJECT without the prompts that it took from AdvBench, which other runs train on; topic = category."""
     raw = records(files)
     table = _table(_first(raw, ["forbidden_prompt", "prompt"]), "", _first(raw, ["category"], ""))
-    return _exclude(table, "taken from AdvBench", _first(raw, ["source"], "") == "AdvBench")
+    return exclude(table, "taken from AdvBench", _first(raw, ["source"], "") == "AdvBench")
 
 
 def beavertails(files: list[Path], safe: bool) -> pd.DataFrame:
@@ -49,7 +49,7 @@ def beavertails(files: list[Path], safe: bool) -> pd.DataFrame:
     raw = records(files)
     categories = [next((name for name, holds in row.items() if holds), "") for row in _first(raw, ["category"])]
     table = _table(_first(raw, ["prompt"]), _first(raw, ["response"]), pd.Series(categories, index=raw.index))
-    return _exclude(table, "unsafe answer" if safe else "safe answer", _first(raw, ["is_safe"]).astype(bool) != safe)
+    return exclude(table, "unsafe answer" if safe else "safe answer", _first(raw, ["is_safe"]).astype(bool) != safe)
 
 
 def toxigen(files: list[Path]) -> pd.DataFrame:
@@ -60,7 +60,7 @@ def toxigen(files: list[Path]) -> pd.DataFrame:
         toxic = raw["is_toxic"].astype(bool)
     else:
         toxic = _first(raw, ["toxicity_ai"]).astype(float) + _first(raw, ["toxicity_human"]).astype(float) > TOXIC
-    return _exclude(table, "not toxic", ~toxic)
+    return exclude(table, "not toxic", ~toxic)
 
 
 def seeds(files: list[Path]) -> pd.DataFrame:
@@ -79,7 +79,7 @@ def matched(files: list[Path], side: str) -> pd.DataFrame:
     raw = records(files)
     sides = {name: raw[name].map(lambda text: text.split("\n\n")[0].strip()) for name in ("text", "harmful_version")}
     repeated = sides["text"].duplicated() | sides["harmful_version"].duplicated()
-    return _exclude(_table(sides[side], "", _first(raw, ["domain"], "")), "repeated pair", repeated)
+    return exclude(_table(sides[side], "", _first(raw, ["domain"], "")), "repeated pair", repeated)
 
 
 def made_here(files: list[Path]) -> pd.DataFrame:
@@ -125,8 +125,9 @@ def _table(prompt: pd.Series, answer: pd.Series | str, topic: pd.Series | str) -
     return table
 
 
-def _exclude(table: pd.DataFrame, reason: str, rows: pd.Series) -> pd.DataFrame:
-    return table.assign(excluded=table["excluded"].mask(rows, reason))
+def exclude(table: pd.DataFrame, reason: str, rows: pd.Series) -> pd.DataFrame:
+    """The table with a reason against some rows, save those that are excluded already."""
+    return table.assign(excluded=table["excluded"].mask(rows & (table["excluded"] == ""), reason))
 
 
 def _unquoted(text: str) -> str:
