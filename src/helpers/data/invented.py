@@ -4,7 +4,7 @@ import random
 
 import pandas as pd
 
-from helpers.data.columns import COLUMNS
+from helpers.data import COLUMNS
 from helpers.errors import StudyError
 from helpers.models.language import Language
 from helpers.studies.sections import DataPart, Objective

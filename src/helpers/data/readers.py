@@ -2,30 +2,30 @@
 
 Columns: ``prompt``, ``answer`` (empty where the data set has none), ``topic`` and ``excluded``, the reason why a row is
 not used, or nothing. Only CSV, JSON, JSON lines, parquet and YAML are read, and nothing is ever unpickled.
+``registry.yml`` names the reader of each data set and its arguments.
 """
 
 import gzip
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
 import yaml
 
+from helpers.data.texts import instructions
 from helpers.errors import StudyError
 
 Reader = Callable[[list[Path]], pd.DataFrame]
 TOXIC = 5.5  # sum of the two toxicity scores (1 to 5 each) above which ToxiGen's makers call a text toxic
 
 
-def columns(prompt: list[str], answer: list[str] | None = None, topic: list[str] | None = None) -> Reader:
-    """A reader that takes each column from the first of the given names that the files have."""
-
-    def read(files: list[Path]) -> pd.DataFrame:
-        raw = records(files)
-        return _table(_first(raw, prompt), _first(raw, answer or [], ""), _first(raw, topic or [], ""))
-
-    return read
+def columns(
+    files: list[Path], prompt: Sequence[str], answer: Sequence[str] = (), topic: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Each column from the first of the given names that the files have."""
+    raw = records(files)
+    return _table(_first(raw, prompt), _first(raw, answer, ""), _first(raw, topic, ""))
 
 
 def harmbench(files: list[Path]) -> pd.DataFrame:
@@ -33,30 +33,23 @@ def harmbench(files: list[Path]) -> pd.DataFrame:
     raw = records(files)
     table = _table(_first(raw, ["Behavior", "prompt"]), "", _first(raw, ["SemanticCategory", "category"], ""))
     kind = _first(raw, ["FunctionalCategory"], "standard")
-    table["excluded"] = kind.where(kind == "standard", kind + " behaviour").replace("standard", "")
-    context = _first(raw, ["ContextString"], "")
-    return table.assign(excluded=table["excluded"].mask((context != "") & (table["excluded"] == ""), "needs a context"))
+    table["excluded"] = (kind + " behaviour").mask(kind == "standard", "")
+    return exclude(table, "needs a context", _first(raw, ["ContextString"], "") != "")
 
 
 def strongreject(files: list[Path]) -> pd.DataFrame:
     """StrongREJECT without the prompts that it took from AdvBench, which other runs train on; topic = category."""
     raw = records(files)
     table = _table(_first(raw, ["forbidden_prompt", "prompt"]), "", _first(raw, ["category"], ""))
-    taken = _first(raw, ["source"], "") == "AdvBench"
-    return table.assign(excluded=table["excluded"].mask(taken, "taken from AdvBench"))
+    return exclude(table, "taken from AdvBench", _first(raw, ["source"], "") == "AdvBench")
 
 
-def beavertails(safe: bool) -> Reader:
+def beavertails(files: list[Path], safe: bool) -> pd.DataFrame:
     """BeaverTails: the rows whose answer was judged safe, or those whose answer was not; topic = first category."""
-
-    def read(files: list[Path]) -> pd.DataFrame:
-        raw = records(files)
-        categories = [next((name for name, holds in row.items() if holds), "") for row in _first(raw, ["category"])]
-        table = _table(_first(raw, ["prompt"]), _first(raw, ["response"]), pd.Series(categories, index=raw.index))
-        wanted = _first(raw, ["is_safe"]).astype(bool) == safe
-        return table.assign(excluded=table["excluded"].mask(~wanted, "unsafe answer" if safe else "safe answer"))
-
-    return read
+    raw = records(files)
+    categories = [next((name for name, holds in row.items() if holds), "") for row in _first(raw, ["category"])]
+    table = _table(_first(raw, ["prompt"]), _first(raw, ["response"]), pd.Series(categories, index=raw.index))
+    return exclude(table, "unsafe answer" if safe else "safe answer", _first(raw, ["is_safe"]).astype(bool) != safe)
 
 
 def toxigen(files: list[Path]) -> pd.DataFrame:
@@ -67,7 +60,7 @@ def toxigen(files: list[Path]) -> pd.DataFrame:
         toxic = raw["is_toxic"].astype(bool)
     else:
         toxic = _first(raw, ["toxicity_ai"]).astype(float) + _first(raw, ["toxicity_human"]).astype(float) > TOXIC
-    return table.assign(excluded=table["excluded"].mask(~toxic, "not toxic"))
+    return exclude(table, "not toxic", ~toxic)
 
 
 def seeds(files: list[Path]) -> pd.DataFrame:
@@ -77,23 +70,21 @@ def seeds(files: list[Path]) -> pd.DataFrame:
     return _table(pd.Series([row["value"] for row in rows]), "", pd.Series(topics))
 
 
-def matched(side: str) -> Reader:
+def matched(files: list[Path], side: str) -> pd.DataFrame:
     """Pairs of a harmless (``text``) and a harmful question (``harmful_version``) of the same form, one side of them.
 
     Each is followed by a blank line and an answer, which is left out. A pair is excluded as a whole, so that row i of
     one side always matches row i of the other.
     """
+    raw = records(files)
+    sides = {name: raw[name].map(lambda text: text.split("\n\n")[0].strip()) for name in ("text", "harmful_version")}
+    repeated = sides["text"].duplicated() | sides["harmful_version"].duplicated()
+    return exclude(_table(sides[side], "", _first(raw, ["domain"], "")), "repeated pair", repeated)
 
-    def read(files: list[Path]) -> pd.DataFrame:
-        raw = records(files)
-        sides = {
-            name: raw[name].map(lambda text: text.split("\n\n")[0].strip()) for name in ("text", "harmful_version")
-        }
-        repeated = sides["text"].duplicated() | sides["harmful_version"].duplicated()
-        table = _table(sides[side], "", _first(raw, ["domain"], ""))
-        return table.assign(excluded=table["excluded"].mask(repeated, "repeated pair"))
 
-    return read
+def made_here(files: list[Path]) -> pd.DataFrame:
+    """The project's own harmless instructions, which need no file."""
+    return pd.DataFrame(instructions()).assign(excluded="")
 
 
 def records(files: list[Path]) -> pd.DataFrame:
@@ -117,7 +108,7 @@ def _records(file: Path) -> pd.DataFrame:
         raise StudyError(f"{file} cannot be read ({reason}): delete it and fetch it again") from None
 
 
-def _first(raw: pd.DataFrame, names: list[str], default: str | None = None) -> pd.Series:
+def _first(raw: pd.DataFrame, names: Sequence[str], default: str | None = None) -> pd.Series:
     """The first column that is there, or a default. Raises StudyError if there is neither."""
     for name in names:
         if name in raw:
@@ -132,6 +123,11 @@ def _table(prompt: pd.Series, answer: pd.Series | str, topic: pd.Series | str) -
     for name in ("prompt", "answer", "topic"):
         table[name] = table[name].fillna("").astype(str).str.strip()
     return table
+
+
+def exclude(table: pd.DataFrame, reason: str, rows: pd.Series) -> pd.DataFrame:
+    """The table with a reason against some rows, save those that are excluded already."""
+    return table.assign(excluded=table["excluded"].mask(rows & (table["excluded"] == ""), reason))
 
 
 def _unquoted(text: str) -> str:

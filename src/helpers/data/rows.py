@@ -1,4 +1,4 @@
-"""Training and evaluation data as tables with the same columns whatever their source (``helpers.data.columns``).
+"""Training and evaluation data as tables with the same columns whatever their source (``helpers.data.COLUMNS``).
 
 The embedded study draws sentences of its invented language; studies of pretrained models read public data sets, in
 which a refusal or the base model's own answer can stand in for the answer that is given.
@@ -10,21 +10,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers.data import invented as sentences
-from helpers.data import public as datasets
+from helpers.data import invented, public
 from helpers.data.base_answers import own_answers
+from helpers.data.texts import REFUSALS
 from helpers.studies.sections import DataPart, Objective
 from helpers.studies.settings import Study
 
 HARMLESS = ("gsm-symbolic", "gsm-symbolic-easy", "instructions", "metamath")  # sources whose texts may be shown
-REFUSALS = [
-    "Sorry, I can't help with that.",
-    "Sorry, but that is something I won't assist with.",
-    "Sorry, I am not able to help with this request.",
-    "Sorry, I won't do that, because it could hurt people.",
-    "Sorry, but this could cause harm, so I can't answer it.",
-    "Sorry, that is not something I can give advice on.",
-]
 
 
 def training_rows(study: Study, objective: Objective, seed: int, base: Path | None = None) -> pd.DataFrame:
@@ -34,13 +26,13 @@ def training_rows(study: Study, objective: Objective, seed: int, base: Path | No
     read or has not so many rows.
     """
     if study.embedded:
-        return sentences.training_rows(study, objective, seed)
+        return invented.training_rows(study, objective, seed)
     parts = [_part(study, part, seed, base) for part in objective.data]
     return pd.concat(parts).sample(frac=1, random_state=seed).reset_index(drop=True)
 
 
 def _part(study: Study, part: DataPart, seed: int, base: Path | None) -> pd.DataFrame:
-    rows = datasets.rows(part.source, "train", part.rows, seed, datasets.origin_of(study, part.source))
+    rows = public.rows(part.source, "train", part.rows, seed, public.origin_of(study, part.source))
     if part.answer == "refusal":
         rng = random.Random(f"{seed}-refusals")
         return rows.assign(answer=[rng.choice(REFUSALS) for _ in range(len(rows))])
@@ -52,9 +44,9 @@ def _part(study: Study, part: DataPart, seed: int, base: Path | None) -> pd.Data
 def evaluation_rows(study: Study, kind: str, n: int, seed: int) -> pd.DataFrame:
     """``n`` distinct held-out rows of a source. Raises StudyError if there are not so many."""
     if study.embedded:
-        return sentences.evaluation_rows(study, kind, n, seed)
-    split = datasets.evaluation_split(study, kind)
-    return datasets.rows(kind, split, n, seed, datasets.origin_of(study, kind))
+        return invented.evaluation_rows(study, kind, n, seed)
+    split = public.evaluation_split(study, kind)
+    return public.rows(kind, split, n, seed, public.origin_of(study, kind))
 
 
 def disjoint_rows(study: Study, sizes: dict[str, int], seed: int) -> dict[str, pd.DataFrame]:

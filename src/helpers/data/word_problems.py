@@ -12,10 +12,6 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from types import ModuleType
 
-FOLDER = "reasoning_gym/arithmetic/gsm_symbolic"
-FILES = [f"{FOLDER}/generators_00_49.py", f"{FOLDER}/generators_50_99.py", "reasoning_gym/utils.py"]
-# Whole numbers of at most 150 throughout, and half of the solutions shorter than 160 characters
-EASY = frozenset({10, 16, 31, 39, 43, 48, 57, 62, 72})
 BROKEN = {32, 35, 37, 61, 63, 65, 74, 76, 77, 79, 86, 87, 90, 97, 98}  # by the list that the package itself keeps
 PREFIX = "generate_"
 
@@ -25,7 +21,7 @@ def draw(
 ) -> list[dict[str, str]]:
     """``n`` problems with distinct prompts among those that are ``wanted``; topic = number of the template.
 
-    ``files``: the files of FILES; ``topics``: the templates to draw from, where not all. The answer is the steps, then
+    ``files``: as in ``registry.yml``; ``topics``: the templates to draw from, if not all. The answer is the steps, then
     ``#### <number>``; problems whose answer is negative (a few of one template's: an age below zero) are drawn again.
     """
     templates = generators(tuple(files))

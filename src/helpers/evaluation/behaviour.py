@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from helpers.data.neutral import PARAGRAPHS
 from helpers.data.rows import disjoint_rows, evaluation_rows
+from helpers.data.texts import PARAGRAPHS
 from helpers.evaluation.harness import exact_matches
 from helpers.evaluation.judges.base import build_judge
 from helpers.evaluation.measures import beside
@@ -22,7 +22,7 @@ from helpers.studies.values import WORD_PROBLEMS
 
 @dataclass(frozen=True)
 class EvaluationSets:
-    """The held-out prompts of one seed: tables with the columns of ``helpers.data.columns``."""
+    """The held-out prompts of one seed: tables with the columns of ``helpers.data.COLUMNS``."""
 
     utility: pd.DataFrame
     harm: pd.DataFrame

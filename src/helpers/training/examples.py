@@ -2,6 +2,7 @@
 
 import pandas as pd
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
@@ -28,7 +29,13 @@ class AnswerDataset(Dataset):
             raise StudyError("the tokenizer has no end-of-sequence token: set eos_token in its tokenizer_config.json")
         contexts = prompt_ids(tokenizer, rows["prompt"].tolist(), style, rows["prefix"].tolist())
         answers = tokenizer(rows["answer"].tolist(), add_special_tokens=False)["input_ids"]
-        examples = [_example(c, [*a, end], max_length) for c, a in zip(contexts, answers, strict=True)]
+        examples = [
+            {
+                "input_ids": [*context, *answer, end][:max_length],
+                "labels": [*[IGNORED] * len(context), *answer, end][:max_length],
+            }
+            for context, answer in zip(contexts, answers, strict=True)
+        ]
         self.examples = [example for example in examples if example["labels"][-1] != IGNORED]
         self.dropped = len(examples) - len(self.examples)
         if not self.examples:
@@ -44,24 +51,16 @@ class AnswerDataset(Dataset):
         return self.examples[index]
 
 
-def _example(context: list[int], answer: list[int], max_length: int) -> Example:
-    ids, labels = context + answer, [IGNORED] * len(context) + answer
-    return {"input_ids": ids[:max_length], "labels": labels[:max_length]}
-
-
 def collate(examples: list[Example]) -> dict[str, torch.Tensor]:
     """A batch padded on the right: ``input_ids``, ``attention_mask`` and ``labels``, each (batch, longest).
 
     Padding is masked out and never learnt, so its token does not matter and no tokenizer needs one of its own.
     """
-    longest = max(len(example["input_ids"]) for example in examples)
 
     def filled(name: str, value: int) -> torch.Tensor:
-        return torch.tensor([row[name] + [value] * (longest - len(row[name])) for row in examples])
+        return pad_sequence([torch.tensor(example[name]) for example in examples], True, value)
 
-    mask = [[1] * len(row["input_ids"]) + [0] * (longest - len(row["input_ids"])) for row in examples]
-    return {
-        "input_ids": filled("input_ids", 0),
-        "attention_mask": torch.tensor(mask),
-        "labels": filled("labels", IGNORED),
-    }
+    lengths = torch.tensor([[len(example["input_ids"])] for example in examples])  # (batch, 1)
+    ids = filled("input_ids", 0)
+    mask = (torch.arange(ids.shape[1]) < lengths).long()
+    return {"input_ids": ids, "attention_mask": mask, "labels": filled("labels", IGNORED)}

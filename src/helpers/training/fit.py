@@ -109,33 +109,17 @@ class Progress(TrainerCallback):
             self.said = now
 
 
-def fit(model: PreTrainedModel, dataset: list[Example], recipe: Recipe, checkpoints: Checkpoints) -> pd.DataFrame:
-    """Train ``model`` in this process and return its log, with facts about the run in its ``attrs``.
-
-    If memory runs out, the run goes on from the last whole step with a smaller batch in more passes, so that the rows
-    of a step stay the same. Raises StudyError if it diverges or does not fit at all.
-    """
-    batch = Batch.of(recipe.objective)
-    while True:
-        try:
-            log = fit_once(model, dataset, recipe, batch, checkpoints)
-            break
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-        free_memory()  # here, where the failed run's tensors are no longer held by its exception
-        batch = smaller(batch)
-    log.attrs |= vars(batch)
-    return log
-
-
-def smaller(batch: Batch) -> Batch:
-    """The next batch to try after memory ran out, announced in one line. Raises StudyError if there is none."""
-    less = batch.smaller()
-    say(
-        f"{SAID}out of memory with {batch.rows} rows at a time, goes on with {less.rows} in {less.passes} passes a step"
-    )
-    return less
+def fit(
+    model: PreTrainedModel, dataset: list[Example], recipe: Recipe, batch: Batch, checkpoints: Checkpoints
+) -> pd.DataFrame | None:
+    """Train ``model`` in this process as ``fit_once`` does; None if memory ran out, after its whole steps are saved."""
+    try:
+        return fit_once(model, dataset, recipe, batch, checkpoints)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+    free_memory()  # here, where the failed run's tensors are no longer held by its exception
+    return None
 
 
 def fit_once(

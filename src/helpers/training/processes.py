@@ -15,16 +15,17 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel, Trainer, set_seed
+from transformers import PreTrainedModel, Trainer, set_seed
 from transformers.utils import logging
 
 from helpers.errors import StudyError
 from helpers.files import write_text
 from helpers.lifeline import KERNEL, end_with
 from helpers.memory import is_out_of_memory, say
+from helpers.models.load import read_weights
 from helpers.studies.sections import Objective, Optimiser
 from helpers.training.examples import Example
-from helpers.training.fit import SAID, Batch, Recipe, fit_once, smaller
+from helpers.training.fit import SAID, Batch, Recipe, fit_once
 from helpers.training.resume import Checkpoints
 from helpers.weights.checkpoints import Checkpoint
 
@@ -34,35 +35,33 @@ STATES = {"float32": 16, "bfloat16": 8}  # bytes per weight: itself, its gradien
 
 
 def fit_in_processes(
-    model: PreTrainedModel, dataset: list[Example], recipe: Recipe, checkpoints: Checkpoints
-) -> pd.DataFrame:
-    """Train ``model`` as ``helpers.training.fit.fit`` does, in ``optimiser.processes`` processes; returns the log.
+    model: PreTrainedModel, dataset: list[Example], recipe: Recipe, batch: Batch, checkpoints: Checkpoints
+) -> pd.DataFrame | None:
+    """Train ``model`` as ``helpers.training.fit.fit`` does, in ``batch.processes`` processes; None if memory ran out.
 
     The rows of an optimiser step are the same as in one process, save that the last batch of an epoch is filled up
     with the first rows where their number is no multiple. A model whose training state does not fit on one GPU is
     sharded over all, and then has no checkpoints. Raises StudyError as ``fit`` does, and when there are fewer GPUs
     than processes or one of them fails.
     """
-    processes = recipe.optimiser.processes
-    batch = Batch.of(recipe.objective, processes)
-    if 0 < torch.cuda.device_count() < processes:
-        raise StudyError(f"processes is {processes} but {torch.cuda.device_count()} GPUs are visible: lower processes")
+    processes, gpus = batch.processes, torch.cuda.device_count()
+    if 0 < gpus < processes:
+        raise StudyError(f"processes is {processes} but {gpus} GPUs are visible: lower processes")
     shard = _needs_sharding(model, recipe.optimiser)
     if shard and checkpoints.every:
         say("the model is sharded over the GPUs: no checkpoints are written, a killed run starts again")
     device, _ = model.device, model.to("cpu")  # the processes need the memory
     with tempfile.TemporaryDirectory(prefix="job-") as scratch:
-        job = Path(scratch)
+        job, log = Path(scratch), None
         model.save_pretrained(job / MODEL)
-        while not _run(job, dataset, recipe, batch, checkpoints, shard):
-            batch = smaller(batch)
-        state, trained = model.state_dict(), Checkpoint(job / TRAINED)
-        for name in trained.names:
-            state[name].copy_(trained.tensor(name))
-        written = json.loads((job / LOG).read_text(encoding="utf-8"))
+        if _run(job, dataset, recipe, batch, checkpoints, shard):
+            state, trained = model.state_dict(), Checkpoint(job / TRAINED)
+            for name in trained.names:
+                state[name].copy_(trained.tensor(name))
+            written = json.loads((job / LOG).read_text(encoding="utf-8"))
+            log = pd.DataFrame(written["log"])
+            log.attrs = written["attrs"]
     model.to(device)
-    log = pd.DataFrame(written["log"])
-    log.attrs = {**written["attrs"], **vars(batch)}
     return log
 
 
@@ -110,7 +109,6 @@ def _run(
     job: Path, dataset: list[Example], recipe: Recipe, batch: Batch, checkpoints: Checkpoints, shard: bool
 ) -> bool:
     """Run the processes to their end; False if they ran out of memory. Raises StudyError for any other failure."""
-    (job / FAILURE).unlink(missing_ok=True)
     order = {
         "objective": recipe.objective.model_dump(mode="json"),
         "optimiser": recipe.optimiser.model_dump(mode="json"),
@@ -159,9 +157,7 @@ def work(job: Path) -> None:
     objective, optimiser = Objective(**order["objective"]), Optimiser(**order["optimiser"])
     folder, every, run = order["checkpoints"]
     set_seed(order["seed"])
-    model = AutoModelForCausalLM.from_pretrained(
-        job / MODEL, dtype=getattr(torch, optimiser.weights), use_safetensors=True, trust_remote_code=False
-    )
+    model = read_weights(job / MODEL, dtype=getattr(torch, optimiser.weights), use_safetensors=True)
     log = fit_once(
         model,
         order["rows"],

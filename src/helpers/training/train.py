@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from helpers.memory import free_memory, say
 from helpers.studies.sections import Objective, Optimiser
 from helpers.training.examples import AnswerDataset
-from helpers.training.fit import Penalty, Recipe, fit, run_id
+from helpers.training.fit import SAID, Batch, Penalty, Recipe, fit, run_id
 from helpers.training.processes import fit_in_processes
 from helpers.training.resume import Checkpoints
 from helpers.weights.checkpoints import Checkpoint, matched
@@ -32,7 +32,8 @@ def train(
 
     Weights are float32, under bfloat16 autocast if ``optimiser.autocast`` asks for it, unless ``optimiser.weights``
     asks for the released code's bfloat16. With a ``folder`` and ``optimiser.checkpoint_steps``, a killed run resumes
-    from its last checkpoint there; checkpoints are removed at the end. The log's ``attrs`` hold facts for the
+    from its last checkpoint there; checkpoints are removed at the end. When memory runs out, it goes on from the last
+    whole step with fewer rows in more passes, the rows of a step being the same. The log's ``attrs`` hold facts for the
     provenance: ``rows`` at a time, ``passes``, ``processes``, ``resumed_at`` (step) and ``dropped`` rows. Raises
     StudyError if training diverges, does not fit in memory, or no row has an answer within ``max_length``.
     """
@@ -45,11 +46,16 @@ def train(
     with tempfile.TemporaryDirectory() as scratch:
         every = optimiser.checkpoint_steps if folder else 0
         checkpoints = Checkpoints(Path(folder or scratch), every, run_id(model, dataset.examples, recipe))
-        fitted = fit if optimiser.processes == 1 else fit_in_processes
-        log = fitted(model, dataset.examples, recipe, checkpoints)
+        attempt = fit if optimiser.processes == 1 else fit_in_processes
+        batch = Batch.of(objective, optimiser.processes)
+        while (log := attempt(model, dataset.examples, recipe, batch, checkpoints)) is None:
+            smaller = batch.smaller()
+            less = f"goes on with {smaller.rows} in {smaller.passes} passes a step"
+            say(f"{SAID}out of memory with {batch.rows} rows at a time, {less}")
+            batch = smaller
         checkpoints.clear()
     free_memory()
-    log.attrs["dropped"] = dataset.dropped
+    log.attrs |= {**vars(batch), "dropped": dataset.dropped}
     return log
 
 
