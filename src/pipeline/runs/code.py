@@ -11,6 +11,7 @@ from pathlib import Path
 from helpers.paths import NOTEBOOKS, ROOT
 
 SOURCES = ROOT / "src"
+DATA = (".yml", ".yaml", ".txt")  # endings of data files beside modules
 NAME = re.compile(r"helpers(\.\w+)+")
 SILENT = {  # modules that cannot change a number: they name, check, read and write what others compute
     "helpers.errors", "helpers.files", "helpers.lifeline", "helpers.memory", "helpers.paths", "helpers.studies",
@@ -57,8 +58,12 @@ def _file(name: str) -> Path | None:
 
 @functools.cache
 def _module(path: Path) -> tuple[frozenset[str], str]:
-    """The names that a module imports, and its code without docstrings and comments."""
-    return _read(path.read_text(encoding="utf-8"))
+    """The names that a module imports, and its code without docstrings and comments, with the data files it reads."""
+    text = path.read_text(encoding="utf-8")
+    beside = sorted(file for file in path.parent.iterdir() if file.suffix in DATA)
+    data = [file.read_text(encoding="utf-8") for file in beside if file.stem == path.stem or file.name in text]
+    names, code = _read(text)
+    return names, "\0".join([code, *data])
 
 
 @functools.cache
