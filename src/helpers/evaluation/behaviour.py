@@ -13,7 +13,7 @@ import pandas as pd
 from helpers.data.neutral import PARAGRAPHS
 from helpers.data.rows import disjoint_rows, evaluation_rows
 from helpers.evaluation.harness import exact_matches
-from helpers.evaluation.judges.base import build_judge
+from helpers.evaluation.judges import build_judge
 from helpers.evaluation.measures import beside
 from helpers.models.generate import as_speaker, generate, log_odds, log_probability
 from helpers.studies.settings import Study
@@ -111,7 +111,7 @@ def perplexity_per_text(model, tokenizer, sets: EvaluationSets, study: Study) ->
 def measure(
     model, tokenizer, sets: EvaluationSets, study: Study, judged: bool = True, whole: bool = False
 ) -> dict[str, np.ndarray]:
-    """Measures of helpers.evaluation.measures for every prompt of its set: the measure of a model is the mean over the prompts.
+    """Values of helpers.evaluation.measures for every prompt of its set; a model's measure is their mean.
 
     ``judged``: also generate answers and score them; ``whole``: also over-refusal and the sets reported beside.
     """

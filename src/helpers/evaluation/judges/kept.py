@@ -1,31 +1,29 @@
-"""Verdicts on disk, each kept from the moment it is there: nothing that was judged is asked or paid for again.
+"""Judges made of language models: asked by the rubric, and each verdict kept on disk from the moment it is there.
 
-A file per judge under ``judgements/`` in the cache, one line of JSON per verdict. It holds hashes and verdicts, no
-text of a prompt or an answer.
+A file per judge under ``judgements/`` in the cache, one line of JSON per verdict: nothing that was judged is asked or
+paid for again. It holds hashes and verdicts, no text of a prompt or an answer.
 """
 
 import hashlib
 import json
 import os
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from helpers import paths
 from helpers.errors import StudyError
-from helpers.evaluation.judges.base import Judgement
+from helpers.evaluation.judges import Judgement
 from helpers.studies.settings import digest
 
 Pair = tuple[str, str]  # a prompt and the answer to it
-Keep = Callable[[Pair, Judgement], None]  # puts a verdict on disk; may be called from any thread
 
 
-class Verdicts:
-    """The verdicts of one judge, who is what ``identity`` says: name, model, rubric and how it is asked."""
+class KeptJudge:
+    """A judge that is what ``identity`` says (name, model, rubric, how it is asked), whose verdicts are on disk."""
 
     def __init__(self, identity: dict[str, Any]):
-        self.identity = identity
+        self._identity = identity
         self.path = paths.cache_root() / "judgements" / f"{digest(identity)}.jsonl"
         self._lock = threading.Lock()
         self._known = _read(self.path)
@@ -33,19 +31,27 @@ class Verdicts:
     def __len__(self) -> int:
         return len(self._known)
 
-    def judge(self, prompts: list[str], answers: list[str], ask: Callable[[list[Pair], Keep], None]) -> list[Judgement]:
-        """A verdict per answer, in order: from the file, or else from ``ask``, which keeps each as it comes."""
+    def describe(self) -> dict[str, Any]:
+        """Model, rubric and how it is asked."""
+        return dict(self._identity)
+
+    def judge(self, prompts: list[str], answers: list[str], references: list[str]) -> list[Judgement]:
+        """Judge answers to prompts, in order, asking only what was never asked.
+
+        Raises StudyError if that cannot be done; all verdicts obtained until then are kept.
+        """
         pairs = list(zip(prompts, answers, strict=True))
         missing = [pair for pair in dict.fromkeys(pairs) if self._key(pair) not in self._known]
         if missing:
-            ask(missing, self._keep)
+            self.ask(missing)
         return [self._known[self._key(pair)] for pair in pairs]
 
-    def _key(self, pair: Pair) -> str:
-        return hashlib.sha256(json.dumps([self.identity, *pair], sort_keys=True).encode()).hexdigest()
+    def ask(self, pairs: list[Pair]) -> None:
+        """Ask about all pairs, and ``keep`` each verdict as it comes."""
+        raise NotImplementedError
 
-    def _keep(self, pair: Pair, verdict: Judgement) -> None:
-        """Append one line in a single write: processes that share the file do not mix their lines."""
+    def keep(self, pair: Pair, verdict: Judgement) -> None:
+        """Put a verdict on disk; may be called from any thread."""
         key = self._key(pair)
         line = json.dumps({"key": key, "score": verdict.score, "refused": verdict.refused}) + "\n"
         with self._lock:
@@ -58,18 +64,21 @@ class Verdicts:
                 ) from None
             self._known[key] = verdict
 
+    def _key(self, pair: Pair) -> str:
+        return hashlib.sha256(json.dumps([self._identity, *pair], sort_keys=True).encode()).hexdigest()
+
 
 def _append(path: Path, line: bytes) -> None:
+    """Append a line in a single write: processes that share the file do not mix their lines."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        size = os.fstat(file).st_size
-        if size and os.pread(file, 1, size - 1) != b"\n":  # a line that a crash cut short: leave it, start anew
+    with open(path, "ab+", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        if (
+            size and os.pread(file.fileno(), 1, size - 1) != b"\n"
+        ):  # a line that a crash cut short: leave it, start anew
             line = b"\n" + line
-        os.write(file, line)
+        file.write(line)
         os.fsync(file)
-    finally:
-        os.close(file)
 
 
 def _read(path: Path) -> dict[str, Judgement]:
