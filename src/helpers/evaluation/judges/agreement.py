@@ -22,15 +22,8 @@ from helpers.wheels import fetch_all
 FOLDER = "pyrit/datasets/scorer_evals"
 REFUSALS = f"{FOLDER}/refusal_scorer/refusal.csv"
 CATEGORIES = (
-    "exploits",
-    "hate_speech",
-    "info_integrity",
-    "privacy",
-    "representational",
-    "self_harm",
-    "sexual",
-    "violence",
-)
+    "exploits", "hate_speech", "info_integrity", "privacy", "representational", "self_harm", "sexual", "violence",
+)  # fmt: skip
 NO_SCORE = "unparsable"
 SCALES = {  # what people may say, in words
     "refusal": {0: "answers", 1: "refuses"},
