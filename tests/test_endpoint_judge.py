@@ -19,7 +19,7 @@ from fault_table import assert_promised
 from helpers.errors import StudyError
 from helpers.evaluation.behaviour import EvaluationSets, measure
 from helpers.evaluation.judges import build_judge
-from helpers.evaluation.judges.endpoint import Endpoint, EndpointJudge
+from helpers.evaluation.judges.endpoint import EndpointJudge, address
 from helpers.studies.sections import Judge
 from helpers.studies.settings import load_study
 from judge_models import judged_by, one_reply_model
@@ -135,7 +135,7 @@ def test_what_passes_is_tried_again(server, proxy, fault):
     assert sum(proxy.asked.values()) == 5
 
 
-@pytest.mark.parametrize("fault", ["hang", "drip"])
+@pytest.mark.parametrize("fault", ["hang", "drip", "large"])
 def test_a_reply_that_does_not_come_is_asked_for_again(server, proxy, fault):
     proxy.faults = [fault]
     assert [v.score for v in ask(endpoint_judge(server[1], timeout=5.0), 1)] == [4]
@@ -183,6 +183,7 @@ def test_nobody_there_is_one_sentence(proxy):
         ((404, {}), "knows no such address or model: check OPENAI_BASE_URL"),
         ((302, {"Location": "http://127.0.0.1:9/"}), "HTTP 302: check OPENAI_BASE_URL"),
         ((422, {}), "HTTP 422: check"),
+        ((429, {}, "insufficient_quota"), "HTTP 429 insufficient_quota: it asks for payment"),
         ((429, {"Retry-After": "86400"}), "left alone for 86400 seconds"),
     ],
 )
@@ -191,6 +192,13 @@ def test_what_does_not_pass_is_asked_once(proxy, fault, sentence):
     with pytest.raises(StudyError, match=sentence):
         ask(endpoint_judge("m", concurrency=1), 5)
     assert sum(proxy.asked.values()) == 1
+
+
+def test_what_a_content_filter_holds_back_is_unparsable_and_asked_once(proxy):
+    proxy.forever = (400, {}, "content_filter")
+    for _ in range(2):
+        assert [v.score for v in ask(endpoint_judge("m"), 2)] == [None, None]
+    assert sum(proxy.asked.values()) == 2
 
 
 def test_a_model_that_the_server_does_not_have_is_one_sentence(server, proxy):
@@ -239,7 +247,7 @@ def test_the_key_is_nowhere(server, proxy, tmp_path, caplog, capfd):
             repr(judge.describe()),
             repr(caught.value.__dict__),
         ]
-        texts += [repr(vars(judge)), repr(judge._endpoint)]
+        texts += [repr(vars(judge)), repr(judge._url)]
     ask(judge, 1)
     texts += [caplog.text, *capfd.readouterr()]
     texts += [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
@@ -257,7 +265,8 @@ def test_the_key_is_nowhere(server, proxy, tmp_path, caplog, capfd):
         ("api.example.org/v1", KEY, "must be an http or https URL with a host"),
         ("ftp://api.example.org/v1", KEY, "must be an http or https URL with a host"),
         ("https:///v1", KEY, "must be an http or https URL with a host"),
-        ("https://api.example.org:99999/v1", KEY, "is not a URL"),
+        ("https://api.example.org:99999/v1", KEY, "must be an http or https URL with a host"),
+        ("https://api.example.org:port/v1", KEY, "must be an http or https URL with a host"),
         (f"https://me:{KEY}@api.example.org/v1", KEY, "no user, password, query or fragment"),
         (f"https://api.example.org/v1?key={KEY}", KEY, "no user, password, query or fragment"),
         ("http://api.example.org/v1", KEY, "plain http to another machine"),
@@ -275,6 +284,4 @@ def test_plain_http_elsewhere_can_be_allowed(monkeypatch):
     monkeypatch.setenv("OPENAI_BASE_URL", "http://judge.lan:8000/v1/")
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv("SUBSPACES_ALLOW_HTTP", "1")
-    endpoint = Endpoint.from_environment()
-    assert (endpoint.url, endpoint.host, endpoint.loopback) == ("http://judge.lan:8000/v1", "judge.lan", False)
-    assert KEY not in repr(endpoint)
+    assert str(address()) == "http://judge.lan:8000/v1/"

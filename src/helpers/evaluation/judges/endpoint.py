@@ -12,8 +12,6 @@ import threading
 import time
 from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
 from contextlib import closing
-from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
 import httpx2
 import openai
@@ -42,16 +40,16 @@ class EndpointJudge(KeptJudge):
 
     def __init__(self, study: Study):
         self._settings = s = study.evaluation.judge
-        self._endpoint = Endpoint.from_environment()
-        identity = {"judge": "endpoint", "model": s.name, "endpoint": self._endpoint.host, "rubric": rubric.RUBRIC}
+        self._url = address()
+        identity = {"judge": "endpoint", "model": s.name, "endpoint": self._url.host, "rubric": rubric.RUBRIC}
         super().__init__(identity | {"temperature": 0, "seed": SEED, "max_tokens": s.max_tokens})
 
     def ask(self, pairs: list[Pair]) -> None:
         """Ask about all pairs; after a failure, or an interruption, only requests under way still end."""
         s, stop = self._settings, threading.Event()
-        http = _Connections(stop, timeout=s.timeout, trust_env=not self._endpoint.loopback)
-        options = {"max_retries": s.retries, "timeout": s.timeout, "http_client": http}
-        client = openai.OpenAI(base_url=self._endpoint.url, api_key=self._endpoint.key, **options)
+        http = _Connections(stop, timeout=s.timeout, trust_env=not _is_loopback(self._url.host))  # no proxy to oneself
+        asking = {"max_retries": s.retries, "timeout": s.timeout, "http_client": http}
+        client = openai.OpenAI(base_url=str(self._url), api_key=os.environ[KEY].strip(), **asking)
         with client, ThreadPoolExecutor(s.concurrency) as pool:
             asked = [pool.submit(self._one, client, pair, stop) for pair in pairs]
             try:
@@ -102,7 +100,7 @@ class EndpointJudge(KeptJudge):
             cause = error.__cause__
             reason = str(cause) if isinstance(cause, _Unusable) else f"the connection failed, {type(cause).__name__}"
         return StudyError(
-            f"the judge at {self._endpoint.host} failed {tries} times in a row ({reason}): "
+            f"the judge at {self._url.host} failed {tries} times in a row ({reason}): "
             f"check the server, the network and {URL}, then run again; {kept}"
         )
 
@@ -162,41 +160,36 @@ def _is_completion(body: bytes) -> bool:
         return False
 
 
-@dataclass(frozen=True)
-class Endpoint:
-    """An endpoint that was checked; its text never shows the key."""
-
-    url: str
-    host: str
-    loopback: bool
-    key: str = field(repr=False)
-
-    @classmethod
-    def from_environment(cls) -> "Endpoint":
-        """The endpoint that OPENAI_BASE_URL and OPENAI_API_KEY name. Raises StudyError, without either's value."""
-        url, key = os.environ.get(URL, "").strip().rstrip("/"), os.environ.get(KEY, "").strip()
-        try:
-            parts = urlsplit(url)
-            parts.port  # noqa: B018 - reading it checks it
-        except ValueError:
-            raise StudyError(f"{URL} is not a URL: it must look like {EXAMPLE}") from None
-        host, loopback = parts.hostname or "", _is_loopback(parts.hostname or "")
-        good = parts.scheme in ("http", "https") and host and url.isprintable() and " " not in url
-        bare = parts.username is None and parts.password is None and not parts.query and not parts.fragment
-        private = parts.scheme == "https" or loopback or os.environ.get(ALLOW_HTTP) == "1"
-        usual = key.isascii() and key.isprintable() and " " not in key
-        for right, sentence in (
-            (url, f"the judge is an endpoint but {URL} is not set: export {URL}={EXAMPLE}, or your own server's"),
-            (good, f"{URL} must be an http or https URL with a host, such as {EXAMPLE}"),
-            (bare, f"{URL} must hold no user, password, query or fragment: the key belongs in {KEY}"),
-            (private, f"{URL} is plain http to another machine, which anyone between can read: use https, "
-                      f"or set {ALLOW_HTTP}=1 if you trust the network"),
-            (key, f"the judge is an endpoint but {KEY} is not set: export it (any word for a server without keys)"),
-            (usual, f"{KEY} holds a space or a character that no key has: export it again"),
-        ):  # fmt: skip
-            if not right:
-                raise StudyError(sentence)
-        return cls(url, host, loopback, key)
+def address() -> httpx2.URL:
+    """The endpoint that OPENAI_BASE_URL names, checked as its key is. Raises StudyError, without either's value."""
+    text, key = os.environ.get(URL, "").strip(), os.environ.get(KEY, "").strip()
+    try:
+        url = httpx2.URL(text)
+    except httpx2.InvalidURL:
+        url = httpx2.URL("")
+    private = url.scheme == "https" or _is_loopback(url.host) or os.environ.get(ALLOW_HTTP) == "1"
+    good = url.scheme in ("http", "https") and url.host and (url.port or 0) < 1 << 16 and " " not in text
+    for right, sentence in (
+        (text, f"the judge is an endpoint but {URL} is not set: export {URL}={EXAMPLE}, or your own server's"),
+        (good, f"{URL} must be an http or https URL with a host, such as {EXAMPLE}"),
+        (
+            not (url.userinfo or url.query or url.fragment),
+            f"{URL} must hold no user, password, query or fragment: the key belongs in {KEY}",
+        ),
+        (
+            private,
+            f"{URL} is plain http to another machine, which anyone between can read: use https, "
+            f"or set {ALLOW_HTTP}=1 if you trust the network",
+        ),
+        (key, f"the judge is an endpoint but {KEY} is not set: export it (any word for a server without keys)"),
+        (
+            key.isascii() and key.isprintable() and " " not in key,
+            f"{KEY} holds a space or a character that no key has: export it again",
+        ),
+    ):
+        if not right:
+            raise StudyError(sentence)
+    return url
 
 
 def _is_loopback(host: str) -> bool:
