@@ -8,7 +8,6 @@ Two sets of one package, both of answers in English:
   Files that repeat a category with several raters, or a part of one, are not counted again.
 """
 
-import csv
 from pathlib import Path
 
 import numpy as np
@@ -47,11 +46,9 @@ def scored_by_people() -> pd.DataFrame:
     """
     tables = []
     for name, path in zip(("refusal", *CATEGORIES), human_files(), strict=True):
-        with open(path, encoding="utf-8", newline="") as file:
-            next(file)  # a comment with versions
-            rows = list(csv.DictReader(file))
-        human = np.array([float(row.get("human_score") or row["human_score_1"]) for row in rows])
-        texts = {"prompt": [r["objective"] for r in rows], "answer": [r["assistant_response"] for r in rows]}
+        rows = pd.read_csv(path, skiprows=1, keep_default_na=False)  # the first line is a comment with versions
+        human = rows["human_score" if "human_score" in rows else "human_score_1"].astype(float)
+        texts = {"prompt": rows["objective"], "answer": rows["assistant_response"]}
         if name == "refusal":
             facts = {"data": name, "part": [("calibration", "held-out")[i % 2] for i in range(len(rows))]}
         else:

@@ -40,7 +40,7 @@ class EndpointJudge(KeptJudge):
 
     def __init__(self, study: Study):
         self._settings = s = study.evaluation.judge
-        self._url = address()
+        self._url, _ = address(), _key()
         identity = {"judge": "endpoint", "model": s.name, "endpoint": self._url.host, "rubric": rubric.RUBRIC}
         super().__init__(identity | {"temperature": 0, "seed": SEED, "max_tokens": s.max_tokens})
 
@@ -49,7 +49,7 @@ class EndpointJudge(KeptJudge):
         s, stop = self._settings, threading.Event()
         http = _Connections(stop, timeout=s.timeout, trust_env=not _is_loopback(self._url.host))  # no proxy to oneself
         asking = {"max_retries": s.retries, "timeout": s.timeout, "http_client": http}
-        client = openai.OpenAI(base_url=str(self._url), api_key=os.environ[KEY].strip(), **asking)
+        client = openai.OpenAI(base_url=str(self._url), api_key=_key(), **asking)
         with client, ThreadPoolExecutor(s.concurrency) as pool:
             asked = [pool.submit(self._one, client, pair, stop) for pair in pairs]
             try:
@@ -161,35 +161,36 @@ def _is_completion(body: bytes) -> bool:
 
 
 def address() -> httpx2.URL:
-    """The endpoint that OPENAI_BASE_URL names, checked as its key is. Raises StudyError, without either's value."""
-    text, key = os.environ.get(URL, "").strip(), os.environ.get(KEY, "").strip()
+    """The endpoint that OPENAI_BASE_URL names. Raises StudyError, without its value."""
+    text = os.environ.get(URL, "").strip()
+    if not text:
+        raise StudyError(f"the judge is an endpoint but {URL} is not set: export {URL}={EXAMPLE}, or your own server's")
     try:
         url = httpx2.URL(text)
     except httpx2.InvalidURL:
         url = httpx2.URL("")
-    private = url.scheme == "https" or _is_loopback(url.host) or os.environ.get(ALLOW_HTTP) == "1"
-    good = url.scheme in ("http", "https") and url.host and (url.port or 0) < 1 << 16 and " " not in text
-    for right, sentence in (
-        (text, f"the judge is an endpoint but {URL} is not set: export {URL}={EXAMPLE}, or your own server's"),
-        (good, f"{URL} must be an http or https URL with a host, such as {EXAMPLE}"),
-        (
-            not (url.userinfo or url.query or url.fragment),
-            f"{URL} must hold no user, password, query or fragment: the key belongs in {KEY}",
-        ),
-        (
-            private,
+    if url.scheme not in ("http", "https") or not url.host or (url.port or 0) >= 1 << 16 or " " in text:
+        raise StudyError(f"{URL} must be an http or https URL with a host, such as {EXAMPLE}")
+    if url.userinfo or url.query or url.fragment:
+        raise StudyError(f"{URL} must hold no user, password, query or fragment: the key belongs in {KEY}")
+    if url.scheme == "http" and not _is_loopback(url.host) and os.environ.get(ALLOW_HTTP) != "1":
+        raise StudyError(
             f"{URL} is plain http to another machine, which anyone between can read: use https, "
-            f"or set {ALLOW_HTTP}=1 if you trust the network",
-        ),
-        (key, f"the judge is an endpoint but {KEY} is not set: export it (any word for a server without keys)"),
-        (
-            key.isascii() and key.isprintable() and " " not in key,
-            f"{KEY} holds a space or a character that no key has: export it again",
-        ),
-    ):
-        if not right:
-            raise StudyError(sentence)
+            f"or set {ALLOW_HTTP}=1 if you trust the network"
+        )
     return url
+
+
+def _key() -> str:
+    """The key in OPENAI_API_KEY. Raises StudyError, without its value."""
+    key = os.environ.get(KEY, "").strip()
+    if not key:
+        raise StudyError(
+            f"the judge is an endpoint but {KEY} is not set: export it (any word for a server without keys)"
+        )
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise StudyError(f"{KEY} holds a space or a character that no key has: export it again")
+    return key
 
 
 def _is_loopback(host: str) -> bool:
