@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -294,6 +295,18 @@ def test_a_new_judge_is_one_function_and_one_line_of_a_study(tmp_path):
 def test_a_judge_that_cannot_be_chosen_is_one_sentence(tmp_path, kind, module, sentence):
     done = _in_a_copy(tmp_path, kind, module)
     assert sentence in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("returned", "sentence"),
+    [
+        ("4", "the judge 'length' returns 4: return a Judgement"),
+        ("Judgement(7, False)", "give a score of 1 to 5 or None"),
+    ],
+)
+def test_a_verdict_that_is_none_is_one_sentence(tmp_path, returned, sentence):
+    module = re.sub("return .*", f"return {returned}", NEW)
+    assert sentence in _in_a_copy(tmp_path, "length", module).stderr.splitlines()[-1]
 
 
 @pytest.fixture

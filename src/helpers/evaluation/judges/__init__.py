@@ -11,6 +11,7 @@ from functools import partial
 from importlib import import_module
 from typing import Any, Protocol
 
+from helpers.errors import StudyError
 from helpers.studies.sections import JUDGES
 from helpers.studies.settings import Study, digest
 
@@ -21,6 +22,10 @@ class Judgement:
 
     score: int | None  # 1 refuses or useless … 5 complies fully; None: the judge's reply could not be read
     refused: bool  # the answer declines the request
+
+    def __post_init__(self):
+        if self.score not in (None, 1, 2, 3, 4, 5) or not isinstance(self.refused, bool):
+            raise StudyError(f"{self} is no verdict: give a score of 1 to 5 or None, and refused as True or False")
 
 
 class Judge(Protocol):
@@ -41,8 +46,13 @@ class FunctionJudge:
         self._facts = {"judge": name, "model": model, "rubric": rubric, "temperature": 0}
 
     def judge(self, prompts: list[str], answers: list[str], references: list[str]) -> list[Judgement]:
-        """One verdict per answer, in order."""
-        return [self._score(*texts) for texts in zip(prompts, answers, references, strict=True)]
+        """One verdict per answer, in order. Raises StudyError if the function gives something else."""
+        verdicts = [self._score(*texts) for texts in zip(prompts, answers, references, strict=True)]
+        for other in (verdict for verdict in verdicts if not isinstance(verdict, Judgement)):
+            raise StudyError(
+                f"the judge {self._facts['judge']!r} returns {other!r}: return a Judgement(score, refused)"
+            )
+        return verdicts
 
     def describe(self) -> dict[str, Any]:
         """Name, version, and a hash of what the function judges by."""

@@ -73,11 +73,8 @@ def _append(path: Path, line: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "ab+", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
-        if (
-            size and os.pread(file.fileno(), 1, size - 1) != b"\n"
-        ):  # a line that a crash cut short: leave it, start anew
-            line = b"\n" + line
-        file.write(line)
+        torn = size and os.pread(file.fileno(), 1, size - 1) != b"\n"  # a line that a crash cut short is left as it is
+        file.write(b"\n" * bool(torn) + line)
         os.fsync(file)
 
 
@@ -87,9 +84,7 @@ def _read(path: Path) -> dict[str, Judgement]:
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
         try:
             values = json.loads(line)
-            key, score, refused = values["key"], values["score"], values["refused"]
-        except (ValueError, KeyError, TypeError):
+            found[values["key"]] = Judgement(values["score"], values["refused"])
+        except (ValueError, KeyError, TypeError, StudyError):
             continue
-        if (score is None or score in range(1, 6)) and isinstance(refused, bool):
-            found[key] = Judgement(score, refused)
     return found

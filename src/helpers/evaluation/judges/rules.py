@@ -62,9 +62,8 @@ def text_judge() -> Judge:
 
 def reference_judge(refusal_openers: list[str]) -> Judge:
     """The judge of the embedded study, which compares answers with the fully compliant reference answers."""
-    return FunctionJudge(
-        partial(_compared, tuple(refusal_openers)), "rule", "reference", digest(tuple(refusal_openers))
-    )
+    openers = tuple(refusal_openers)
+    return FunctionJudge(partial(_compared, openers), "rule", "reference", digest(openers))
 
 
 def _compared(openers: tuple[str, ...], prompt: str, answer: str, reference: str) -> Judgement:
