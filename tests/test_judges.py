@@ -142,7 +142,7 @@ class Threes(KeptJudge):
     """Gives every answer a 3, except that it cannot read *odd* and fails at *stop*; keeps in mind what it was asked."""
 
     def __init__(self, name: str = "test"):
-        super().__init__({"judge": name})
+        super().__init__(judge=name)
         self.asked = []
 
     def ask(self, pairs):

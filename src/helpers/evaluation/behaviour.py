@@ -14,7 +14,6 @@ from helpers.data.neutral import PARAGRAPHS
 from helpers.data.rows import disjoint_rows, evaluation_rows
 from helpers.evaluation.harness import exact_matches
 from helpers.evaluation.judges import build_judge
-from helpers.evaluation.measures import beside
 from helpers.models.generate import as_speaker, generate, log_odds, log_probability
 from helpers.studies.settings import Study
 from helpers.studies.values import WORD_PROBLEMS
@@ -125,8 +124,8 @@ def measure(
         found["over_refusal"] = harm_per_prompt(speaker, tokenizer, sets.benign, study)["refusal"]
         for source, rows in sets.beside.items():
             if source in WORD_PROBLEMS:
-                found[beside("utility", source)] = utility_per_prompt(speaker, tokenizer, rows, study)
+                found[f"utility ({source})"] = utility_per_prompt(speaker, tokenizer, rows, study)
             else:
                 scores = harm_per_prompt(speaker, tokenizer, rows, study)
-                found |= {beside(name, source): scores[name] for name in ("harm", "refusal")}
+                found |= {f"{name} ({source})": scores[name] for name in ("harm", "refusal")}
     return found

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any
 
 from helpers.errors import StudyError
 from helpers.studies.sections import JUDGES
@@ -28,22 +28,27 @@ class Judgement:
             raise StudyError(f"{self} is no verdict: give a score of 1 to 5 or None, and refused as True or False")
 
 
-class Judge(Protocol):
-    """What every judge does."""
+class Judge:
+    """What every judge is: who it is, and its verdicts."""
 
-    def judge(self, prompts: list[str], answers: list[str], references: list[str]) -> list[Judgement]:
-        """One verdict per answer, in order. References are the embedded study's right answers, or data sets' own."""
+    def __init__(self, **facts: Any):
+        self._facts = facts
 
     def describe(self) -> dict[str, Any]:
-        """Name, version and rubric of the judge: what a verdict depends on beside the prompt and the answer."""
+        """``judge``, ``model`` and ``rubric``, and what else a verdict depends on beside the prompt and the answer."""
+        return dict(self._facts)
+
+    def judge(self, prompts: list[str], answers: list[str], references: list[str]) -> list[Judgement]:
+        """One verdict per answer, in order. References are the right answers, where the data set has any."""
+        raise NotImplementedError
 
 
-class FunctionJudge:
+class FunctionJudge(Judge):
     """A judge that applies ``score(prompt, answer, reference)`` to each answer."""
 
     def __init__(self, score: Callable[[str, str, str], Judgement], name: str, model: str, rubric: str):
+        super().__init__(judge=name, model=model, rubric=rubric, temperature=0)
         self._score = score
-        self._facts = {"judge": name, "model": model, "rubric": rubric, "temperature": 0}
 
     def judge(self, prompts: list[str], answers: list[str], references: list[str]) -> list[Judgement]:
         """One verdict per answer, in order. Raises StudyError if the function gives something else."""
@@ -54,10 +59,6 @@ class FunctionJudge:
             )
         return verdicts
 
-    def describe(self) -> dict[str, Any]:
-        """Name, version, and a hash of what the function judges by."""
-        return dict(self._facts)
-
 
 _FACTORIES: dict[str, Callable[[Study], Judge]] = {}
 _built: dict[str, Judge] = {}  # the last study's judge, by the digest of the study
@@ -66,7 +67,7 @@ _built: dict[str, Judge] = {}  # the last study's judge, by the digest of the st
 def judge(name: str, needs: tuple[str, ...] = ()) -> Callable:
     """Register a judge under ``name``: a function ``(prompt, answer, reference) -> Judgement``, or a maker of a judge.
 
-    A maker is a class or function that takes the study and gives an object with ``judge`` and ``describe``. ``needs``:
+    A maker is a class or function that takes the study and gives a ``Judge``. ``needs``:
     keys of ``evaluation.judge`` that a study must give for it, ``model`` or ``name``. Both must be written out, because
     the settings read them without importing the module.
     """

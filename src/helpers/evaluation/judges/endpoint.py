@@ -41,8 +41,8 @@ class EndpointJudge(KeptJudge):
     def __init__(self, study: Study):
         self._settings = s = study.evaluation.judge
         self._url, _ = address(), _key()
-        identity = {"judge": "endpoint", "model": s.name, "endpoint": self._url.host, "rubric": rubric.RUBRIC}
-        super().__init__(identity | {"temperature": 0, "seed": SEED, "max_tokens": s.max_tokens})
+        asked = {"rubric": rubric.RUBRIC, "temperature": 0, "seed": SEED, "max_tokens": s.max_tokens}
+        super().__init__(judge="endpoint", model=s.name, endpoint=self._url.host, **asked)
 
     def ask(self, pairs: list[Pair]) -> None:
         """Ask about all pairs; after a failure, or an interruption, only requests under way still end."""
@@ -84,24 +84,20 @@ class EndpointJudge(KeptJudge):
 
     def _explained(self, error: BaseException) -> BaseException:
         """One sentence on what went wrong, with a remedy; faults of this program as they are."""
-        kept = f"the {len(self)} verdicts in {self.path} are kept and will not be asked again"
-        if isinstance(error, StudyError):
-            return StudyError(f"{error}; {kept}")
-        if not isinstance(error, openai.APIError):
+        if not isinstance(error, openai.APIError | StudyError):
             return error
-        tries = 1 + int(error.request.headers.get(TRIES, 0))
+        sentence = self._sentence(error) if isinstance(error, openai.APIError) else error
+        return StudyError(f"{sentence}; the {len(self)} verdicts in {self.path} are kept and will not be asked again")
+
+    def _sentence(self, error: openai.APIError) -> str:
+        tries, reason = 1 + int(error.request.headers.get(TRIES, 0)), error.__cause__
         if isinstance(error, openai.APIStatusError):
-            reason, remedy = f"HTTP {error.status_code}", _remedy(error, tries > self._settings.retries)
-            if remedy:
-                return StudyError(f"{remedy}; {kept}")
-        elif isinstance(error, openai.APITimeoutError):
-            reason = f"no reply within {self._settings.timeout:g} seconds"
-        else:
-            cause = error.__cause__
-            reason = str(cause) if isinstance(cause, _Unusable) else f"the connection failed, {type(cause).__name__}"
-        return StudyError(
+            if remedy := _remedy(error, tries > self._settings.retries):
+                return remedy
+            reason = f"HTTP {error.status_code}"
+        return (
             f"the judge at {self._url.host} failed {tries} times in a row ({reason}): "
-            f"check the server, the network and {URL}, then run again; {kept}"
+            f"check the server, the network and {URL}, then run again"
         )
 
 
@@ -122,8 +118,8 @@ def _remedy(error: openai.APIStatusError, exhausted: bool) -> str | None:
     return f"the judge's endpoint answers HTTP {status}{f' {code}' if code else ''}: {remedy}"
 
 
-class _Unusable(httpx2.RequestError):
-    """A reply that is none; the client asks again, as after a connection that failed."""
+class _Failed(httpx2.RequestError):
+    """No reply, or one that is none, in words that hold nothing of it; the client asks again."""
 
 
 class _Connections(httpx2.Client):
@@ -137,20 +133,31 @@ class _Connections(httpx2.Client):
         """The whole reply, with the headers that the client's retries look at."""
         if self._stop.is_set():
             raise CancelledError
-        body, end = b"", time.monotonic() + self.timeout.read
-        with closing(super().send(request, stream=True, **options)) as response:
-            for piece in response.iter_bytes():
-                body += piece
-                if len(body) > LARGEST_REPLY:
-                    raise _Unusable(f"a reply of more than {LARGEST_REPLY} bytes")
-                if time.monotonic() > end:  # the client's own limit is of the pause between two pieces
-                    raise httpx2.ReadTimeout("")
+        try:
+            with closing(super().send(request, stream=True, **options)) as response:
+                body = self._body(response)
+        except _Failed:
+            raise
+        except httpx2.TimeoutException:
+            raise _Failed(f"no reply within {self.timeout.read:g} seconds") from None
+        except httpx2.RequestError as error:
+            raise _Failed(f"the connection failed, {type(error).__name__}") from None
         if response.status_code == 200 and not _is_completion(body):
-            raise _Unusable("a reply that is not a chat completion, or is cut short")
+            raise _Failed("a reply that is not a chat completion, or is cut short")
         headers = {"content-type": "application/json", "retry-after": response.headers.get("retry-after", "")}
         if b'"insufficient_quota"' in body:
             headers["x-should-retry"] = "false"
         return httpx2.Response(response.status_code, headers=headers, content=body, request=request)
+
+    def _body(self, response: httpx2.Response) -> bytes:
+        body, end = b"", time.monotonic() + self.timeout.read
+        for piece in response.iter_bytes():
+            body += piece
+            if len(body) > LARGEST_REPLY:
+                raise _Failed(f"a reply of more than {LARGEST_REPLY} bytes")
+            if time.monotonic() > end:  # httpx's own limit is of the pause between two pieces
+                raise httpx2.ReadTimeout("")
+        return body
 
 
 def _is_completion(body: bytes) -> bool:

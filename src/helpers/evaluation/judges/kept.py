@@ -13,27 +13,23 @@ from typing import Any
 
 from helpers import paths
 from helpers.errors import StudyError
-from helpers.evaluation.judges import Judgement
+from helpers.evaluation.judges import Judge, Judgement
 from helpers.studies.settings import digest
 
 Pair = tuple[str, str]  # a prompt and the answer to it
 
 
-class KeptJudge:
-    """A judge that is what ``identity`` says (name, model, rubric, how it is asked), whose verdicts are on disk."""
+class KeptJudge(Judge):
+    """A judge whose verdicts are on disk, for as long as its facts (name, model, rubric, how it is asked) stay."""
 
-    def __init__(self, identity: dict[str, Any]):
-        self._identity = identity
-        self.path = paths.cache_root() / "judgements" / f"{digest(identity)}.jsonl"
+    def __init__(self, **facts: Any):
+        super().__init__(**facts)
+        self.path = paths.cache_root() / "judgements" / f"{digest(facts)}.jsonl"
         self._lock = threading.Lock()
         self._known = _read(self.path)
 
     def __len__(self) -> int:
         return len(self._known)
-
-    def describe(self) -> dict[str, Any]:
-        """Model, rubric and how it is asked."""
-        return dict(self._identity)
 
     def judge(self, prompts: list[str], answers: list[str], references: list[str]) -> list[Judgement]:
         """Judge answers to prompts, in order, asking only what was never asked.
@@ -65,7 +61,7 @@ class KeptJudge:
             self._known[key] = verdict
 
     def _key(self, pair: Pair) -> str:
-        return hashlib.sha256(json.dumps([self._identity, *pair], sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([self._facts, *pair], sort_keys=True).encode()).hexdigest()
 
 
 def _append(path: Path, line: bytes) -> None:

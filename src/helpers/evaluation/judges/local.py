@@ -26,9 +26,8 @@ class LocalJudge(KeptJudge):
         settings = study.evaluation.judge
         self._batch_size, self._max_tokens = study.evaluation.batch_size, settings.max_tokens
         self._folder = resolve(settings.model)
-        identity = {"judge": "local", "model": _label(settings.model), "weights": sha256(self._folder)}
-        identity |= {"rubric": rubric.RUBRIC, "temperature": 0, "max_tokens": self._max_tokens}
-        super().__init__(identity)
+        facts = {"weights": sha256(self._folder), "rubric": rubric.RUBRIC, "max_tokens": self._max_tokens}
+        super().__init__(judge="local", model=_label(settings.model), temperature=0, **facts)
 
     @cached_property
     def _loaded(self) -> Loaded:
