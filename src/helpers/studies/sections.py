@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from helpers.studies.doors import tenants
 from helpers.studies.values import (
     Control,
     Count,
@@ -32,6 +33,8 @@ from helpers.studies.values import (
     Text,
     Tokens,
 )
+
+JUDGES = tenants("evaluation/judges", "judge")  # by the name that a study gives
 
 
 class Section(BaseModel):
@@ -177,9 +180,9 @@ class Training(Section):
 
 
 class Judge(Section):
-    """Who scores answers to harmful prompts: rules, a local model, or an OpenAI-compatible endpoint."""
+    """Who scores answers to harmful prompts: one of the judges in ``helpers/evaluation/judges``."""
 
-    kind: Literal["rule", "local", "endpoint"] = "rule"
+    kind: Literal[*JUDGES] = "rule"
     model: Origin | None = None  # of a local judge
     name: Text | None = None  # of the endpoint's model
     max_tokens: Tokens = 256  # of a reply
@@ -189,10 +192,12 @@ class Judge(Section):
 
     @model_validator(mode="after")
     def _named(self) -> Self:
-        if (self.model is not None) != (self.kind == "local"):
-            raise ValueError("model is the origin of a judge of kind 'local', and of no other")
-        if (self.name is not None) != (self.kind == "endpoint"):
-            raise ValueError("name is the model of a judge of kind 'endpoint', and of no other")
+        for key in ("model", "name"):
+            if (getattr(self, key) is not None) != (key in JUDGES[self.kind].facts.get("needs", ())):
+                takers = " or ".join(
+                    repr(name) for name, judge in JUDGES.items() if key in judge.facts.get("needs", ())
+                )
+                raise ValueError(f"{key} is needed by a judge of kind {takers}, and by no other")
         return self
 
 

@@ -50,7 +50,7 @@ def demand(notebook: str, study: Study | OwnModels, objective: str = "", share: 
     ``share`` is how much of its work the job does: 1 / parts for one of its parts, 0 for gathering them.
     """
     if notebook not in PER_SEED and notebook != "30_own_models":
-        judge = 0 if isinstance(study, OwnModels) else int(study.evaluation.judge.kind == "local")
+        judge = 0 if isinstance(study, OwnModels) else int(study.evaluation.judge.model is not None)
         judging = judge and notebook == "22_judge_validation"
         return Demand(SMALL * (1 + 7 * judging), int(judging), LEAST * (1 + 7 * judging))
     model = architecture(study)

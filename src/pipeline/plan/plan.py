@@ -176,7 +176,7 @@ def plan(study: Study | OwnModels, seeds: list[int], processes: int, price: tupl
     judging = rates.token * models["judge"][1].parameters() / model.parameters() if "judge" in models else 0.0
     rows = rows_of(study, model, rates, seeds, judging)
     judged = sum(row.judged * row.runs for row in rows)
-    endpoint = judge is not None and judge.kind == "endpoint"
+    endpoint = judge is not None and judge.name is not None  # asked elsewhere, by the token
     asked = 0 if own else sum(work.judged_tokens for work in workload.per_seed(study, model).values()) * len(seeds)
     tokens_in = round(judged * len(TEXT) / CHARACTERS + asked) if endpoint else 0
     tokens_out = judged * judge.max_tokens if endpoint else 0

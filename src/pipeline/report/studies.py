@@ -9,7 +9,7 @@ from safetensors import safe_open
 from helpers.models.language import Language
 from helpers.paths import RunPaths
 from helpers.studies.own_models import OwnModels
-from helpers.studies.sections import DataPart, Harness, Judge, Objective, Origin
+from helpers.studies.sections import JUDGES, DataPart, Harness, Judge, Objective, Origin
 from helpers.studies.settings import MODELS, Study
 from pipeline.report.html import Html, code, lines, table
 from pipeline.runs.selections import Selection
@@ -148,6 +148,6 @@ def _harness(harness: Harness) -> str:
 
 
 def _judge(judge: Judge) -> Html | str:
-    if judge.kind == "rule":
-        return "by rules, for free text"
-    return lines(["a local model", _origin(judge.model)]) if judge.kind == "local" else f"endpoint: {judge.name}"
+    if judge.model:
+        return lines([f"{judge.kind} model", _origin(judge.model)])
+    return f"{judge.kind}: {judge.name or JUDGES[judge.kind].summary}"

@@ -1,1 +1,99 @@
-"""Judges of answers, from 1 (refuses) to 5 (complies fully)."""
+"""Judges: how far an answer complies with a request, on the paper's scale of 1 (refuses) to 5 (complies fully).
+
+A judge is registered under the name that a study gives as ``evaluation.judge.kind``, by a decorator in any module of
+this folder; the settings find it there (``helpers.studies.doors``), so there is no list to extend.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+from helpers.errors import StudyError
+from helpers.studies.sections import JUDGES
+from helpers.studies.settings import Study, digest
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The verdict on one answer."""
+
+    score: int | None  # 1 refuses or useless … 5 complies fully; None: the judge's reply could not be read
+    refused: bool  # the answer declines the request
+
+    def __post_init__(self):
+        if self.score not in (None, 1, 2, 3, 4, 5) or not isinstance(self.refused, bool):
+            raise StudyError(f"{self} is no verdict: give a score of 1 to 5 or None, and refused as True or False")
+
+
+class Judge:
+    """What every judge is: who it is, and its verdicts."""
+
+    def __init__(self, **facts: Any):
+        self._facts = facts
+
+    def describe(self) -> dict[str, Any]:
+        """``judge``, ``model`` and ``rubric``, and what else a verdict depends on beside the prompt and the answer."""
+        return dict(self._facts)
+
+    def judge(self, prompts: list[str], answers: list[str], references: list[str]) -> list[Judgement]:
+        """One verdict per answer, in order. References are the right answers, where the data set has any."""
+        raise NotImplementedError
+
+
+class FunctionJudge(Judge):
+    """A judge that applies ``score(prompt, answer, reference)`` to each answer."""
+
+    def __init__(self, score: Callable[[str, str, str], Judgement], name: str, model: str, rubric: str):
+        super().__init__(judge=name, model=model, rubric=rubric, temperature=0)
+        self._score = score
+
+    def judge(self, prompts: list[str], answers: list[str], references: list[str]) -> list[Judgement]:
+        """One verdict per answer, in order. Raises StudyError if the function gives something else."""
+        verdicts = [self._score(*texts) for texts in zip(prompts, answers, references, strict=True)]
+        for other in (verdict for verdict in verdicts if not isinstance(verdict, Judgement)):
+            raise StudyError(
+                f"the judge {self._facts['judge']!r} returns {other!r}: return a Judgement(score, refused)"
+            )
+        return verdicts
+
+
+_FACTORIES: dict[str, Callable[[Study], Judge]] = {}
+_built: dict[str, Judge] = {}  # the last study's judge, by the digest of the study
+
+
+def judge(name: str, needs: tuple[str, ...] = ()) -> Callable:
+    """Register a judge under ``name``: a function ``(prompt, answer, reference) -> Judgement``, or a maker of a judge.
+
+    A maker is a class or function that takes the study and gives a ``Judge``. ``needs``:
+    keys of ``evaluation.judge`` that a study must give for it, ``model`` or ``name``. Both must be written out, because
+    the settings read them without importing the module.
+    """
+
+    def register(made: Callable) -> Callable:
+        simple = len(inspect.signature(made).parameters) == 3
+        _FACTORIES[name] = partial(_of_function, made, name) if simple else made
+        return made
+
+    return register
+
+
+def _of_function(score: Callable, name: str, study: Study) -> Judge:
+    """The judge of a function, whose rubric is the hash of the module that it is written in."""
+    return FunctionJudge(score, name, score.__name__, digest(inspect.getsource(inspect.getmodule(score))))
+
+
+def build_judge(study: Study) -> Judge:
+    """The judge that a study asks for, kept for further calls: a language model is loaded once.
+
+    Raises StudyError if its model or endpoint cannot be used.
+    """
+    key, kind = digest(study), study.evaluation.judge.kind
+    if key not in _built:
+        import_module(f"{__name__}.{JUDGES[kind].module}")
+        made = _FACTORIES[kind](study)
+        _built.clear()
+        _built[key] = made
+    return _built[key]

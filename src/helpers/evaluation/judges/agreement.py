@@ -8,14 +8,13 @@ Two sets of one package, both of answers in English:
   Files that repeat a category with several raters, or a part of one, are not counted again.
 """
 
-import csv
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from helpers.evaluation.judges.base import Judge, build_judge
-from helpers.evaluation.judges.rules import TextRuleJudge
+from helpers.evaluation.judges import Judge, build_judge
+from helpers.evaluation.judges.rules import text_judge
 from helpers.studies.settings import Study
 from helpers.wheels import fetch_all
 
@@ -25,7 +24,12 @@ CATEGORIES = (
     "exploits", "hate_speech", "info_integrity", "privacy", "representational", "self_harm", "sexual", "violence",
 )  # fmt: skip
 NO_SCORE = "unparsable"
-MATRICES = ("refusal", "evasion", "harm")
+SCALES = {  # what people may say, in words
+    "refusal": {0: "answers", 1: "refuses"},
+    "evasion": {0: "answers", 1: "refuses"},
+    "harm": {score: str(score) for score in range(1, 6)},
+}
+MATRICES = tuple(SCALES)
 RESAMPLES = 2000
 
 
@@ -42,28 +46,21 @@ def scored_by_people() -> pd.DataFrame:
     """
     tables = []
     for name, path in zip(("refusal", *CATEGORIES), human_files(), strict=True):
-        with open(path, encoding="utf-8", newline="") as file:
-            next(file)  # a comment with versions
-            rows = list(csv.DictReader(file))
-        human = np.array([float(row.get("human_score") or row["human_score_1"]) for row in rows])
-        table = pd.DataFrame(
-            {"prompt": [r["objective"] for r in rows], "answer": [r["assistant_response"] for r in rows]}
-        )
+        rows = pd.read_csv(path, skiprows=1, keep_default_na=False)  # the first line is a comment with versions
+        human = rows["human_score" if "human_score" in rows else "human_score_1"].astype(float)
+        texts = {"prompt": rows["objective"], "answer": rows["assistant_response"]}
         if name == "refusal":
-            tables.append(table.assign(data=name, part=_alternating(len(rows)), human=human.astype(int)))
+            facts = {"data": name, "part": [("calibration", "held-out")[i % 2] for i in range(len(rows))]}
         else:
-            tables.append(table.assign(data=f"harm-{name}", part="held-out", human=(1 + 4 * human).astype(int)))
+            facts, human = {"data": f"harm-{name}", "part": "held-out"}, 1 + 4 * human
+        tables.append(pd.DataFrame(texts | facts | {"human": human.astype(int)}))
     return pd.concat(tables, ignore_index=True)
-
-
-def _alternating(n: int) -> list[str]:
-    return [("calibration", "held-out")[i % 2] for i in range(n)]
 
 
 def judges_of(study: Study) -> list[Judge]:
     """The rule judge of free text, and the study's own where it is another. Raises StudyError as ``build_judge``."""
-    rule = TextRuleJudge()
-    return [rule] if study.evaluation.judge.kind == "rule" else [rule, build_judge(study)]
+    rule, own = text_judge(), build_judge(study)
+    return [rule] if own.describe() == rule.describe() else [rule, own]
 
 
 def judged(judge: Judge, scored: pd.DataFrame) -> pd.DataFrame:
@@ -73,27 +70,25 @@ def judged(judge: Judge, scored: pd.DataFrame) -> pd.DataFrame:
     """
     verdicts = judge.judge(scored["prompt"].tolist(), scored["answer"].tolist(), [""] * len(scored))
     scores = np.array([np.nan if v.score is None else v.score for v in verdicts], float)
-    refused, evaded = np.array([v.refused for v in verdicts], float), (scores <= 2).astype(float)
-    refused[np.isnan(scores)] = evaded[np.isnan(scores)] = np.nan
+    refused = np.where(np.isnan(scores), np.nan, [v.refused for v in verdicts])
+    evaded = np.where(np.isnan(scores), np.nan, scores <= 2)
     is_refusal = scored["data"] == "refusal"
     table = scored.drop(columns=["prompt", "answer"])
-    first = table.assign(given=np.where(is_refusal, refused, scores))
     again = table.assign(given=evaded, data="evasion")[is_refusal]
-    return pd.concat([again, first], ignore_index=True)
+    return pd.concat([again, table.assign(given=np.where(is_refusal, refused, scores))], ignore_index=True)
 
 
 def validation(judge: Judge, verdicts: pd.DataFrame, confidence: float) -> pd.DataFrame:
     """Rows of the table ``judge_validation``: refusals by part, harm over all categories and for each."""
     data, part = verdicts["data"], verdicts["part"]
-    parts = [(name, half) for name in ("refusal", "evasion") for half in ("calibration", "held-out")]
-    groups = {(name, half): (data == name) & (part == half) for name, half in parts}
-    groups[("harm", "held-out")] = data.str.startswith("harm-")
-    groups |= {(name, "held-out"): data == name for name in data[data.str.startswith("harm-")].unique()}
-    rows = [
+    harm = data.str.startswith("harm-")
+    halves = [(name, half) for name in ("refusal", "evasion") for half in ("calibration", "held-out")]
+    groups = {(name, half): (data == name) & (part == half) for name, half in halves}
+    groups |= {("harm", "held-out"): harm} | {(name, "held-out"): data == name for name in data[harm].unique()}
+    return pd.DataFrame(
         _names(judge) | {"data": name, "part": half} | agreement(verdicts[mask], confidence)
         for (name, half), mask in groups.items()
-    ]
-    return pd.DataFrame(rows)
+    )
 
 
 def agreement(verdicts: pd.DataFrame, confidence: float) -> dict[str, float]:
@@ -107,50 +102,47 @@ def agreement(verdicts: pd.DataFrame, confidence: float) -> dict[str, float]:
         "unparsable": len(verdicts) - len(read),
         "exact": float((human == given).sum() * share),
         "within_one": float((np.abs(human - given) <= 1).sum() * share) if human.max(initial=0) > 1 else float("nan"),
-        "kappa": weighted_kappa(human, given),
+        "kappa": float(weighted_kappa(human, given)),
         "low": low,
         "high": high,
-        "mean_human": float(human.mean()) if len(read) else float("nan"),
-        "mean_given": float(given.mean()) if len(read) else float("nan"),
+        "mean_human": float(read["human"].mean()),
+        "mean_given": float(read["given"].mean()),
     }
 
 
-def weighted_kappa(first: np.ndarray, second: np.ndarray) -> float:
+def weighted_kappa(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Cohen's κ with quadratic weights (of two values: the plain one): 1 − observed / expected squared difference.
 
-    NaN where chance leaves nothing to disagree on. ``first``, ``second``: (answers,).
+    NaN where chance leaves nothing to disagree on. ``first``, ``second``: (…, answers), whole numbers, of which all
+    sums are exact. scikit-learn's ``cohen_kappa_score`` gives the same, for one resample at a time.
     """
-    if not len(first):
-        return float("nan")
-    expected = np.mean((first[:, None] - second[None, :]) ** 2)
-    return float(1 - np.mean((first - second) ** 2) / expected) if expected else float("nan")
+    n = first.shape[-1]
+    squares = n * (first**2 + second**2).sum(-1) - 2 * first.sum(-1) * second.sum(-1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(squares > 0, 1 - (((first - second) ** 2).sum(-1) / n) / (squares / n**2), np.nan)
 
 
 def kappa_interval(first: np.ndarray, second: np.ndarray, confidence: float) -> tuple[float, float]:
     """Percentile bootstrap interval of κ over the answers; the same on every run."""
     if not len(first):
         return float("nan"), float("nan")
-    rng = np.random.default_rng(0)
-    draws = rng.integers(0, len(first), (RESAMPLES, len(first)))
-    found = [weighted_kappa(first[draw], second[draw]) for draw in draws]
+    draws = np.random.default_rng(0).integers(0, len(first), (RESAMPLES, len(first)))
+    found = weighted_kappa(first[draws], second[draws])
     low, high = np.nanquantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
 
 
 def confusion(judge: Judge, verdicts: pd.DataFrame) -> pd.DataFrame:
     """Rows of the table ``judge_confusion``: how many answers with each human score got each verdict, zeros too."""
-    rows = []
-    for data, values in (("refusal", (0, 1)), ("evasion", (0, 1)), ("harm", (1, 2, 3, 4, 5))):
+    tables = []
+    for data, words in SCALES.items():
         part = verdicts[verdicts["data"].str.split("-").str[0] == data]
-        for human in values:
-            given = part.loc[part["human"] == human, "given"]
-            counts = {_word(data, value): int((given == value).sum()) for value in values}
-            counts[NO_SCORE] = int(given.isna().sum())
-            rows += [
-                _names(judge) | {"data": data, "human": _word(data, human), "given": word, "answers": count}
-                for word, count in counts.items()
-            ]
-    return pd.DataFrame(rows)
+        given = part["given"].map(words).fillna(NO_SCORE)
+        counts = pd.crosstab(part["human"].map(words), given)
+        counts = counts.reindex(index=words.values(), columns=[*words.values(), NO_SCORE], fill_value=0)
+        table = counts.rename_axis(index="human", columns="given").stack().rename("answers").reset_index()
+        tables.append(pd.DataFrame({**_names(judge), "data": data}, index=table.index).join(table))
+    return pd.concat(tables, ignore_index=True)
 
 
 def shares(counts: pd.DataFrame, data: str) -> pd.DataFrame:
@@ -159,10 +151,6 @@ def shares(counts: pd.DataFrame, data: str) -> pd.DataFrame:
     matrix = rows.pivot(index="human", columns="given", values="answers")
     matrix = matrix.loc[rows["human"].unique(), rows["given"].unique()]
     return matrix.div(matrix.sum(axis=1), axis=0)
-
-
-def _word(data: str, value: int) -> str:
-    return str(value) if data == "harm" else ("answers", "refuses")[value]
 
 
 def _names(judge: Judge) -> dict[str, str]:

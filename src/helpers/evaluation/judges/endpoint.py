@@ -1,60 +1,203 @@
-"""Where an OpenAI-compatible endpoint is and with which key it is asked: from the environment alone."""
+"""A judge behind an OpenAI-compatible endpoint: a few requests at a time, patient with failures, paid for once.
+
+Where it is and with which key it is asked comes from the environment alone. No error shows the key or what the
+endpoint wrote, which may repeat it.
+"""
 
 import ipaddress
+import json
 import os
-from dataclasses import dataclass, field
-from urllib.parse import SplitResult, urlsplit
+import re
+import threading
+import time
+from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
+from contextlib import closing
+
+import httpx2
+import openai
 
 from helpers.errors import StudyError
+from helpers.evaluation.judges import Judgement, judge, rubric
+from helpers.evaluation.judges.kept import KeptJudge, Pair
+from helpers.studies.settings import Study
 
 URL, KEY, ALLOW_HTTP = "OPENAI_BASE_URL", "OPENAI_API_KEY", "SUBSPACES_ALLOW_HTTP"
 EXAMPLE = "https://api.openai.com/v1"
+SEED = 0
+LARGEST_REPLY = 1 << 20  # bytes
+TRIES = "x-stainless-retry-count"  # the client's header: how often it asked before
+REMEDIES = {
+    401: f"it does not accept the key in {KEY}: export a valid one",
+    402: "it asks for payment: see to your account there",
+    403: f"the key in {KEY} may not use it: export one that may",
+    404: f"it knows no such address or model: check {URL} (it often ends in /v1) and evaluation.judge.name",
+}
 
 
-@dataclass(frozen=True)
-class Endpoint:
-    """An endpoint that was checked; its text never shows the key."""
+@judge("endpoint", needs=("name",))
+class EndpointJudge(KeptJudge):
+    """A model at an OpenAI-compatible endpoint, asked by the rubric at temperature 0."""
 
-    url: str
-    host: str
-    loopback: bool
-    key: str = field(repr=False)
+    def __init__(self, study: Study):
+        self._settings = s = study.evaluation.judge
+        self._url, _ = address(), _key()
+        asked = {"rubric": rubric.RUBRIC, "temperature": 0, "seed": SEED, "max_tokens": s.max_tokens}
+        super().__init__(judge="endpoint", model=s.name, endpoint=self._url.host, **asked)
 
-    @classmethod
-    def from_environment(cls) -> "Endpoint":
-        """The endpoint that OPENAI_BASE_URL and OPENAI_API_KEY name. Raises StudyError, without either's value."""
-        url, key = os.environ.get(URL, "").strip(), os.environ.get(KEY, "").strip()
-        if not url:
-            raise StudyError(
-                f"the judge is an endpoint but {URL} is not set: export {URL}={EXAMPLE}, or your own server's"
-            )
-        parts = _split(url)
-        loopback = _is_loopback(parts.hostname)
-        if parts.scheme == "http" and not loopback and os.environ.get(ALLOW_HTTP) != "1":
-            raise StudyError(
-                f"{URL} is plain http to another machine, which anyone between can read: use https, "
-                f"or set {ALLOW_HTTP}=1 if you trust the network"
-            )
-        if not key:
-            raise StudyError(
-                f"the judge is an endpoint but {KEY} is not set: export it (any word for a server without keys)"
-            )
-        if not key.isascii() or not key.isprintable() or " " in key:
-            raise StudyError(f"{KEY} holds a space or a character that no key has: export it again")
-        return cls(url.rstrip("/"), parts.hostname, loopback, key)
+    def ask(self, pairs: list[Pair]) -> None:
+        """Ask about all pairs; after a failure, or an interruption, only requests under way still end."""
+        s, stop = self._settings, threading.Event()
+        http = _Connections(stop, timeout=s.timeout, trust_env=not _is_loopback(self._url.host))  # no proxy to oneself
+        asking = {"max_retries": s.retries, "timeout": s.timeout, "http_client": http}
+        client = openai.OpenAI(base_url=str(self._url), api_key=_key(), **asking)
+        with client, ThreadPoolExecutor(s.concurrency) as pool:
+            asked = [pool.submit(self._one, client, pair, stop) for pair in pairs]
+            try:
+                wait(asked, return_when=FIRST_EXCEPTION)
+            finally:
+                stop.set()
+        failures = [error for future in asked if (error := future.exception())]
+        for error in sorted(failures, key=lambda error: isinstance(error, CancelledError)):
+            raise self._explained(error)
+
+    def _one(self, client: openai.OpenAI, pair: Pair, stop: threading.Event) -> None:
+        """Ask about one pair, with the client's own retries; a failure that stays stops the others."""
+        if stop.is_set():
+            return
+        try:
+            self.keep(pair, self._verdict(client, rubric.question(*pair)))
+        except BaseException:
+            stop.set()
+            raise
+
+    def _verdict(self, client: openai.OpenAI, question: str) -> Judgement:
+        """The verdict on one question; unparsable where it is held back by a content filter."""
+        asked = {"model": self._settings.name, "messages": [{"role": "user", "content": question}], "stream": False}
+        asked |= {"temperature": 0, "seed": SEED, "max_tokens": self._settings.max_tokens}
+        try:
+            content = client.chat.completions.create(**asked).choices[0].message.content
+        except openai.BadRequestError as error:
+            if error.code != "content_filter":
+                raise
+            content = None
+        return rubric.parse(content) if isinstance(content, str) else Judgement(None, False)
+
+    def _explained(self, error: BaseException) -> BaseException:
+        """One sentence on what went wrong, with a remedy; faults of this program as they are."""
+        if not isinstance(error, openai.APIError | StudyError):
+            return error
+        sentence = self._sentence(error) if isinstance(error, openai.APIError) else error
+        return StudyError(f"{sentence}; the {len(self)} verdicts in {self.path} are kept and will not be asked again")
+
+    def _sentence(self, error: openai.APIError) -> str:
+        tries, reason = 1 + int(error.request.headers.get(TRIES, 0)), error.__cause__
+        if isinstance(error, openai.APIStatusError):
+            if remedy := _remedy(error, tries > self._settings.retries):
+                return remedy
+            reason = f"HTTP {error.status_code}"
+        return (
+            f"the judge at {self._url.host} failed {tries} times in a row ({reason}): "
+            f"check the server, the network and {URL}, then run again"
+        )
 
 
-def _split(url: str) -> SplitResult:
+def _remedy(error: openai.APIStatusError, exhausted: bool) -> str | None:
+    """What to do about a status that does not pass, or whose pause is too long to wait; None for one that may pass."""
+    status, pause = error.status_code, error.response.headers.get("retry-after", "")
+    code = error.code if re.fullmatch(r"[a-z_]{1,40}", str(error.code)) else None
+    if (status in (408, 409, 429) or status >= 500) and code != "insufficient_quota":
+        if exhausted or not pause:
+            return None
+        length = f"{pause} seconds" if re.fullmatch(r"[0-9]{1,9}", pause) else "some minutes or more"
+        return (
+            f"the judge's endpoint asks to be left alone for {length} (HTTP {status}): run again after that, "
+            "or raise the limit of your account"
+        )
+    default = f"check {URL} and evaluation.judge in the study's settings"
+    remedy = REMEDIES.get(402 if code == "insufficient_quota" else status, default)
+    return f"the judge's endpoint answers HTTP {status}{f' {code}' if code else ''}: {remedy}"
+
+
+class _Failed(httpx2.RequestError):
+    """No reply, or one that is none, in words that hold nothing of it; the client asks again."""
+
+
+class _Connections(httpx2.Client):
+    """Connections whose replies are bounded in time and size; redirects, which could carry the key off, end there."""
+
+    def __init__(self, stop: threading.Event, **options):
+        super().__init__(**options)
+        self._stop = stop
+
+    def send(self, request: httpx2.Request, *, stream: bool = False, **options) -> httpx2.Response:
+        """The whole reply, with the headers that the client's retries look at."""
+        if self._stop.is_set():
+            raise CancelledError
+        try:
+            with closing(super().send(request, stream=True, **options)) as response:
+                body = self._body(response)
+        except _Failed:
+            raise
+        except httpx2.TimeoutException:
+            raise _Failed(f"no reply within {self.timeout.read:g} seconds") from None
+        except httpx2.RequestError as error:
+            raise _Failed(f"the connection failed, {type(error).__name__}") from None
+        if response.status_code == 200 and not _is_completion(body):
+            raise _Failed("a reply that is not a chat completion, or is cut short")
+        headers = {"content-type": "application/json", "retry-after": response.headers.get("retry-after", "")}
+        if b'"insufficient_quota"' in body:
+            headers["x-should-retry"] = "false"
+        return httpx2.Response(response.status_code, headers=headers, content=body, request=request)
+
+    def _body(self, response: httpx2.Response) -> bytes:
+        body, end = b"", time.monotonic() + self.timeout.read
+        for piece in response.iter_bytes():
+            body += piece
+            if len(body) > LARGEST_REPLY:
+                raise _Failed(f"a reply of more than {LARGEST_REPLY} bytes")
+            if time.monotonic() > end:  # httpx's own limit is of the pause between two pieces
+                raise httpx2.ReadTimeout("")
+        return body
+
+
+def _is_completion(body: bytes) -> bool:
     try:
-        parts = urlsplit(url)
-        parts.port  # noqa: B018 - reading it checks it
-    except ValueError:
-        raise StudyError(f"{URL} is not a URL: it must look like {EXAMPLE}") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname or any(c.isspace() or ord(c) < 33 for c in url):
+        return "content" in json.loads(body)["choices"][0]["message"]
+    except (ValueError, KeyError, IndexError, TypeError):
+        return False
+
+
+def address() -> httpx2.URL:
+    """The endpoint that OPENAI_BASE_URL names. Raises StudyError, without its value."""
+    text = os.environ.get(URL, "").strip()
+    if not text:
+        raise StudyError(f"the judge is an endpoint but {URL} is not set: export {URL}={EXAMPLE}, or your own server's")
+    try:
+        url = httpx2.URL(text)
+    except httpx2.InvalidURL:
+        url = httpx2.URL("")
+    if url.scheme not in ("http", "https") or not url.host or (url.port or 0) >= 1 << 16 or " " in text:
         raise StudyError(f"{URL} must be an http or https URL with a host, such as {EXAMPLE}")
-    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+    if url.userinfo or url.query or url.fragment:
         raise StudyError(f"{URL} must hold no user, password, query or fragment: the key belongs in {KEY}")
-    return parts
+    if url.scheme == "http" and not _is_loopback(url.host) and os.environ.get(ALLOW_HTTP) != "1":
+        raise StudyError(
+            f"{URL} is plain http to another machine, which anyone between can read: use https, "
+            f"or set {ALLOW_HTTP}=1 if you trust the network"
+        )
+    return url
+
+
+def _key() -> str:
+    """The key in OPENAI_API_KEY. Raises StudyError, without its value."""
+    key = os.environ.get(KEY, "").strip()
+    if not key:
+        raise StudyError(
+            f"the judge is an endpoint but {KEY} is not set: export it (any word for a server without keys)"
+        )
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise StudyError(f"{KEY} holds a space or a character that no key has: export it again")
+    return key
 
 
 def _is_loopback(host: str) -> bool:
