@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from helpers.errors import StudyError
 from helpers.memory import backing_off
+from helpers.models.precision import resolved
 from helpers.studies.sections import Harness, Precision
 
 TASK = Path(__file__).with_suffix(".yaml")
@@ -44,7 +45,7 @@ def exact_matches(
         from lm_eval.models.huggingface import HFLM
 
         task = _task(tuple(rows["prompt"]), tuple(rows["answer"]), harness.shots, harness.max_new_tokens)
-        precision = None if autocast == "float32" else autocast
+        precision = "bfloat16" if resolved(autocast) == "bfloat16" else None
         chat = {"apply_chat_template": harness.chat, "fewshot_as_multiturn": harness.chat}
 
         def attempt(size: int) -> dict:

@@ -118,6 +118,7 @@ class Run:
 
     def record(self, path: Path) -> None:
         """Write the provenance of a result of this run beside it."""
+        precision = sys.modules.get("helpers.models.precision")  # who never imported it has not asked for ``auto``
         facts = {
             "study": self.study.name,
             "seed": self.seed,
@@ -125,6 +126,7 @@ class Run:
             "parameters": dict(self.parameters),
             "settings": digest(self.study),
             **({"ledger": ledger.hashes(self.study.claims)} if isinstance(self.study, Study) else {}),
+            **(precision.chosen() if precision else {}),
             "seconds": round(time.monotonic() - self.started, 2),
         }
         provenance.record(path, facts, self.inputs)
