@@ -5,6 +5,7 @@ import resource
 import socket
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from helpers.paths import ROOT
 from helpers.studies.own_models import OwnModels
 from helpers.studies.sections import Judged, Origin
 from helpers.studies.settings import available, load_study
+from pipeline.build import costs_here
 from pipeline.plan import needs, sizes, work
 from pipeline.plan import plan as planning
 from pipeline.plan.rates import measured
@@ -207,6 +209,13 @@ def test_a_model_of_unknown_size_has_no_estimate_and_the_plan_goes_on(quick, tmp
         found = planning.plan(study.model_copy(update={"model": model}), [42], 1)
         assert found["rows"] == [] and found["needs"] is None
         assert "no estimate" in table(found) and "hub: openai/gsm8k" in table(found)
+
+
+def test_the_book_is_made_without_an_estimate(tmp_path):
+    """Progress is then weighed as in the organism study."""
+    study, todo = load_study("own-models"), {str(tmp_path / "30_own_models.ipynb"): 30.0}
+    nowhere = study.model_copy(update={"base": Origin(origin="folder", path=str(tmp_path))})
+    assert costs_here(SimpleNamespace(study=nowhere, published=False), todo) == todo
 
 
 @pytest.mark.parametrize(

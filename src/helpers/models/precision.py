@@ -14,7 +14,7 @@ from helpers.studies.values import Precision
 
 SIZES = (128, 256, 512)  # of the square matrices, from the smallest
 CLEARLY = 1.2  # times as fast as float32 that bfloat16 must be
-HOPELESS = 0.25 # times as fast as float32, below which no larger matrix is tried
+HOPELESS = 0.25  # times as fast as float32, below which no larger matrix is tried
 SECONDS = 0.03  # of products with each precision and size, at least two of them
 
 
@@ -34,15 +34,19 @@ def faster(float32: float, bfloat16: float) -> Precision:
 
 
 def product_speed(dtype: torch.dtype, size: int, device: str = "cpu", least: float = SECONDS) -> float:
-    """FLOP a second of products of square matrices, the best of at least two and of as many as ``least`` s hold."""
+    """FLOP a second of products of square matrices, the best of at least two and of as many as ``least`` s hold.
+
+    In seconds of the processor where one thread works: what else runs on the machine then counts little.
+    """
+    clock = time.process_time if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
     matrix = torch.ones(size, size, dtype=dtype, device=device)
 
     def timed() -> float:
-        begun = time.perf_counter()
+        begun = clock()
         matrix @ matrix
         if device == "cuda":
             torch.cuda.synchronize()
-        return time.perf_counter() - begun
+        return clock() - begun
 
     timed()  # the first prepares the kernel
     runs = [timed(), timed()]
