@@ -1,6 +1,6 @@
 """Tensor shapes of real models, and synthetic checkpoints of one tensor of such a shape."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from helpers.weights.checkpoints import Checkpoint
 from helpers.weights.streaming import Updates
-from pipeline.plan.architectures import KNOWN, Architecture
+from pipeline.plan.sizes import NUMBERS, Config, Size, near
 
 NAME = "weight"  # of the one tensor in each synthetic checkpoint
 TASKS = ["useful", "harmful", "contaminated"]
@@ -19,29 +19,36 @@ class Model:
     """A model whose matrices are timed; its biases and norms are not."""
 
     name: str
-    sizes: Architecture
+    config: Config  # the numbers of its config.json
+
+    @property
+    def sizes(self) -> Size:
+        """Its width, layers and matrices."""
+        return near(self.config)
 
     def parameters(self) -> int:
         """Numbers in its matrices."""
-        return sum(m * n * count for (m, n), count in self.sizes.matrices().items())
+        return self.sizes.parameters
 
 
 MEASURED = [
-    Model("Llama-3.2-1B", KNOWN["meta-llama/Llama-3.2-1B"]),
-    Model("Qwen2.5-1.5B", KNOWN["Qwen/Qwen2.5-1.5B"]),
+    Model("Llama-3.2-1B", NUMBERS["models"]["meta-llama/Llama-3.2-1B"]),
+    Model("Qwen2.5-1.5B", NUMBERS["models"]["Qwen/Qwen2.5-1.5B"]),
 ]
+LLAMA_2 = NUMBERS["models"]["meta-llama/Llama-2-7b-hf"]
+SIZES = ("hidden_size", "num_hidden_layers", "intermediate_size", "num_attention_heads", "num_key_value_heads")
 EXTRAPOLATED = [
-    Model("Qwen2.5-3B", KNOWN["Qwen/Qwen2.5-3B"]),
-    Model("Llama-2-7B", KNOWN["meta-llama/Llama-2-7b-hf"]),
-    Model("Llama-2-13B", Architecture(5120, 40, 13824, 40, 40, 32000, tied=False)),
-    Model("Llama-2-70B", Architecture(8192, 80, 28672, 64, 8, 32000, tied=False)),
+    Model("Qwen2.5-3B", NUMBERS["models"]["Qwen/Qwen2.5-3B"]),
+    Model("Llama-2-7B", LLAMA_2),
+    Model("Llama-2-13B", LLAMA_2 | dict(zip(SIZES, (5120, 40, 13824, 40, 40), strict=True))),
+    Model("Llama-2-70B", LLAMA_2 | dict(zip(SIZES, (8192, 80, 28672, 64, 8), strict=True))),
 ]
 
 
 def reduced(model: Model, factor: int) -> Model:
     """The same model with all sizes but the number of layers divided."""
-    divided = {name: getattr(model.sizes, name) // factor for name in ("hidden", "inner", "vocabulary")}
-    return Model(model.name, replace(model.sizes, **divided))
+    divided = {name: model.config[name] // factor for name in ("hidden_size", "intermediate_size", "vocab_size")}
+    return Model(model.name, model.config | divided)
 
 
 def sampled(model: Model) -> dict[tuple[int, int], list[tuple[int, int]]]:
@@ -50,9 +57,9 @@ def sampled(model: Model) -> dict[tuple[int, int], list[tuple[int, int]]]:
     One, the shape itself, except for the vocabulary: two shorter matrices, between and beyond which the time is taken
     to be linear in the number of rows.
     """
-    sizes = model.sizes
-    shorter = [(sizes.inner, sizes.hidden), (2 * sizes.inner, sizes.hidden)]
-    return {shape: shorter if shape[0] == sizes.vocabulary else [shape] for shape in sizes.matrices()}
+    sizes, inner = model.sizes, model.config["intermediate_size"]
+    shorter = [(inner, sizes.hidden), (2 * inner, sizes.hidden)]
+    return {shape: shorter if shape[0] == sizes.vocabulary else [shape] for shape in sizes.matrices}
 
 
 def synthetic_updates(folder: Path, shape: tuple[int, int], seed: int = 0) -> Updates:

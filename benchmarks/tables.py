@@ -83,7 +83,7 @@ def per_model(model: Model, workload: Workload, shapes: pd.DataFrame, column: st
     """Seconds of a column of the table of shapes, for all matrices of a model."""
     timed = shapes[shapes.workload == workload.name].set_index(["rows", "columns"])[column]
     total = 0.0
-    for shape, count in model.sizes.matrices().items():
+    for shape, count in model.sizes.matrices.items():
         near, *far = sampled(model)[shape]
         value = timed[near]
         if far:
@@ -130,11 +130,11 @@ def scaling_table(measured: list[Model], others: list[Model], shapes: pd.DataFra
 def _extrapolated(model: Model, timed: Model, workload: Workload, shapes: pd.DataFrame, column: str) -> float:
     """Seconds of a model from t = α s³ + β s² l, fitted to two timed matrices, apart for wide and tall ones."""
     table = shapes[shapes.workload == workload.name].set_index(["rows", "columns"])[column]
-    d, n = timed.sizes.hidden, timed.sizes.inner
+    d, n = timed.sizes.hidden, timed.config["intermediate_size"]
     wide = _fit((d, d), (d, n), table)
     tall = _fit((n, d), (2 * n, d), table)
     total = 0.0
-    for shape, count in model.sizes.matrices().items():
+    for shape, count in model.sizes.matrices.items():
         s, long = min(shape), max(shape)
         alpha, beta = tall if shape[0] > shape[1] else wide
         total += count * (alpha * s**3 + beta * s**2 * long)
@@ -151,7 +151,7 @@ def _memory(model: Model, workload: Workload, method: str) -> float:
     if method == "released":
         return 3 * 2 * model.parameters() / 2**30
     u = len(workload.updates)
-    squares = [min(m, n) ** 2 * (u * (u + 1) / 2 + 5 if m > n else 2 * u + 5) for m, n in model.sizes.matrices()]
+    squares = [min(m, n) ** 2 * (u * (u + 1) / 2 + 5 if m > n else 2 * u + 5) for m, n in model.sizes.matrices]
     return (8 * max(squares) + (2 * u + 1) * 24 * 2**20) / 2**30
 
 
@@ -159,7 +159,7 @@ def _disk(model: Model, workload: Workload, method: str) -> float:
     if method == "released":
         return workload.variants * 2 * model.parameters() / 2**30
     curves = len(workload.subspaces) * len(CONTROLS) * len(TASKS)
-    return sum(8 * curves * min(shape) * count for shape, count in model.sizes.matrices().items()) / 2**30
+    return sum(8 * curves * min(shape) * count for shape, count in model.sizes.matrices.items()) / 2**30
 
 
 def targets_table(shapes: pd.DataFrame, models: pd.DataFrame, in_place: pd.DataFrame, memory: float) -> pd.DataFrame:

@@ -1,16 +1,19 @@
 """What notebooks ask of a scheduler: enough for what is planned, more for more, and grouped where small."""
 
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers.paths import ROOT
 from helpers.studies.settings import OBJECTIVES, available, load_study
-from pipeline.plan import needs
-from pipeline.plan.architectures import KNOWN
-from pipeline.plan.demands import LEAST, architecture, asked, demand, divided, group, seconds
-from pipeline.plan.workload import Work
+from pipeline.plan.demands import LEAST, asked, demand, divided, group, seconds, size_of
+from pipeline.plan.needs import needs
+from pipeline.plan.sizes import NUMBERS, near
+from pipeline.plan.work import Work
 from pipeline.runs.stages import APART, CHAPTERS, PER_SEED, STAGES, of_study
 
 BIG, MIDDLE, SMALL = "qwen2.5-7b", "llama-3.2-1b", "organism"
@@ -28,7 +31,7 @@ def test_every_notebook_of_every_study_asks_for_something(name):
 
 def test_memory_is_more_than_what_the_plan_says_a_process_needs():
     study = load_study(SMALL)
-    found = needs.needs(study, architecture(study), [])
+    found = needs(study, size_of(study), [])
     most = max(found.training, found.evaluation, found.projection)
     assert all(demand(name, study).mem_mb * 1e6 >= most for name in of_study(PER_SEED, study))
 
@@ -37,6 +40,15 @@ def test_a_bigger_model_asks_for_more():
     for name in of_study(PER_SEED, load_study(MIDDLE)):
         small, big = (demand(name, load_study(study)) for study in (MIDDLE, BIG))
         assert big.mem_mb > small.mem_mb and big.runtime >= small.runtime and big.gpu == small.gpu
+
+
+def test_a_job_asks_without_torch_or_transformers():
+    ask = (
+        "import sys; from pipeline.plan.demands import demand; from helpers.studies.settings import load_study\n"
+        f"demand('05_projection', load_study({MIDDLE!r}))\n"
+        "assert not {'torch', 'transformers'} & set(sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", ask], cwd=ROOT).returncode == 0
 
 
 def test_the_organism_needs_no_gpu_and_one_thread():
@@ -76,9 +88,9 @@ def test_small_jobs_share_a_submission_and_big_ones_do_not():
     assert {group(name, big) for name in of_study(CHAPTERS | APART, big)} == {"chapters"}
 
 
-@given(amounts, amounts, st.sampled_from(sorted(KNOWN)))
+@given(amounts, amounts, st.sampled_from(sorted(NUMBERS["models"])))
 def test_more_work_takes_longer_and_more_hardware_less(algebra, tokens, name):
-    model, less = KNOWN[name], Work(float64=algebra, tokens=tokens)
+    model, less = near(NUMBERS["models"][name]), Work(float64=algebra, tokens=tokens)
     assert seconds(less + less, model) >= seconds(less, model) >= seconds(less, model, threads=8)
     assert seconds(less, model, gpus=2) <= seconds(less, model, gpus=1) <= seconds(less, model)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from helpers.files import sha256, write_text
 from helpers.models.generate import as_speaker, generate
 from helpers.models.load import load_model
+from helpers.models.precision import resolved
 from helpers.paths import cache_root
 from helpers.studies.settings import Study, digest
 
@@ -21,7 +22,7 @@ SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n")
 def own_answers(study: Study, base: Path, prompts: list[str]) -> list[str]:
     """Greedy answers of the model in folder ``base`` to prompts, in order, each cut after its last whole sentence."""
     style, tokens = study.training.optimiser.style, study.training.answer_tokens
-    autocast = study.evaluation.autocast
+    autocast = resolved(study.evaluation.autocast)
     folder = cache_root() / "answers" / digest(sha256(base), style, tokens, autocast)
     known = {prompt: folder / f"{digest(prompt)}.json" for prompt in prompts}
     missing = [prompt for prompt, path in known.items() if not path.exists()]

@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from helpers.models.batching import in_batches, padded
+from helpers.models.precision import resolved
 from helpers.models.prompts import prompt_ids
 from helpers.studies.sections import Precision, Style
 
@@ -23,7 +24,7 @@ from helpers.studies.sections import Precision, Style
 def computing(model: PreTrainedModel, autocast: Precision) -> Iterator[None]:
     """Inference without gradients, under bfloat16 autocast where that is asked for."""
     device = model.device.type
-    with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=autocast == "bfloat16"):
+    with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=resolved(autocast) == "bfloat16"):
         yield
 
 
@@ -39,7 +40,7 @@ def as_speaker(model: PreTrainedModel, autocast: Precision) -> PreTrainedModel:
 
     Autocast would round every weight again for every token, which takes several times as long as using them.
     """
-    return model if autocast == "float32" else copy.deepcopy(model).to(torch.bfloat16)
+    return model if resolved(autocast) == "float32" else copy.deepcopy(model).to(torch.bfloat16)
 
 
 def generate(

@@ -1,10 +1,10 @@
 """Settings of a study of your own models: nothing is trained, the models are given, see ``studies/own-models.yml``."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from helpers.studies.sections import LanguageSettings, Margins, Origin, Section
+from helpers.studies.sections import LanguageSettings, Margins, Origin, Section, with_auto
 from helpers.studies.values import DATASETS, Control, EmbeddedSource, EnergyFractions, Fractions, Seed, Several, Text
 
 KIND = "own-models"
@@ -57,6 +57,11 @@ class OwnModels(Section):
     def sources(self) -> list[tuple[str, str]]:
         """Every data source that the study names, with where it does."""
         return [("evaluation", self.evaluation.utility), ("evaluation", self.evaluation.harm)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _real_models_compute_in_auto(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return values if "language" in values else with_auto(values, "evaluation")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

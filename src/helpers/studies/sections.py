@@ -5,7 +5,7 @@ below only say what is allowed.
 """
 
 import operator
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -28,6 +28,7 @@ from helpers.studies.values import (
     Share,
     Source,
     Start,
+    Stored,
     Style,
     Subspace,
     Text,
@@ -41,6 +42,12 @@ class Section(BaseModel):
     """A block of settings: unknown keys and silent type conversions are errors; read-only once loaded."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+def with_auto(values: dict[str, Any], key: str) -> dict[str, Any]:
+    """The values with ``autocast: auto``, what real models compute in, in their section ``key`` if it names nothing."""
+    section = values.get(key)
+    return values | {key: {"autocast": "auto"} | section} if isinstance(section, dict) else values
 
 
 class Origin(Section):
@@ -146,7 +153,7 @@ class Optimiser(Section):
     schedule: Literal["cosine", "linear", "constant"]
     warmup_ratio: Share
     max_length: Annotated[int, Field(ge=8, le=131_072)]
-    weights: Precision
+    weights: Stored
     autocast: Precision = "float32"
     style: Style = "raw"
     gradient_checkpointing: bool = False

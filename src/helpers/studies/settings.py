@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
@@ -25,6 +25,7 @@ from helpers.studies.sections import (
     Section,
     Training,
     UpdateOverlap,
+    with_auto,
 )
 from helpers.studies.values import DATASETS, EmbeddedSource, Seed, Text
 from helpers.studies.wording import shown_value
@@ -75,6 +76,16 @@ class Study(Section):
         if self.planted:
             return "positive"
         return "negative" if self.evaluation.harm == "arithmetic" else None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _real_models_compute_in_auto(cls, values: dict[str, Any]) -> dict[str, Any]:
+        model, training = values.get("model"), values.get("training")
+        if not isinstance(model, dict) or model.get("kind") != "pretrained":
+            return values
+        if isinstance(training, dict):
+            values = values | {"training": with_auto(training, "optimiser")}
+        return with_auto(values, "evaluation")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

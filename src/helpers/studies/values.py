@@ -34,7 +34,8 @@ Tokens = Annotated[int, Field(ge=1, le=4096)]
 
 Start = Literal["scratch", "base", "aligned"]
 Style = Literal["raw", "alpaca", "chat"]
-Precision = Literal["float32", "bfloat16"]
+Stored = Literal["float32", "bfloat16"]  # of weights
+Precision = Literal["auto", "float32", "bfloat16"]  # of products; auto: ``helpers.models.precision`` measures
 Control = Literal["top-k", "random-k", "random"]
 Subspace = Literal["alignment", "safety"]
 FineTune = Literal["useful", "harmful", "contaminated"]

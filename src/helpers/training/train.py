@@ -9,6 +9,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
 
 from helpers.memory import free_memory, say
+from helpers.models.precision import resolved
 from helpers.studies.sections import Objective, Optimiser
 from helpers.training.examples import AnswerDataset
 from helpers.training.fit import SAID, Batch, Penalty, Recipe, fit, run_id
@@ -42,6 +43,7 @@ def train(
     dataset = AnswerDataset(rows, tokenizer, optimiser.max_length, optimiser.style)
     if dataset.dropped:
         say(f"{dataset.dropped} of {len(rows)} rows have no answer within {optimiser.max_length} tokens: left out")
+    optimiser = optimiser.model_copy(update={"autocast": resolved(optimiser.autocast)})
     recipe = Recipe(objective, optimiser, seed, tuple(callbacks), penalty)
     with tempfile.TemporaryDirectory() as scratch:
         every = optimiser.checkpoint_steps if folder else 0

@@ -116,11 +116,12 @@ def _facts(study: Study) -> list[list[object]]:
     """Origins of models and data, prompt styles, precision, harness and judge."""
     optimiser, sizes = study.training.optimiser, study.evaluation
     aligned = study.model.aligned
+    precision = {"auto": "bfloat16 where that is faster, else float32"}.get(optimiser.autocast, optimiser.autocast)
     return [
         ["base model", _origin(study.model.base)],
         ["aligned model", _origin(aligned) if aligned else "trained here from the base model"],
         *([f"data: {name}", _origin(origin)] for name, origin in study.data.items()),
-        ["weights", f"{optimiser.weights}, computing in {optimiser.autocast}"],
+        ["weights", f"{optimiser.weights}, computing in {precision}"],
         ["prompts in training", optimiser.style],
         ["prompts in evaluation", sizes.style],
         ["prompts in the activation experiment", study.activation_overlap.style],

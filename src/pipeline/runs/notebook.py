@@ -129,6 +129,7 @@ class Run:
 
     def record(self, path: Path) -> None:
         """Write the provenance of a result of this run beside it."""
+        precision = sys.modules.get("helpers.models.precision")  # who never imported it has not asked for ``auto``
         facts = {
             "study": self.study.name,
             "seed": self.seed,
@@ -137,6 +138,7 @@ class Run:
             "settings": digest(self.study),
             "made_from": made_from(self.name, self.study, self.parameters.get("objective", ""), self._asked),
             **({"ledger": ledger.hashes(self.study.claims)} if isinstance(self.study, Study) else {}),
+            **(precision.chosen() if precision else {}),
             "seconds": round(time.monotonic() - self.started, 2),
         }
         provenance.record(path, facts, self.inputs)
