@@ -56,7 +56,8 @@ def nursery(heavy: bool) -> Iterator[dict[str, str]]:
             str(os.getpid()),
             *(LIGHT + (HEAVY if heavy else ())),
         ]
-        process = subprocess.Popen(command, env={**os.environ, **BACKEND}, stdin=subprocess.DEVNULL)
+        apart = {"stdin": subprocess.DEVNULL, "start_new_session": True}  # Ctrl-C is heard by who started it
+        process = subprocess.Popen(command, env={**os.environ, **BACKEND}, **apart)
         try:
             yield {SOCKET: str(place)}
         finally:
@@ -106,6 +107,7 @@ def _care(relay: socket.socket) -> None:
 
 def _kernel(about: dict, fds: list[int]) -> None:
     """Become the kernel that the relay stands for; it dies with the relay."""
+    os.setsid()
     for number, fd in enumerate(fds):
         os.dup2(fd, number)
     os.environ.clear()
