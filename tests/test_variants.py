@@ -2,13 +2,13 @@
 
 import pytest
 import torch
+from helpers.weights.saving import save_variant
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from helpers.errors import StudyError, TensorMismatch
 from helpers.subspaces import project, rank_for_fraction
 from helpers.weights.checkpoints import Checkpoint, update
 from helpers.weights.edits import LiveUpdate, control_bases, reference_modes
-from helpers.weights.saving import save_variant
 from synthetic import moved, write
 
 FRACTIONS = [0.01, 0.25, 0.5, 0.75, 0.99]
