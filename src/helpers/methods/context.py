@@ -11,19 +11,19 @@ from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from helpers.activations import capture
+from helpers.activations import capture, through_maps
 from helpers.data.rows import training_rows
 from helpers.draws import generator_for
 from helpers.errors import StudyError
 from helpers.models.load import Loaded, load_model
-from helpers.models.prompts import prompt_ids
 from helpers.studies.settings import OBJECTIVES, Study
+from helpers.studies.values import Style
 from helpers.subspaces import Modes
 from helpers.training.examples import AnswerDataset, collate
 from helpers.weights.checkpoints import Checkpoint, matched, study_updates, update
-from helpers.weights.edits import update_modes
+from helpers.weights.edits import Side, update_modes
 
 CALIBRATION = 32  # rows of a training set
 
@@ -99,23 +99,27 @@ class Context:
         rows = training_rows(self.study, settings, self.seed, self.checkpoints["base"].folder)
         return (rows[rows["source"] == source] if source else rows).head(CALIBRATION).reset_index(drop=True)
 
+    def _prompts(self, kind: str) -> list[str]:
+        return self.calibration(kind)["prompt"].tolist()
+
+    @property
+    def _style(self) -> Style:
+        return self.study.activation_overlap.style
+
     def residual(self, kind: str) -> Tensor:
         """Residual stream after every block at the last token of the calibration prompts: (layers, prompts, width)."""
-        style = self.study.activation_overlap.style
-        return self.once(
-            ("residual", kind), lambda: capture(*self.loaded, self.calibration(kind)["prompt"].tolist(), style=style)
-        )
+        return self.once(("residual", kind), lambda: capture(*self.loaded, self._prompts(kind), style=self._style))
 
-    def activations(self, kind: str, side: str = "input") -> dict[str, Tensor]:
+    def activations(self, kind: str, side: Side = "input") -> dict[str, Tensor]:
         """What enters (``input``, (prompts, n)) or leaves (``output``, (prompts, m)) the linear map of each tensor.
 
         At the last token of each calibration prompt, in float64 on the CPU.
         """
-        return self.once(("activations", kind), lambda: self._passing(kind))[side]
+        return self.once(("maps", kind), lambda: through_maps(*self.loaded, self._prompts(kind), self._style))[side]
 
     def gradients(self, kind: str) -> dict[str, Tensor]:
         """Mean gradient of the loss on the calibration answers for every tensor, of its shape, float64 on the CPU."""
-        return self.once(("gradients", kind), lambda: self._mean_gradient(kind))
+        return self.once(("gradients", kind), lambda: _mean(self.gradient_of_each(kind)))
 
     def gradient_of_each(self, kind: str) -> Iterator[dict[str, Tensor]]:
         """The gradient of one calibration row after the other, each valid until the next."""
@@ -128,32 +132,11 @@ class Context:
             yield {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
         model.zero_grad()
 
-    def _mean_gradient(self, kind: str) -> dict[str, Tensor]:
-        total, rows = {}, 0
-        for rows, gradient in enumerate(self.gradient_of_each(kind), start=1):
-            for name, value in gradient.items():
-                total[name] = total.get(name, 0) + value.double().cpu()
-        return {name: value / rows for name, value in total.items()}
 
-    @torch.no_grad()
-    def _passing(self, kind: str) -> dict[str, dict[str, Tensor]]:
-        model, tokenizer = self.loaded
-        found = {"input": {}, "output": {}}
-
-        def watch(tensor: str) -> Callable:
-            def keep(_module, inputs: tuple[Tensor], output: Tensor) -> None:  # (1, length, n) -> (1, length, m)
-                for side, x in (("input", inputs[0]), ("output", output)):
-                    found[side].setdefault(tensor, []).append(x[0, -1].double().cpu())
-
-            return keep
-
-        linear = {f"{name}.weight": m for name, m in model.named_modules() if isinstance(m, nn.Linear)}
-        handles = [module.register_forward_hook(watch(name)) for name, module in linear.items()]
-        try:
-            prompts = self.calibration(kind)["prompt"].tolist()
-            for ids in prompt_ids(tokenizer, prompts, self.study.activation_overlap.style):
-                model(torch.tensor([ids], device=model.device))
-        finally:
-            for handle in handles:
-                handle.remove()
-        return {side: {name: torch.stack(rows) for name, rows in kept.items()} for side, kept in found.items()}
+def _mean(gradients: Iterator[dict[str, Tensor]]) -> dict[str, Tensor]:
+    total, count = {}, 0
+    for gradient in gradients:
+        count += 1
+        for name, value in gradient.items():
+            total[name] = total.get(name, 0) + value.double().cpu()
+    return {name: value / count for name, value in total.items()}

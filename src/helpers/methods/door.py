@@ -1,17 +1,18 @@
-"""The doors: a decorator registers a function as a subspace or an edit, and the experiments find it by its name."""
+"""The doors: a decorator registers a function as a subspace or an edit, and the experiments find it by its name.
+
+The arguments of the decorators must be written out, because settings read them without importing the file.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from importlib import import_module
-from pkgutil import iter_modules
 
 import torch
 from torch import Tensor
 
-from helpers import methods
 from helpers.errors import StudyError
 from helpers.methods.context import Context, Weights
+from helpers.studies.doors import tenants
 from helpers.subspaces import Modes
 from helpers.weights.edits import Side
 
@@ -51,56 +52,46 @@ class Edit:
         found = self.make(weights, context, dial)
         if found.shape != weights.aligned.shape or not torch.isfinite(found).all():
             raise StudyError(
-                f"edit {self.name!r} with dial {dial:g} made of tensor {weights.name} {tuple(weights.aligned.shape)} one "
-                f"of shape {tuple(found.shape)}, or one that is not finite: return finite weights of the same shape"
+                f"edit {self.name!r} with dial {dial:g} made of {weights.name} {tuple(weights.aligned.shape)} a tensor "
+                f"{tuple(found.shape)}, or one with NaN or infinity: return finite weights of the same shape"
             )
         return found
 
 
-_SUBSPACES: dict[str, Subspace] = {}
-_EDITS: dict[str, Edit] = {}
+_REGISTERED: dict[tuple[str, str], Subspace | Edit] = {}  # (kind, name) -> what a decorator made
 
 
 def subspace(name: str, side: Side = "output") -> Callable:
     """Register ``function(tensor, context)``, which gives a basis, or Modes, or None for a tensor without one."""
-    return lambda make: _add(_SUBSPACES, name, Subspace(name, make, side))
+    return lambda make: _register("subspace", Subspace(name, make, side))
 
 
 def edit(name: str, dials: Sequence[float] = (1.0,)) -> Callable:
     """Register ``function(weights, context, dial)``, which gives the edited weights of one tensor."""
-    return lambda make: _add(_EDITS, name, Edit(name, make, tuple(dials)))
+    return lambda make: _register("edit", Edit(name, make, tuple(dials)))
 
 
 def subspace_named(name: str) -> Subspace:
-    """A registered subspace. Raises StudyError where there is none of that name."""
-    return _found(_SUBSPACES, name, "subspace")
+    """A subspace of a file in this folder. Raises StudyError where there is none of that name."""
+    return _found("subspace", name)
 
 
 def edit_named(name: str) -> Edit:
-    """A registered edit. Raises StudyError where there is none of that name."""
-    return _found(_EDITS, name, "edit")
+    """An edit of a file in this folder. Raises StudyError where there is none of that name."""
+    return _found("edit", name)
 
 
-def _add(registry: dict, name: str, entry: Subspace | Edit) -> Callable:
-    if name in registry and registry[name].make.__module__ != entry.make.__module__:
-        places = " and ".join(x.make.__module__ for x in (registry[name], entry))
-        raise StudyError(f"{name!r} is registered in {places}: give one of them another name")
-    registry[name] = entry
-    return entry.make
+def _register(kind: str, made: Subspace | Edit) -> Callable:
+    _REGISTERED[kind, made.name] = made
+    return made.make
 
 
-def _found(registry: dict, name: str, kind: str):
-    _import_all()
-    if name not in registry:
-        raise StudyError(f"{kind} {name!r} does not exist: choose one of {', '.join(registry)}")
-    return registry[name]
-
-
-@cache
-def _import_all() -> None:
-    for module in iter_modules(methods.__path__):
-        if module.name != "__main__":
-            import_module(f"helpers.methods.{module.name}")
+def _found(kind: str, name: str) -> Subspace | Edit:
+    known = tenants("methods", kind)
+    if name not in known:
+        raise StudyError(f"{kind} {name!r} does not exist: choose one of {', '.join(known)}")
+    import_module(f"helpers.methods.{known[name].module}")
+    return _REGISTERED[kind, name]
 
 
 def _check_basis(name: str, tensor: str, basis: Tensor, rows: int) -> None:

@@ -8,22 +8,20 @@ from helpers.methods.context import Context, Weights
 from helpers.methods.door import edit
 from helpers.subspaces import project, rank_for_fraction
 
-FRACTIONS = (0.25, 0.5, 0.75)
 
-
-@edit("scaling", dials=FRACTIONS)
+@edit("scaling", dials=(0.25, 0.5, 0.75))
 def scaling(weights: Weights, context: Context, dial: float) -> Tensor:
     """WA + α D_T: a smaller step, which knows nothing of subspaces."""
     return weights.aligned + dial * weights.update
 
 
-@edit("parallel", dials=FRACTIONS)
+@edit("parallel", dials=(0.25, 0.5, 0.75))
 def parallel(weights: Weights, context: Context, dial: float) -> Tensor:
     """WA + P_k D_T: only what lies in Top-K of the alignment subspace, k = dial · min(m, n)."""
     return weights.aligned + _projected(weights, context, dial, "parallel")
 
 
-@edit("orthogonal", dials=FRACTIONS)
+@edit("orthogonal", dials=(0.25, 0.5, 0.75))
 def orthogonal(weights: Weights, context: Context, dial: float) -> Tensor:
     """WA + (I − P_k) D_T: all but what lies in Top-K of the alignment subspace, k = dial · min(m, n)."""
     return weights.aligned + _projected(weights, context, dial, "orthogonal")
