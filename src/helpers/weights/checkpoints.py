@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -35,9 +35,6 @@ class Checkpoint:
         self.config = _config(self.folder / CONFIG)
         self._untie()
         self.names = sorted(self._tensors, key=_by_depth)
-
-    def __repr__(self) -> str:
-        return f"Checkpoint({str(self.folder)!r})"
 
     def __contains__(self, name: str) -> bool:
         return name in self._tensors
@@ -108,22 +105,21 @@ class Matched:
 
     names: list[str]  # in the order of depth
     shapes: dict[str, tuple[int, ...]]  # of the part in common
-    left_out: dict[str, dict[str, int]] = field(default_factory=dict)  # tensor -> checkpoint -> rows left out
 
 
 def matched(checkpoints: dict[str, Checkpoint], vocabulary: Literal["exact", "intersection"] = "exact") -> Matched:
     """The tensors of checkpoints that must hold the same ones, in the order of depth.
 
     ``vocabulary="intersection"`` allows embeddings and output heads with different numbers of rows and takes the rows
-    that all have, from the first on; ``left_out`` says what that leaves out. Raises TensorMismatch for missing, extra,
-    renamed, transposed or resized tensors, in one sentence that names tensor, shapes and both files.
+    that all have, from the first on. Raises TensorMismatch for missing, extra, renamed, transposed or resized tensors,
+    in one sentence that names tensor, shapes and both files.
     """
     if vocabulary not in ("exact", "intersection"):
         raise StudyError(f"vocabulary is {vocabulary!r} but must be exact or intersection")
     reference, *others = checkpoints.values()
     for other in others:
         _same_names(reference, other)
-    shapes, left_out = {}, {}
+    shapes = {}
     for name in reference.names:
         shapes[name] = reference.shape(name)
         if len(shapes[name]) not in (1, 2):
@@ -135,10 +131,7 @@ def matched(checkpoints: dict[str, Checkpoint], vocabulary: Literal["exact", "in
             if other.shape(name) != reference.shape(name):
                 _allow_resized(name, reference, other, vocabulary)
                 shapes[name] = (min(shapes[name][0], other.shape(name)[0]), *shapes[name][1:])
-        extra = {label: c.shape(name)[0] - shapes[name][0] for label, c in checkpoints.items() if len(shapes[name])}
-        if any(extra.values()):
-            left_out[name] = {label: rows for label, rows in extra.items() if rows}
-    return Matched(reference.names, shapes, left_out)
+    return Matched(reference.names, shapes)
 
 
 def update(tuned: Checkpoint, start: Checkpoint, name: str, rows: int | None = None) -> Tensor:
