@@ -15,6 +15,7 @@ from helpers.paths import ROOT
 
 PAGE = (ROOT / "book" / "add-your-own.md").read_text(encoding="utf-8")
 CODE = dict(re.findall(r"In\s`(src/\S+\.py)`:\n\n```python\n(.*?)```", PAGE, flags=re.DOTALL))
+SMALL = {"projection": {"controls": ["top-k"], "fractions": [0.25], "parallel": ["harmful", "contaminated"]}}
 SETTINGS = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", PAGE, flags=re.DOTALL)]
 MODELS = """
 import json, sys
@@ -41,7 +42,7 @@ from helpers.experiments.updates import study_geometry
 from helpers.weights.geometry import energy_table
 grid = Grid(*load_model(folder / "aligned"), checkpoints, study, 0)
 own = [basis for basis in bases_of(study) if str(basis).split("-")[0] in ("harmful", "edit")]
-table = grid.projection([basis for basis in own if "random-k" not in str(basis)])["projection"]
+table = grid.projection(own)["projection"]
 geometry = study_geometry(study, 0, checkpoints)
 energy, overlap = energy_table(geometry, [0.1, 0.25, 1.0]), geometry.overlap
 print(json.dumps([t.to_dict("records") for t in (table, energy, overlap[overlap["a"] == "harmful-outputs"])]))
@@ -92,19 +93,19 @@ def test_each_door_takes_about_fifteen_lines():
 
 
 def test_a_subspace_and_an_edit_are_measured_with_the_others(copy):
-    table, energy, overlap = printed(copy(MODELS + GRID, *SETTINGS[:2]))
+    table, energy, overlap = printed(copy(MODELS + GRID, *SETTINGS[:2], SMALL))
     own = [row for row in table if row["subspace"] == "harmful-outputs"]
-    assert {(row["control"], row["mode"]) for row in own} == {
-        (control, mode) for control in ("top-k", "random") for mode in ("parallel", "orthogonal")
-    }
+    assert [(row["control"], row["mode"], row["task"]) for row in own] == [
+        ("top-k", "parallel", "harmful"),
+        ("top-k", "parallel", "contaminated"),
+        ("top-k", "orthogonal", "contaminated"),
+    ]
     edits = [row for row in table if row["mode"] == "edit"]
     assert [(row["control"], row["fraction"]) for row in edits] == [("give-back", dial) for dial in (0.05, 0.2, 0.5)]
     assert all(row["utility_margin"] < 0 and row["harm"] >= 1 for row in own + edits)
     assert sorted(edits, key=lambda row: -row["energy_kept"]) == edits  # the stronger, the less of the update is left
-    for mode, low, high in (("parallel", 0, 0.5), ("orthogonal", 0.5, 1)):
-        where = ("top-k", mode, "contaminated", 0.25)
-        (row,) = [r for r in own if (r["control"], r["mode"], r["task"], r["fraction"]) == where]
-        assert low < row["energy_kept"] < high
+    assert 0 < own[1]["energy_kept"] < 0.5 < own[2]["energy_kept"] < 1  # a quarter of the directions, and the others
+    assert own[1]["energy_kept"] + own[2]["energy_kept"] == pytest.approx(1, abs=1e-5)
     where = ("harmful-outputs", "top-k", "harmful", "down_proj", 0.25)
     keys = ("subspace", "control", "task", "module", "fraction")
     (row,) = [r for r in energy if tuple(r[key] for key in keys) == where]
@@ -120,7 +121,7 @@ def test_a_judge_judges(copy):
 
 
 def test_a_name_that_does_not_exist_is_refused_with_those_that_do(copy):
-    script = "from helpers.studies.settings import load_study; import sys; print('torch' in sys.modules); load_study('smoke')"
+    script = "import sys, helpers.studies.settings as s; print('torch' in sys.modules); s.load_study('smoke')"
     wrong = copy(script, {"projection": {"subspaces": ["harmful-output"]}})
     assert "it must be one of 'harmful-outputs', 'alignment', 'safety'" in wrong.stderr.splitlines()[-1]
     assert wrong.stdout == "False\n"  # settings are checked before anything slow is imported
