@@ -82,7 +82,7 @@ def assert_same(a, b):
 
 def test_geometry_equals_full_decompositions(updates):
     geometry = weight_geometry(updates, **REQUEST)
-    names = matched({"a": updates["alignment"][0], "b": updates["useful"][0]}).names
+    names = [*matched((updates["alignment"][0], updates["useful"][0]))]
     matrices = [name for name in names if len(geometry.shapes[name]) == 2]
     assert list(geometry.shapes) == names
     assert len(geometry.energy) == 2 * 3 * 3 * len(names)

@@ -87,7 +87,7 @@ def energy_by_module(updates: Updates) -> pd.DataFrame:
     """Share of each update's energy in each module type, and its size relative to the weights it starts from."""
     rows = []
     for label, (tuned, start) in updates.items():
-        for name in matched({label: tuned, "start": start}).names:
+        for name in matched((tuned, start)):
             energies = (float(x.square().sum()) for x in (update(tuned, start, name), start.tensor(name).double()))
             rows.append((label, module_of(name), *energies))
     table = pd.DataFrame(rows, columns=["update", "module", "energy", "weights"])

@@ -49,13 +49,13 @@ class Context:
     def __init__(self, study: Study, seed: int, checkpoints: dict[str, Checkpoint]):
         self.study, self.seed, self.checkpoints = study, seed, checkpoints
         self.updates = study_updates(checkpoints)  # label -> (tuned, start)
-        self._common = matched(checkpoints)
-        self.names = self._common.names  # tensors, in the order of depth
+        self._shapes = matched(checkpoints.values())
+        self.names = [*self._shapes]  # tensors, in the order of depth
         self._kept: dict[Hashable, Any] = {}
 
     def shape(self, tensor: str) -> tuple[int, ...]:
         """(m, n), or (m,) of a vector."""
-        return self._common.shapes[tensor]
+        return self._shapes[tensor]
 
     def weights(self, tensor: str, task: str) -> Weights:
         """A tensor of the base, the aligned and one fine-tuned model."""

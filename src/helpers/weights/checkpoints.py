@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -99,16 +99,10 @@ class Checkpoint:
 Updates = dict[str, tuple[Checkpoint, Checkpoint]]  # update label -> (tuned, start)
 
 
-@dataclass(frozen=True)
-class Matched:
-    """What several checkpoints have in common, tensor by tensor."""
-
-    names: list[str]  # in the order of depth
-    shapes: dict[str, tuple[int, ...]]  # of the part in common
-
-
-def matched(checkpoints: dict[str, Checkpoint], vocabulary: Literal["exact", "intersection"] = "exact") -> Matched:
-    """The tensors of checkpoints that must hold the same ones, in the order of depth.
+def matched(
+    checkpoints: Iterable[Checkpoint], vocabulary: Literal["exact", "intersection"] = "exact"
+) -> dict[str, tuple[int, ...]]:
+    """Names of the tensors of checkpoints that must hold the same ones, in the order of depth, with the common shape.
 
     ``vocabulary="intersection"`` allows embeddings and output heads with different numbers of rows and takes the rows
     that all have, from the first on. Raises TensorMismatch for missing, extra, renamed, transposed or resized tensors,
@@ -116,7 +110,7 @@ def matched(checkpoints: dict[str, Checkpoint], vocabulary: Literal["exact", "in
     """
     if vocabulary not in ("exact", "intersection"):
         raise StudyError(f"vocabulary is {vocabulary!r} but must be exact or intersection")
-    reference, *others = checkpoints.values()
+    reference, *others = checkpoints
     for other in others:
         _same_names(reference, other)
     shapes = {}
@@ -131,15 +125,15 @@ def matched(checkpoints: dict[str, Checkpoint], vocabulary: Literal["exact", "in
             if other.shape(name) != reference.shape(name):
                 _allow_resized(name, reference, other, vocabulary)
                 shapes[name] = (min(shapes[name][0], other.shape(name)[0]), *shapes[name][1:])
-    return Matched(reference.names, shapes)
+    return shapes
 
 
-def update(tuned: Checkpoint, start: Checkpoint, name: str, rows: int | None = None) -> Tensor:
-    """What fine-tuning changed in one tensor, ``tuned − start``, in float64: (m, n) or (m,), the first ``rows`` rows.
+def update(tuned: Checkpoint, start: Checkpoint, name: str) -> Tensor:
+    """What fine-tuning changed in one tensor, ``tuned − start``, in float64: (m, n) or (m,).
 
     Raises TensorMismatch when shapes differ or either tensor holds NaN or infinity.
     """
-    first, second = tuned.tensor(name)[:rows], start.tensor(name)[:rows]
+    first, second = tuned.tensor(name), start.tensor(name)
     if first.shape != second.shape:
         _allow_resized(name, start, tuned, "exact")
     difference = first.double() - second.double()

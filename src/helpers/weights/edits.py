@@ -29,7 +29,7 @@ def update_modes(tuned: Checkpoint, start: Checkpoint, name: str) -> Modes:
 def reference_modes(reference: tuple[Checkpoint, Checkpoint]) -> dict[str, Modes]:
     """Modes of every tensor of an update (tuned, start); zero updates are absent. Raises TensorMismatch, StudyError."""
     tuned, start = reference
-    modes = {name: update_modes(tuned, start, name) for name in matched({"tuned": tuned, "start": start}).names}
+    modes = {name: update_modes(tuned, start, name) for name in matched(reference)}
     return {name: found for name, found in modes.items() if found.rank}
 
 
@@ -55,7 +55,7 @@ class LiveUpdate:
 
     def __init__(self, model: nn.Module, aligned: Checkpoint, task: Checkpoint):
         self.aligned, self.task = aligned, task
-        self.names = matched({"aligned": aligned, "task": task}).names
+        self.names = [*matched((aligned, task))]
         self.parameters = _parameters(model, self.names, aligned)
         self.energy_kept = float("nan")  # share of ‖D‖² that the present variant holds
         self._totals: dict[str, float] = {}  # ‖D‖² of the tensors looked at so far

@@ -22,7 +22,7 @@ from helpers.errors import StudyError
 from helpers.files import sha256, write_tensors, write_text
 from helpers.memory import enough_to, free_memory, is_out_of_memory, say
 from helpers.subspaces import rank_for_fraction
-from helpers.weights.checkpoints import layer_of, matched, module_of
+from helpers.weights.checkpoints import Checkpoint, layer_of, matched, module_of
 from helpers.weights.streaming import Updates, UpdateStream
 from helpers.weights.tensor import Request, tensor_geometry
 
@@ -72,11 +72,11 @@ def weight_geometry(
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise StudyError(f"device is {device!r} but this machine has no CUDA device that torch can use: choose cpu")
     request = Request([*updates], subspaces, tasks, controls, pairs, energy_fractions, random_k_draws, seed)
-    checkpoints = {_role(label, i): c for label, pair in updates.items() for i, c in enumerate(pair)}
-    common = matched(checkpoints, vocabulary)
+    checkpoints = {f"{label}/{i}": c for label, pair in updates.items() for i, c in enumerate(pair)}
+    common = matched(checkpoints.values(), vocabulary)
     stream = UpdateStream(updates, common, device)
-    folder = None if cache is None else Path(cache) / _digest(request, updates, vocabulary)
-    shapes = common.shapes if shard is None else _shard(common.shapes, *shard)
+    folder = None if cache is None else Path(cache) / _digest(request, checkpoints, vocabulary)
+    shapes = common if shard is None else _shard(common, *shard)
     return _collect(request, shapes, dict(_results(request, stream, shapes, folder)))
 
 
@@ -104,10 +104,6 @@ def _kept(geometry: Geometry, key: tuple[str, str, str], name: str, fraction: fl
     if energy is None:
         return 0.0
     return float(energy[min(rank_for_fraction(geometry.shapes[name], fraction), len(energy)) - 1])
-
-
-def _role(label: str, position: int) -> str:
-    return label if position == 0 else f"{label}'s start"
 
 
 def _shard(shapes: dict[str, tuple[int, ...]], i: int, n: int) -> dict[str, tuple[int, ...]]:
@@ -152,7 +148,7 @@ def _computed(request: Request, stream: UpdateStream, names: list[str]):
             stream.buffers.clear()
             free_memory()
             say(f"out of memory on {stream.device} with tensor {names[0]}, which is done on the CPU")
-            yield from _computed(request, UpdateStream(stream.updates, stream.matched), names[:1])
+            yield from _computed(request, UpdateStream(stream.updates, stream.shapes), names[:1])
             names = names[1:]
 
 
@@ -164,11 +160,9 @@ def _cost(shape: tuple[int, ...]) -> float:
     return short**2 * ((3.0 if shape[0] > shape[1] else 0.6) * long + 10.0 * short)
 
 
-def _digest(request: Request, updates: Updates, vocabulary: str) -> str:
+def _digest(request: Request, checkpoints: dict[str, Checkpoint], vocabulary: str) -> str:
     """Hash of the request and of the identity (place, size, time of change) of every file it reads."""
-    files = {
-        f"{label}/{i}": checkpoint.identity() for label, pair in updates.items() for i, checkpoint in enumerate(pair)
-    }
+    files = {role: checkpoint.identity() for role, checkpoint in checkpoints.items()}
     text = json.dumps([ENGINE, vars(request), files, vocabulary], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from helpers.draws import blocks
-from helpers.weights.checkpoints import Checkpoint, Matched, Updates, check_finite
+from helpers.weights.checkpoints import Checkpoint, Updates, check_finite
 
 Item, Loaded = TypeVar("Item"), TypeVar("Loaded")
 Pieces = dict[str, Tensor]  # update label -> block with the short side first, (s, b) float64
@@ -23,8 +23,8 @@ class UpdateStream:
     A block is valid until the next one is asked for: all blocks share one set of buffers.
     """
 
-    def __init__(self, updates: Updates, matched: Matched, device: str = "cpu"):
-        self.updates, self.matched, self.device = updates, matched, torch.device(device)
+    def __init__(self, updates: Updates, shapes: dict[str, tuple[int, ...]], device: str = "cpu"):
+        self.updates, self.shapes, self.device = updates, shapes, torch.device(device)
         self.buffers: dict[object, Tensor] = {}  # checkpoint or update label -> room for one block
 
     def tensors(self, names: list[str]) -> Iterator[tuple["TensorBlocks", Iterator[Pieces]]]:
@@ -72,7 +72,7 @@ class TensorBlocks:
     @property
     def shape(self) -> tuple[int, ...]:
         """(m, n) or (m,)."""
-        return self.stream.matched.shapes[self.name]
+        return self.stream.shapes[self.name]
 
     @property
     def tall(self) -> bool:
