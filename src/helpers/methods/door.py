@@ -68,7 +68,7 @@ def subspace(name: str, side: Side = "output") -> Callable:
 
 def edit(name: str, dials: Sequence[float] = (1.0,)) -> Callable:
     """Register ``function(weights, context, dial)``, which gives the edited weights of one tensor."""
-    return lambda make: _register("edit", Edit(name, make, tuple(dials)))
+    return lambda make: _register("edit", Edit(name, make, tuple(map(float, dials))))
 
 
 def subspace_named(name: str) -> Subspace:
