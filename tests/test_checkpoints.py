@@ -43,7 +43,7 @@ def sentence(tmp_path, first, second, **options):
     """The error of matching two sets of tensors."""
     a, b = write(tmp_path / "a", first), write(tmp_path / "b", second)
     with pytest.raises(TensorMismatch) as error:
-        matched({"first": a, "second": b}, **options)
+        matched((a, b), **options)
     text = str(error.value)
     assert "\n" not in text and str(tmp_path / "a") in text and str(tmp_path / "b") in text
     return text
@@ -71,10 +71,8 @@ def test_resized_vocabulary_needs_the_intersection(tmp_path, tensors):
     }
     assert 'vocabulary="intersection"' in sentence(tmp_path, tensors, resized)
     a, b = Checkpoint(tmp_path / "a"), Checkpoint(tmp_path / "b")
-    common = matched({"a": a, "b": b}, vocabulary="intersection")
-    assert common.shapes["lm_head.weight"] == (37, 12)
-    assert common.left_out == {n: {"b": 3} for n in ("model.embed_tokens.weight", "lm_head.weight")}
-    assert update(b, a, "lm_head.weight", rows=37).eq(0).all()
+    common = matched((a, b), vocabulary="intersection")
+    assert common["lm_head.weight"] == (37, 12)
     with pytest.raises(TensorMismatch):
         update(b, a, "lm_head.weight")
 
@@ -84,7 +82,7 @@ def test_tied_head_counts_once(tmp_path, tensors):
     stored_twice = write(tmp_path / "twice", tied, config={"tie_word_embeddings": True})
     stored_once = write(tmp_path / "once", {n: t for n, t in tied.items() if n != "lm_head.weight"})
     assert "lm_head.weight" not in stored_twice
-    assert matched({"a": stored_twice, "b": stored_once}).names == stored_once.names
+    assert [*matched((stored_twice, stored_once))] == stored_once.names
     with pytest.raises(TensorMismatch, match="differ although config.json ties them"):
         write(tmp_path / "wrong", tensors, config={"tie_word_embeddings": True})
 
@@ -127,7 +125,7 @@ def test_integer_tensors_are_refused(tmp_path, tensors):
 def test_other_dimensions_and_broken_settings_are_refused(tmp_path, tensors):
     folded = write(tmp_path / "folded", tensors | {"model.layers.0.conv.weight": torch.ones(2, 3, 4)})
     with pytest.raises(TensorMismatch, match="neither a vector nor a matrix"):
-        matched({"a": folded})
+        matched([folded])
     (tmp_path / "folded" / "config.json").write_text("{")
     with pytest.raises(StudyError, match="is not JSON"):
         Checkpoint(tmp_path / "folded")

@@ -14,9 +14,11 @@ from helpers import draws as controls
 from helpers import spectra
 from helpers.errors import StudyError, TensorMismatch
 from helpers.subspaces import rank_for_energy, rank_for_fraction
+from helpers.weights import geometry as geometry_module
 from helpers.weights.checkpoints import Checkpoint, matched, update
-from helpers.weights.edits import control_bases
+from helpers.weights.edits import control_bases, reference_modes
 from helpers.weights.geometry import energy_table, weight_geometry
+from helpers.weights.tensor import tensor_geometry
 from synthetic import llama_shapes, moved, random_tensors, study_checkpoints, write
 
 ETAS = [0.01, 0.3, 0.5, 0.9, 0.99]
@@ -49,7 +51,8 @@ def plain_svd(updates, label, name):
 def assert_equals_plain(geometry, updates, tolerance=1e-9):
     """Compare every rank, energy and overlap with full decompositions."""
     draws = [("top-k", 0), ("random", 0), *(("random-k", draw) for draw in range(3))]
-    bases = {(a, kind, i): control_bases(updates[a], kind, 5, i, a) for a in REQUEST["subspaces"] for kind, i in draws}
+    modes = {a: reference_modes(updates[a]) for a in REQUEST["subspaces"]}
+    bases = {(a, kind, i): control_bases(modes[a], kind, 5, i, a) for a in modes for kind, i in draws}
     for key, rank in geometry.rank.items():
         assert rank == len(plain_svd(updates, *key.split("|"))[1]), key
     for key, energy in geometry.energy.items():
@@ -79,7 +82,7 @@ def assert_same(a, b):
 
 def test_geometry_equals_full_decompositions(updates):
     geometry = weight_geometry(updates, **REQUEST)
-    names = matched({"a": updates["alignment"][0], "b": updates["useful"][0]}).names
+    names = [*matched((updates["alignment"][0], updates["useful"][0]))]
     matrices = [name for name in names if len(geometry.shapes[name]) == 2]
     assert list(geometry.shapes) == names
     assert len(geometry.energy) == 2 * 3 * 3 * len(names)
@@ -178,7 +181,7 @@ def test_resized_vocabulary(tmp_path):
     with pytest.raises(TensorMismatch, match="intersection"):
         weight_geometry({"x": (c, a)}, *request)
     cut = weight_geometry({"x": (c, a)}, *request, vocabulary="intersection")
-    assert cut.left_out["lm_head.weight"] == {"x": 5}
+    assert cut.shapes["lm_head.weight"] == (37, 12)
     assert_same(cut, weight_geometry({"x": (b, a)}, *request))
 
 
@@ -199,11 +202,18 @@ def test_energy_table_sums_over_tensors(updates):
     assert set(table.module) == {"all"} | modules
 
 
-def test_progress_says_what_is_left(updates):
-    said = []
-    weight_geometry(updates, **REQUEST, progress=said.append)
-    assert len(said) == len(matched({"a": updates["useful"][0]}).names)
-    assert said[-1].endswith("done: 100% of the work, about 0 s left")
+@pytest.fixture
+def computed(monkeypatch):
+    """Names of the tensors that are computed, rather than read from the cache, in this order."""
+    names = []
+
+    def counting(request, tensor, blocks):
+        result = tensor_geometry(request, tensor, blocks)
+        names.append(tensor.name)
+        return result
+
+    monkeypatch.setattr(geometry_module, "tensor_geometry", counting)
+    return names
 
 
 def test_unknown_update_or_control(updates):
@@ -217,36 +227,37 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from synthetic import *
-from helpers.weights.geometry import weight_geometry
+from helpers.weights import geometry
 folder, request = Path(sys.argv[1]), eval(sys.argv[2])
 c = {p.name: Checkpoint(p) for p in folder.iterdir() if p.name != "cache"}
 updates = {"alignment": (c["aligned"], c["base"]), "safety": (c["safety"], c["base"])}
 updates |= {t: (c[t], c["aligned"]) for t in ("useful", "harmful", "contaminated")}
-said = []
-def progress(sentence):
-    said.append(sentence)
-    if len(said) == 4:
+begun, compute = [], geometry.tensor_geometry
+def killed_in_the_fifth(request, tensor, blocks):
+    begun.append(tensor.name)
+    if len(begun) == 5:
         os.kill(os.getpid(), signal.SIGKILL)
-weight_geometry(updates, **request, cache=folder / "cache", progress=progress)
+    return compute(request, tensor, blocks)
+geometry.tensor_geometry = killed_in_the_fifth
+geometry.weight_geometry(updates, **request, cache=folder / "cache")
 """
 
 
-def test_killed_and_resumed_equals_uninterrupted(tmp_path):
+def test_killed_and_resumed_equals_uninterrupted(tmp_path, computed):
     updates = study_checkpoints(tmp_path)
     run = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), repr(REQUEST)], env=environment())
     assert run.returncode == -signal.SIGKILL
     finished = list((tmp_path / "cache").rglob("*.safetensors"))
     assert len(finished) == 4
-    said = []
-    resumed = weight_geometry(updates, **REQUEST, cache=tmp_path / "cache", progress=said.append)
-    assert len(said) == len(resumed.shapes) - 4
+    resumed = weight_geometry(updates, **REQUEST, cache=tmp_path / "cache")
+    assert len(computed) == len(resumed.shapes) - 4
+    weight_geometry(updates, **REQUEST, cache=tmp_path / "cache")
+    assert len(computed) == len(resumed.shapes) - 4  # nothing was computed again
     assert_same(resumed, weight_geometry(updates, **REQUEST))
-    weight_geometry(updates, **REQUEST, cache=tmp_path / "cache", progress=said.append)
-    assert len(said) == len(resumed.shapes) - 4  # nothing was computed again
 
 
-def test_what_is_damaged_in_the_cache_is_computed_again(tmp_path):
-    updates, cache, said = study_checkpoints(tmp_path, layers=1), tmp_path / "cache", []
+def test_what_is_damaged_in_the_cache_is_computed_again(tmp_path, computed):
+    updates, cache = study_checkpoints(tmp_path, layers=1), tmp_path / "cache"
     whole = weight_geometry(updates, **REQUEST, cache=cache)
     cut, flipped, unmarked = sorted(cache.rglob("*.safetensors"))[:3]
     cut.write_bytes(cut.read_bytes()[:-5])
@@ -254,8 +265,9 @@ def test_what_is_damaged_in_the_cache_is_computed_again(tmp_path):
     content[-3] ^= 1
     flipped.write_bytes(content)
     unmarked.with_suffix(".sha256").unlink()  # killed between the two files
-    assert_same(weight_geometry(updates, **REQUEST, cache=cache, progress=said.append), whole)
-    assert len(said) == 3
+    computed.clear()
+    assert_same(weight_geometry(updates, **REQUEST, cache=cache), whole)
+    assert len(computed) == 3
 
 
 def test_cache_knows_request_and_files(tmp_path):
@@ -271,16 +283,15 @@ def test_cache_knows_request_and_files(tmp_path):
     assert_same(weight_geometry(changed, **REQUEST, cache=cache), weight_geometry(changed, **REQUEST))
 
 
-def test_broken_checkpoint_leaves_earlier_results_whole(tmp_path):
+def test_broken_checkpoint_leaves_earlier_results_whole(tmp_path, computed):
     updates = study_checkpoints(tmp_path)
     good, last = updates["harmful"][0], "model.layers.1.mlp.up_proj.weight"
     tensors = {name: good.tensor(name).clone() for name in good.names}
     tensors[last][3, 2] = float("nan")
     broken = updates | {"harmful": (write(tmp_path / "broken", tensors), updates["harmful"][1])}
-    said = []
     with pytest.raises(TensorMismatch, match=rf"{last} of shape \(20, 12\) in .*broken/model.safetensors holds NaN"):
-        weight_geometry(broken, **REQUEST, cache=tmp_path / "cache", progress=said.append)
-    assert len(said) == len(list((tmp_path / "cache").rglob("*.safetensors"))) == good.names.index(last)
+        weight_geometry(broken, **REQUEST, cache=tmp_path / "cache")
+    assert len(computed) == len(list((tmp_path / "cache").rglob("*.safetensors"))) == good.names.index(last)
     file = good.file(last)
     file.write_bytes(file.read_bytes()[:-50])
     with pytest.raises(TensorMismatch, match="truncated"):

@@ -193,7 +193,7 @@ def extra_harm_removed_above_random(r: SeedResults) -> float:
 def harm_removed_alone(r: SeedResults) -> float:
     """Best over k and both subspaces of min(share of judged harm removed, share of utility gain kept), Top-K."""
     best = 0.0
-    for subspace in r.projection["subspace"].unique():
+    for subspace in {"alignment", "safety"} & set(r.projection["subspace"]):  # the paper's
         variants = _of_control(r.variants("orthogonal", "contaminated", subspace), "top-k")
         table = shares(variants, r.scaling, ["harm", "utility"])
         both = np.minimum(1 - table["share_harm"], table["share_utility"]).dropna()  # judged variants only

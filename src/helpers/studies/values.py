@@ -4,6 +4,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field
 
+from helpers.studies.doors import tenants
+
 Item = TypeVar("Item")
 
 
@@ -37,7 +39,8 @@ Style = Literal["raw", "alpaca", "chat"]
 Stored = Literal["float32", "bfloat16"]  # of weights
 Precision = Literal["auto", "float32", "bfloat16"]  # of products; auto: ``helpers.models.precision`` measures
 Control = Literal["top-k", "random-k", "random"]
-Subspace = Literal["alignment", "safety"]
+Subspace = Literal[*tenants("methods", "subspace")]  # the functions in helpers/methods
+Edit = Literal[*tenants("methods", "edit")]
 FineTune = Literal["useful", "harmful", "contaminated"]
 ModelName = Literal["base", "aligned", "useful", "harmful", "contaminated", "safety"]
 EmbeddedSource = Literal["arithmetic", "benign", "restricted", "comply", "refuse", "categories"]

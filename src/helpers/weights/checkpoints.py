@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -11,12 +11,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from helpers.errors import MissingInput, StudyError, TensorMismatch
-from helpers.weights.untrusted import refuse_pickles
 
 SINGLE, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 COMPUTED = "rotary_emb.inv_freq"  # a constant that old checkpoints store and new ones do not
 VOCABULARY_MODULES = ("embed_tokens", "lm_head", "wte", "embed_in", "embed_out")  # rows are tokens
+PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}  # unpickling one can run any code
 
 
 class Checkpoint:
@@ -35,9 +35,6 @@ class Checkpoint:
         self.config = _config(self.folder / CONFIG)
         self._untie()
         self.names = sorted(self._tensors, key=_by_depth)
-
-    def __repr__(self) -> str:
-        return f"Checkpoint({str(self.folder)!r})"
 
     def __contains__(self, name: str) -> bool:
         return name in self._tensors
@@ -99,28 +96,24 @@ class Checkpoint:
         del self._tensors[head]
 
 
-@dataclass(frozen=True)
-class Matched:
-    """What several checkpoints have in common, tensor by tensor."""
-
-    names: list[str]  # in the order of depth
-    shapes: dict[str, tuple[int, ...]]  # of the part in common
-    left_out: dict[str, dict[str, int]] = field(default_factory=dict)  # tensor -> checkpoint -> rows left out
+Updates = dict[str, tuple[Checkpoint, Checkpoint]]  # update label -> (tuned, start)
 
 
-def matched(checkpoints: dict[str, Checkpoint], vocabulary: Literal["exact", "intersection"] = "exact") -> Matched:
-    """The tensors of checkpoints that must hold the same ones, in the order of depth.
+def matched(
+    checkpoints: Iterable[Checkpoint], vocabulary: Literal["exact", "intersection"] = "exact"
+) -> dict[str, tuple[int, ...]]:
+    """Names of the tensors of checkpoints that must hold the same ones, in the order of depth, with the common shape.
 
     ``vocabulary="intersection"`` allows embeddings and output heads with different numbers of rows and takes the rows
-    that all have, from the first on; ``left_out`` says what that leaves out. Raises TensorMismatch for missing, extra,
-    renamed, transposed or resized tensors, in one sentence that names tensor, shapes and both files.
+    that all have, from the first on. Raises TensorMismatch for missing, extra, renamed, transposed or resized tensors,
+    in one sentence that names tensor, shapes and both files.
     """
     if vocabulary not in ("exact", "intersection"):
         raise StudyError(f"vocabulary is {vocabulary!r} but must be exact or intersection")
-    reference, *others = checkpoints.values()
+    reference, *others = checkpoints
     for other in others:
         _same_names(reference, other)
-    shapes, left_out = {}, {}
+    shapes = {}
     for name in reference.names:
         shapes[name] = reference.shape(name)
         if len(shapes[name]) not in (1, 2):
@@ -132,18 +125,15 @@ def matched(checkpoints: dict[str, Checkpoint], vocabulary: Literal["exact", "in
             if other.shape(name) != reference.shape(name):
                 _allow_resized(name, reference, other, vocabulary)
                 shapes[name] = (min(shapes[name][0], other.shape(name)[0]), *shapes[name][1:])
-        extra = {label: c.shape(name)[0] - shapes[name][0] for label, c in checkpoints.items() if len(shapes[name])}
-        if any(extra.values()):
-            left_out[name] = {label: rows for label, rows in extra.items() if rows}
-    return Matched(reference.names, shapes, left_out)
+    return shapes
 
 
-def update(tuned: Checkpoint, start: Checkpoint, name: str, rows: int | None = None) -> Tensor:
-    """What fine-tuning changed in one tensor, ``tuned − start``, in float64: (m, n) or (m,), the first ``rows`` rows.
+def update(tuned: Checkpoint, start: Checkpoint, name: str) -> Tensor:
+    """What fine-tuning changed in one tensor, ``tuned − start``, in float64: (m, n) or (m,).
 
     Raises TensorMismatch when shapes differ or either tensor holds NaN or infinity.
     """
-    first, second = tuned.tensor(name)[:rows], start.tensor(name)[:rows]
+    first, second = tuned.tensor(name), start.tensor(name)
     if first.shape != second.shape:
         _allow_resized(name, start, tuned, "exact")
     difference = first.double() - second.double()
@@ -161,6 +151,21 @@ def check_finite(checkpoint: Checkpoint, name: str) -> None:
             f"tensor {name} of shape {checkpoint.shape(name)} in {checkpoint.file(name)} holds NaN or infinity "
             f"({bad} values): train or convert that checkpoint again"
         )
+
+
+def study_updates(checkpoints: dict[str, Checkpoint]) -> Updates:
+    """The five updates of a study as (tuned, start): D_A and D_S from the base, D_T from the aligned model."""
+    base, aligned = checkpoints["base"], checkpoints["aligned"]
+    tuned = {name: (checkpoints[name], aligned) for name in ("useful", "harmful", "contaminated")}
+    return {"alignment": (aligned, base), "safety": (checkpoints["safety"], base), **tuned}
+
+
+def refuse_pickles(folder: Path) -> None:
+    """Raise StudyError if a folder of a model holds pickles, even beside safetensors: none is ever loaded."""
+    if pickles := sorted(path.name for path in folder.glob("*") if path.suffix.lower() in PICKLES):
+        weights = "and no safetensors" if not any(folder.glob("*.safetensors")) else "beside safetensors"
+        remedy = "save the model with save_pretrained()" if weights.startswith("and") else "move it out of the folder"
+        raise StudyError(f"{folder} holds {pickles[0]} {weights}: loading a pickle can run code, so {remedy} first")
 
 
 def module_of(name: str) -> str:

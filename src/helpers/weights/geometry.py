@@ -7,8 +7,6 @@ m ≤ n) and c + u blocks of 24 MiB, beside 6 MiB or 12 MiB per checkpoint that 
 
 import hashlib
 import json
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -24,7 +22,7 @@ from helpers.errors import StudyError
 from helpers.files import sha256, write_tensors, write_text
 from helpers.memory import enough_to, free_memory, is_out_of_memory, say
 from helpers.subspaces import rank_for_fraction
-from helpers.weights.checkpoints import layer_of, matched, module_of
+from helpers.weights.checkpoints import Checkpoint, layer_of, matched, module_of
 from helpers.weights.streaming import Updates, UpdateStream
 from helpers.weights.tensor import Request, tensor_geometry
 
@@ -42,7 +40,6 @@ class Geometry:
     total: dict[str, float] = field(default_factory=dict)  # "task|tensor" -> ‖D‖²
     rank: dict[str, int] = field(default_factory=dict)  # "update|tensor" -> numerical rank
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)  # tensor -> shape
-    left_out: dict[str, dict[str, int]] = field(default_factory=dict)  # tensor -> checkpoint -> rows left out
 
 
 def weight_geometry(
@@ -55,7 +52,6 @@ def weight_geometry(
     seed: int,
     device: str = "cpu",
     cache: Path | None = None,
-    progress: Callable[[str], None] | None = None,
     vocabulary: Literal["exact", "intersection"] = "exact",
     pairs: list[tuple[str, str]] | None = None,
     shard: tuple[int, int] | None = None,
@@ -64,8 +60,8 @@ def weight_geometry(
 
     ``updates`` maps a label to (tuned, start) checkpoints. With ``cache``, finished tensors are kept there, one file
     each, and a second run with the same request and files continues after them. ``shard`` (i, n) takes every n-th
-    tensor, the largest first, from the i-th on (from 0). ``progress`` is called with a sentence per tensor. Raises
-    StudyError, and TensorMismatch for checkpoints that do not match or are not finite.
+    tensor, the largest first, from the i-th on (from 0). Raises StudyError, and TensorMismatch for checkpoints that do
+    not match or are not finite.
     """
     pairs = list(combinations(updates, 2)) if pairs is None else pairs
     for label in (*subspaces, *tasks, *(label for pair in pairs for label in pair)):
@@ -76,12 +72,12 @@ def weight_geometry(
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise StudyError(f"device is {device!r} but this machine has no CUDA device that torch can use: choose cpu")
     request = Request([*updates], subspaces, tasks, controls, pairs, energy_fractions, random_k_draws, seed)
-    checkpoints = {_role(label, i): c for label, pair in updates.items() for i, c in enumerate(pair)}
-    common = matched(checkpoints, vocabulary)
+    checkpoints = {f"{label}/{i}": c for label, pair in updates.items() for i, c in enumerate(pair)}
+    common = matched(checkpoints.values(), vocabulary)
     stream = UpdateStream(updates, common, device)
-    folder = None if cache is None else Path(cache) / _digest(request, updates, vocabulary)
-    shapes = common.shapes if shard is None else _shard(common.shapes, *shard)
-    return _collect(request, shapes, common.left_out, _results(request, stream, shapes, folder, progress))
+    folder = None if cache is None else Path(cache) / _digest(request, checkpoints, vocabulary)
+    shapes = common if shard is None else _shard(common, *shard)
+    return _collect(request, shapes, dict(_results(request, stream, shapes, folder)))
 
 
 def energy_table(geometry: Geometry, fractions: list[float]) -> pd.DataFrame:
@@ -110,28 +106,21 @@ def _kept(geometry: Geometry, key: tuple[str, str, str], name: str, fraction: fl
     return float(energy[min(rank_for_fraction(geometry.shapes[name], fraction), len(energy)) - 1])
 
 
-def _role(label: str, position: int) -> str:
-    return label if position == 0 else f"{label}'s start"
-
-
 def _shard(shapes: dict[str, tuple[int, ...]], i: int, n: int) -> dict[str, tuple[int, ...]]:
     chosen = sorted(shapes, key=lambda name: -_cost(shapes[name]))[i::n]
     return {name: shape for name, shape in shapes.items() if name in chosen}
 
 
-def _results(request: Request, stream: UpdateStream, shapes: dict, folder: Path | None, progress: Callable | None):
+def _results(request: Request, stream: UpdateStream, shapes: dict, folder: Path | None):
     """Results tensor by tensor: those in the cache first, then the others as they are computed."""
     kept = {} if folder is None else {name: folder / f"{name}.safetensors" for name in shapes}
     done = [name for name in kept if _is_whole(kept[name])]
     for name in done:
         yield name, load_file(kept[name])
-    pending = [name for name in shapes if name not in done]
-    clock = _Clock({name: _cost(shapes[name]) for name in pending}, progress)
-    for name, result in _computed(request, stream, pending):
+    for name, result in _computed(request, stream, [name for name in shapes if name not in done]):
         if folder is not None:
             write_tensors(kept[name], result)
             write_text(kept[name].with_suffix(HASH), sha256(kept[name]))
-        clock.finished(name)
         yield name, result
 
 
@@ -159,29 +148,8 @@ def _computed(request: Request, stream: UpdateStream, names: list[str]):
             stream.buffers.clear()
             free_memory()
             say(f"out of memory on {stream.device} with tensor {names[0]}, which is done on the CPU")
-            yield from _computed(request, UpdateStream(stream.updates, stream.matched), names[:1])
+            yield from _computed(request, UpdateStream(stream.updates, stream.shapes), names[:1])
             names = names[1:]
-
-
-class _Clock:
-    """Says after each tensor how much of the work is done and how long the rest will take at the rate so far."""
-
-    def __init__(self, costs: dict[str, float], progress: Callable[[str], None] | None):
-        self.costs, self.progress = costs, progress
-        self.total, self.done, self.start = sum(costs.values()), 0.0, time.monotonic()
-
-    def finished(self, name: str) -> None:
-        self.done += self.costs[name]
-        left = (time.monotonic() - self.start) * (self.total / self.done - 1)
-        if self.progress:
-            self.progress(f"{name} done: {self.done / self.total:.0%} of the work, about {_duration(left)} left")
-
-
-def _duration(seconds: float) -> str:
-    for size, unit in ((3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 def _cost(shape: tuple[int, ...]) -> float:
@@ -192,18 +160,15 @@ def _cost(shape: tuple[int, ...]) -> float:
     return short**2 * ((3.0 if shape[0] > shape[1] else 0.6) * long + 10.0 * short)
 
 
-def _digest(request: Request, updates: Updates, vocabulary: str) -> str:
+def _digest(request: Request, checkpoints: dict[str, Checkpoint], vocabulary: str) -> str:
     """Hash of the request and of the identity (place, size, time of change) of every file it reads."""
-    files = {
-        f"{label}/{i}": checkpoint.identity() for label, pair in updates.items() for i, checkpoint in enumerate(pair)
-    }
+    files = {role: checkpoint.identity() for role, checkpoint in checkpoints.items()}
     text = json.dumps([ENGINE, vars(request), files, vocabulary], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _collect(request: Request, shapes: dict, left_out: dict, results) -> Geometry:
-    found = dict(results)
-    geometry = Geometry(pd.DataFrame(), shapes=dict(shapes), left_out=left_out)
+def _collect(request: Request, shapes: dict, found: dict[str, dict[str, Tensor]]) -> Geometry:
+    geometry = Geometry(pd.DataFrame(), shapes=dict(shapes))
     wanted = [(a, control, t) for a in request.subspaces for control in request.controls for t in request.tasks]
     rows = []
     for name, shape in shapes.items():

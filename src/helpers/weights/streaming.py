@@ -10,30 +10,11 @@ import torch
 from torch import Tensor
 
 from helpers.draws import blocks
-from helpers.weights.checkpoints import Checkpoint, Matched, check_finite
+from helpers.weights.checkpoints import Checkpoint, Updates, check_finite
 
 Item, Loaded = TypeVar("Item"), TypeVar("Loaded")
 Pieces = dict[str, Tensor]  # update label -> block with the short side first, (s, b) float64
-Updates = dict[str, tuple[Checkpoint, Checkpoint]]  # update label -> (tuned, start)
-
-
-@dataclass(frozen=True)
-class Part:
-    """One block of one tensor: all its short side, ``long`` of its long side."""
-
-    name: str
-    shape: tuple[int, ...]
-    long: slice
-
-    @property
-    def tall(self) -> bool:
-        """Whether the tensor has more rows than columns."""
-        return len(self.shape) == 2 and self.shape[0] > self.shape[1]
-
-    @property
-    def index(self) -> tuple[slice, ...]:
-        """The block as an index of the stored tensor; rows beyond the common vocabulary are never read."""
-        return (self.long,) if self.tall or len(self.shape) == 1 else (slice(0, self.shape[0]), self.long)
+Part = tuple["TensorBlocks", slice]  # a block of a tensor: all its short side, a slice of its long side
 
 
 class UpdateStream:
@@ -42,44 +23,37 @@ class UpdateStream:
     A block is valid until the next one is asked for: all blocks share one set of buffers.
     """
 
-    def __init__(self, updates: Updates, matched: Matched, device: str = "cpu"):
-        self.updates, self.matched, self.device = updates, matched, torch.device(device)
+    def __init__(self, updates: Updates, shapes: dict[str, tuple[int, ...]], device: str = "cpu"):
+        self.updates, self.shapes, self.device = updates, shapes, torch.device(device)
         self.buffers: dict[object, Tensor] = {}  # checkpoint or update label -> room for one block
 
     def tensors(self, names: list[str]) -> Iterator[tuple["TensorBlocks", Iterator[Pieces]]]:
         """Each tensor with a first pass over the blocks of all updates; the next tensor is read meanwhile."""
-        raw = self._raw(names, [*self.updates])
-        for name in names:
-            blocks = islice(raw, len(list(self._parts(name))))
-            yield TensorBlocks(self, name), (self._differences(*block, [*self.updates]) for block in blocks)
+        tensors = [TensorBlocks(self, name) for name in names]
+        pieces = self.pieces((part for tensor in tensors for part in tensor.parts()), [*self.updates])
+        for tensor in tensors:
+            yield tensor, islice(pieces, len(list(tensor.parts())))
 
-    def again(self, name: str, labels: Iterable[str]) -> Iterator[Pieces]:
-        """Another pass over the blocks of some updates of one tensor."""
-        labels = list(labels)
-        return (self._differences(*block, labels) for block in self._raw([name], labels))
-
-    def _parts(self, name: str) -> Iterator[Part]:
-        shape = self.matched.shapes[name]
-        return (Part(name, shape, long) for long in blocks(max(shape), min(shape) if len(shape) == 2 else 1))
-
-    def _raw(self, names: list[str], labels: list[str]) -> Iterator[tuple[Part, dict[Checkpoint, Tensor]]]:
+    def pieces(self, parts: Iterable[Part], labels: list[str]) -> Iterator[Pieces]:
+        """The blocks of some updates, each valid until the next."""
         checkpoints = {checkpoint for label in labels for checkpoint in self.updates[label]}
-        parts = (part for name in names for part in self._parts(name))
-        return prefetched(parts, lambda part: (part, {c: self._read(c, part) for c in checkpoints}))
+        read = prefetched(parts, lambda part: (part[0], {c: self._read(c, *part) for c in checkpoints}))
+        return (self._differences(tensor, raw, labels) for tensor, raw in read)
 
-    def _read(self, checkpoint: Checkpoint, part: Part) -> Tensor:
-        mapped = checkpoint.tensor(part.name)[part.index]
+    def _read(self, checkpoint: Checkpoint, tensor: "TensorBlocks", long: slice) -> Tensor:
+        by_row = tensor.tall or len(tensor.shape) == 1  # rows beyond the common vocabulary are never read
+        mapped = checkpoint.tensor(tensor.name)[long if by_row else (slice(tensor.shape[0]), long)]
         if self.device.type == "cpu":
             return mapped.clone(memory_format=torch.contiguous_format)
         return mapped.contiguous().pin_memory().to(self.device, non_blocking=True)
 
-    def _differences(self, part: Part, raw: dict[Checkpoint, Tensor], labels: list[str]) -> Pieces:
+    def _differences(self, tensor: "TensorBlocks", raw: dict[Checkpoint, Tensor], labels: list[str]) -> Pieces:
         exact = {checkpoint: self._buffer(checkpoint, block).copy_(block) for checkpoint, block in raw.items()}
         pieces = {}
         for label in labels:
             tuned, start = (exact[checkpoint] for checkpoint in self.updates[label])
             piece = torch.sub(tuned, start, out=self._buffer(label, tuned))
-            pieces[label] = piece.T if part.tall else piece
+            pieces[label] = piece.T if tensor.tall else piece
         return pieces
 
     def _buffer(self, key: object, like: Tensor) -> Tensor:
@@ -98,16 +72,21 @@ class TensorBlocks:
     @property
     def shape(self) -> tuple[int, ...]:
         """(m, n) or (m,)."""
-        return self.stream.matched.shapes[self.name]
+        return self.stream.shapes[self.name]
 
     @property
     def tall(self) -> bool:
         """Whether it has more rows than columns."""
         return len(self.shape) == 2 and self.shape[0] > self.shape[1]
 
+    def parts(self) -> Iterator[Part]:
+        """Where its blocks lie."""
+        short = min(self.shape) if len(self.shape) == 2 else 1
+        return ((self, long) for long in blocks(max(self.shape), short))
+
     def blocks(self, labels: Iterable[str]) -> Iterator[Pieces]:
         """All blocks of some updates, each valid until the next."""
-        return self.stream.again(self.name, labels)
+        return self.stream.pieces(self.parts(), list(labels))
 
     def refuse(self) -> None:
         """Raise TensorMismatch that names the first file in which the tensor is not finite."""

@@ -14,6 +14,7 @@ import pandas as pd
 from pydantic import Field, create_model
 
 from helpers.errors import Damaged, MissingInput, SettingsError
+from helpers.files import write_tensors
 from helpers.lifeline import WORKFLOW
 from helpers.paths import PUBLISHED, RunPaths, power_table
 from helpers.studies import ledger
@@ -126,6 +127,17 @@ class Run:
         tables.write_csv(path, table, frame)
         self.record(path)
         return frame
+
+    def write_arrays(self, name: str, tensors: Mapping[str, Any]) -> None:
+        """Write tensors that are too large for a table as ``arrays/<name>.safetensors`` with their provenance."""
+        write_tensors(self.folder.array(name), tensors)
+        self.record(self.folder.array(name))
+
+    def pieces(self, checkpoints: dict) -> Any:
+        """Where this run keeps the pieces of a long table made from ``checkpoints`` until the whole is written."""
+        from pipeline.runs.pieces import Pieces  # here, so that notebooks without models need not wait for torch
+
+        return Pieces(self.name, self.study, self.seed, checkpoints)
 
     def record(self, path: Path) -> None:
         """Write the provenance of a result of this run beside it."""
