@@ -4,12 +4,12 @@ import re
 
 import pytest
 
-from helpers.data import public as datasets
+from helpers.data import public
 from helpers.data.registry import DATASETS
 from helpers.paths import RunPaths
 from helpers.studies.sections import Origin
 from helpers.studies.settings import load_study
-from pipeline.report.data import data_table
+from pipeline.report.studies import data_table
 from pipeline.results import tables
 from pipeline.runs.selections import Selection
 from stand_in_data import make_data
@@ -21,7 +21,7 @@ def selection(tmp_path, monkeypatch):
     monkeypatch.setenv("SUBSPACES_RESULTS", str(tmp_path / "results"))
     origins = {name: Origin(**origin) for name, origin in make_data(tmp_path / "data").items()}
     study = load_study("qwen2.5-1.5b").model_copy(update={"data": origins})
-    tables.write_csv(RunPaths(study.name, 0).table("datasets"), "datasets", datasets.datasets_table(study))
+    tables.write_csv(RunPaths(study.name, 0).table("datasets"), "datasets", public.datasets_table(study))
     return Selection(study, [0])
 
 
@@ -49,8 +49,8 @@ def test_a_study_shows_what_it_used(selection):
 
 
 def test_rows_without_limit_are_said_to_be(selection):
-    table = datasets.datasets_table(selection.study)
-    table.loc[len(table)] = datasets.describe("gsm-symbolic") | {"excluded": "broken templates: 15"}
+    table = public.datasets_table(selection.study)
+    table.loc[len(table)] = public.describe("gsm-symbolic") | {"excluded": "broken templates: 15"}
     tables.write_csv(RunPaths(selection.study.name, 0).table("datasets"), "datasets", table)
     row = next(row for row in cells(data_table([selection])) if row and row[0] == "gsm-symbolic" and len(row) == 7)
     assert row[2:6] == ["no limit", "no limit", "no limit", "broken templates: 15"]
