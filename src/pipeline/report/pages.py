@@ -11,6 +11,7 @@ from pipeline.report.claims import verdict_table
 from pipeline.report.controls import control_table
 from pipeline.report.published import device, origin, spent
 from pipeline.report.records import provenance, seconds, sidecars
+from pipeline.report.rooms import code_map
 from pipeline.report.staging import Staged
 from pipeline.report.templates import render
 from pipeline.results.tables import SCHEMAS
@@ -29,6 +30,7 @@ def write_generated(staged: list[Staged], folder: Path) -> None:
         "datasets": study_pages.data_table(selections),
         "criteria": render("criteria.md", studies=studies, statistics=STATISTICS),
         "provenance": "\n".join(provenance(study) for study in staged),
+        "rooms": code_map(),
         "tables": render("tables.md", schemas=SCHEMAS),
     }
     for name, text in parts.items():

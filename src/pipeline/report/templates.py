@@ -1,4 +1,4 @@
-"""The templates of the report's pages, in ``templates/``: Markdown and HTML in which all that is filled in is escaped."""
+"""The report's pages as templates, Markdown and HTML in ``templates/``: what is filled in is escaped."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -35,14 +35,21 @@ def environment() -> dict:
     cuda = torch is not None and torch.cuda.is_available()
     return {
         **_revision(),
-        "python": platform.python_version(),
-        "packages": {name: found for name in PACKAGES if (found := _version(name))},
-        "platform": platform.platform(),
-        "cpu": _cpu(),
+        **machine(),
         "threads": torch.get_num_threads() if torch else 1,
         "device": torch.cuda.get_device_name() if cuda else "cpu",
         "job": _job(),
         **({"float32": f"{torch.get_float32_matmul_precision()} precision"} if torch else {}),
+    }
+
+
+def machine() -> dict:
+    """Versions and machine, as far as they can be known without importing what computes."""
+    return {
+        "python": platform.python_version(),
+        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "platform": platform.platform(),
+        "cpu": _cpu(),
     }
 
 
