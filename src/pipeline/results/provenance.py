@@ -25,7 +25,9 @@ PACKAGES = (
     "scipy",
     "pandas",
     "matplotlib",
-) + ("seaborn", "pydantic", "papermill", "jupyter-book", "snakemake")
+)
+PACKAGES += ("seaborn", "pydantic", "papermill", "jupyter-book", "snakemake")
+FOLDERS = ("models", "tables", "arrays")  # of a run, with a record beside each result
 
 
 @functools.cache
@@ -62,7 +64,12 @@ def record(path: Path, facts: dict, inputs: list[Path]) -> None:
         "inputs": {_relative(source): sha256(source) for source in sorted(set(inputs))},
         "output": {_relative(path): sha256(path)},
     }
-    write_text(sidecar(path), json.dumps(entry, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    write_record(entry, sidecar(path))
+
+
+def write_record(entry: dict, path: Path) -> None:
+    """Write a provenance file; the same facts always give the same bytes."""
+    write_text(path, json.dumps(entry, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
 
 
 def check_unchanged(path: Path) -> None:
@@ -103,7 +110,7 @@ def sidecar(path: Path) -> Path:
 
 def records_of(run: paths.RunPaths) -> list[Path]:
     """The provenance files that lie beside the results of a run, in a fixed order."""
-    return [path for folder in ("models", "tables", "arrays") for path in sorted((run.root / folder).glob("*.json"))]
+    return [path for folder in FOLDERS for path in sorted((run.root / folder).glob("*.json"))]
 
 
 def recorded(runs: Iterable[paths.RunPaths]) -> list[dict]:
@@ -113,8 +120,7 @@ def recorded(runs: Iterable[paths.RunPaths]) -> list[dict]:
 
 def recorded_of(study: Path) -> list[dict]:
     """The provenance of all results in the folder of a study."""
-    places = [path for folder in ("models", "tables", "arrays") for path in sorted(study.glob(f"*/{folder}/*.json"))]
-    return [read_record(path) for path in places]
+    return [read_record(path) for folder in FOLDERS for path in sorted(study.glob(f"*/{folder}/*.json"))]
 
 
 def _relative(path: Path) -> str:
