@@ -8,8 +8,7 @@ import pandas as pd
 from benchmarks.shapes import TASKS, Model, sampled
 from benchmarks.workloads import CONTROLS, PROJECT, RELEASED, Workload
 from helpers.files import write_text
-from pipeline.results import provenance
-from pipeline.results.schemas_over_seeds import OVER_SEEDS
+from pipeline.results import provenance, tables
 
 SCHEMAS = {
     "waiting": {
@@ -75,7 +74,7 @@ SCHEMAS = {
         "aim": "the aim",
         "met": "target, aim or missed",
     },
-    **{name: OVER_SEEDS[name] for name in ("coverage", "decisions")},  # a chapter shows them as they are
+    **{name: tables.SCHEMAS[name] for name in ("coverage", "decisions")},  # a chapter shows them as they are
 }
 
 

@@ -54,8 +54,9 @@ def write_results(study: Study, seeds: list[int], published: bool = False) -> No
     criteria = judge_criteria(study, pd.DataFrame(statistics))
     run.write("distinct", distinctness(study, pd.DataFrame(statistics)))
     run.write("verdicts", verdicts(study, criteria, run.records_of_seeds))
+    shown = figure(study, seeds)
     for path in expected(study, seeds, published):
-        write_notebook(path, study.name, figure(study, seeds))
+        write_notebook(path, study.name, shown)
 
 
 def publish_behaviour(study: Study, seed: int) -> None:

@@ -92,7 +92,7 @@ def changed(**facts) -> dict:
     ],
 )
 def test_the_page_warns_where_it_matters(facts, grade, warned):
-    text = records._against_today([changed(), changed(**facts)])
+    text = records.against_today([changed(), changed(**facts)])
     assert f"**{grade}**" in text and (":::{warning}" in text) == bool(warned) and warned in text
 
 

@@ -27,7 +27,6 @@ from helpers.studies.sections import Origin
 from helpers.studies.settings import digest, load_study
 from helpers.training.resume import Checkpoints
 from helpers.weights.checkpoints import Checkpoint
-from pipeline import audit
 from pipeline.report.inert import clean_output
 from pipeline.runs.execute import execute
 
@@ -234,19 +233,3 @@ def test_harmful_requests_are_shown_only_where_a_study_says_so():
     assert "harm 0" not in prompts_to_show(sets, study) and "harm 0" in prompts_to_show(sets, asked)
     assert "harm 0" in prompts_to_show(sets, load_study("organism")), "its requests are invented"
     assert digest(study) != digest(asked) and "show_harmful" not in study.model_dump()["evaluation"]
-
-
-def test_an_audit_out_of_reach_is_one_sentence(tmp_path, capsys):
-    (tmp_path / "pins.txt").write_text("packaging==25.0\n", encoding="utf-8")
-    assert audit.main(["--pins", str(tmp_path / "pins.txt"), "--index", "http://127.0.0.1:9/simple"]) == 1
-    said = capsys.readouterr().err.strip()
-    assert said.startswith("error: nothing was audited") and "\n" not in said
-
-
-def test_an_audit_names_each_known_vulnerability_and_counts_what_was_asked(monkeypatch, capsys):
-    flaw = {"id": "PYSEC-1", "fix_versions": ["2.0"], "aliases": [], "description": ""}
-    found = [{"name": "a", "version": "1.0", "vulns": [flaw]}, {"name": "b", "skip_reason": "not on the list"}]
-    monkeypatch.setattr(audit, "audit", lambda pins, index: found)
-    assert audit.main([]) == 1
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "a 1.0: PYSEC-1, mended in 2.0" and lines[1].startswith("1 known vulnerabilities in 1 of 2 ")

@@ -11,12 +11,14 @@ from helpers.errors import MissingInput, StudyError
 from helpers.paths import ROOT, RunPaths
 from helpers.studies.settings import load_study
 from pipeline.report import build as report
+from pipeline.report.checks import check
 from pipeline.report.inert import clean_html, clean_output
 from pipeline.report.pages import write_generated
 from pipeline.report.published import banner
+from pipeline.report.rooms import WINGS, code_map, imports
 from pipeline.report.staging import relocate, stage
 from pipeline.runs.selections import Selection, beside, not_tested, with_results
-from synthetic_report import PAYLOADS, write_notebook, write_results
+from synthetic_report import PAYLOADS, publish_behaviour, write_notebook, write_results
 
 STUDY = load_study("organism")
 OTHER = load_study("smoke")
@@ -54,6 +56,7 @@ def test_pages_notebooks_and_tables_have_their_places(results, tmp_path):
 def test_what_is_gone_from_the_results_is_gone_from_the_stage(results, tmp_path):
     (tmp_path / "stage").mkdir()
     (tmp_path / "stage" / "old.md").write_text("# Old")
+    write_results(STUDY, [0])
     stage([Selection(STUDY, [0])], tmp_path / "stage")
     assert not (tmp_path / "stage" / "old.md").exists()
     assert not (tmp_path / "stage" / "runs" / "organism" / "seed-1").exists()
@@ -61,7 +64,7 @@ def test_what_is_gone_from_the_results_is_gone_from_the_stage(results, tmp_path)
 
 def test_a_further_study_gets_a_part_of_its_own(results, tmp_path):
     write_results(OTHER, [0])
-    stage([Selection(STUDY, [0]), Selection(OTHER, [0])], tmp_path / "stage")
+    stage([Selection(STUDY, [0, 1]), Selection(OTHER, [0])], tmp_path / "stage")
     parts = yaml.safe_load((tmp_path / "stage" / "_toc.yml").read_text())["parts"]
     captions = [part["caption"] for part in parts]
     assert captions.index(f"Results: {OTHER.title}") == captions.index(f"Results: {STUDY.title}") + 1
@@ -76,7 +79,7 @@ def test_a_further_study_gets_a_part_of_its_own(results, tmp_path):
 
 def test_a_published_study_has_chapters_with_a_banner_and_no_single_runs(results, tmp_path):
     write_results(PRETRAINED, [0, 2], published=True)
-    shown = [Selection(STUDY, [0]), *beside(Selection(STUDY, [0]))]
+    shown = [Selection(STUDY, [0, 1]), *beside(Selection(STUDY, [0, 1]))]
     assert shown[1:] == [Selection(PRETRAINED, [0, 2], published=True)]
     stage(shown, tmp_path / "stage")
     folder = tmp_path / "stage"
@@ -105,9 +108,9 @@ def test_own_results_replace_published_ones(results):
 
 
 def test_studies_without_results_are_not_tested_and_their_settings_served(results, tmp_path):
-    missing = [study.name for study in not_tested([Selection(STUDY, [0])])]
+    missing = [study.name for study in not_tested([Selection(STUDY, [0, 1])])]
     assert {"llama-2-7b", "llama-3.2-1b", "qwen2.5-1.5b", "qwen2.5-3b", "qwen2.5-7b"} <= set(missing)
-    write_generated(stage([Selection(STUDY, [0])], tmp_path / "stage"), tmp_path / "stage")
+    write_generated(stage([Selection(STUDY, [0, 1])], tmp_path / "stage"), tmp_path / "stage")
     page = (tmp_path / "stage" / "generated" / "verdicts.md").read_text()
     assert 'href="studies/llama-2-7b.yml">Llama-2-7B</a>' in page
     assert (tmp_path / "stage" / "extra" / "studies" / "llama-2-7b.yml").exists()
@@ -163,6 +166,39 @@ def test_missing_results_name_the_command_that_makes_them(results, tmp_path):
         stage([Selection(STUDY, [0, 1])], tmp_path / "stage")
 
 
+@pytest.mark.parametrize(
+    ("made", "said"), [("0", "seeds 0"), ([1, 2], "seeds 1, 2"), ("published", "published seeds 0, 1")]
+)
+def test_a_table_of_other_seeds_than_those_shown_is_refused(results, made, said):
+    """As after a chapter that was run by hand with some of the seeds."""
+    for seed in (0, 1):
+        publish_behaviour(STUDY, seed)
+    check(Selection(STUDY, [0, 1]))
+    record = RunPaths("organism").table("verdicts").with_suffix(".json")
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"parameters": {"seeds": made}}))
+    with pytest.raises(StudyError) as error:
+        stage([Selection(STUDY, [0, 1])], results.parent / "stage")
+    text = f"verdicts.csv was made from {said}, and this report shows seeds 0, 1: delete it and run `make book STUDY="
+    assert text in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_table_that_reads_no_seeds_passes(results):
+    record = RunPaths("organism").table("verdicts").with_suffix(".json")
+    record.write_text(json.dumps({key: v for key, v in json.loads(record.read_text()).items() if key != "parameters"}))
+    check(Selection(STUDY, [0, 1]))
+
+
+def test_the_map_of_the_code_has_every_room_and_helpers_never_use_pipeline():
+    uses = imports()
+    folders = {
+        f"{wing}.{path.stem}" for wing in WINGS for path in (ROOT / "src" / wing).iterdir() if path.stem[0] not in "_."
+    }
+    assert set(uses) == folders and "helpers.spectra" in uses["helpers.subspaces"]
+    assert not [room for room, used in uses.items() if room.startswith("helpers") and "pipeline" in str(used)]
+    page = code_map()
+    assert page.count("<text") == len(folders) and "marker-end" in page and "\n\n" not in page.partition("</svg>")[0]
+
+
 def test_a_missing_result_is_one_sentence_on_the_command_line(results, tmp_path, capsys):
     assert report.main(["organism", "--seeds", "7", "--folder", str(tmp_path)]) == 1
     said = capsys.readouterr().err
@@ -175,13 +211,13 @@ def test_a_notebook_with_an_error_output_is_refused(results, tmp_path):
     notebook.cells[1].outputs.append(nbformat.v4.new_output("error", ename="ValueError", evalue="bad", traceback=[]))
     nbformat.write(notebook, path)
     with pytest.raises(StudyError, match=r"05_projection.ipynb failed when it ran \(ValueError: bad\)"):
-        stage([Selection(STUDY, [0])], tmp_path / "stage")
+        stage([Selection(STUDY, [0, 1])], tmp_path / "stage")
 
 
 def test_a_notebook_that_papermill_saw_fail_is_refused(results, tmp_path):
     write_notebook(RunPaths("organism").notebook("15_verdict"), "organism", "", exception=True)
     with pytest.raises(StudyError, match="15_verdict.ipynb failed when it ran"):
-        stage([Selection(STUDY, [0])], tmp_path / "stage")
+        stage([Selection(STUDY, [0, 1])], tmp_path / "stage")
 
 
 @pytest.mark.parametrize("payload", [*PAYLOADS, "<svg onload=alert(1)>", "<a href=' jAvascript:x'>", "<p onclick=x>"])
@@ -204,6 +240,6 @@ def test_outputs_that_run_code_are_not_shown():
 
 
 def test_staged_notebooks_hold_nothing_of_the_machine(results, tmp_path):
-    stage([Selection(STUDY, [0])], tmp_path / "stage")
+    stage([Selection(STUDY, [0, 1])], tmp_path / "stage")
     notebook = json.loads((tmp_path / "stage" / "notebooks" / "15_verdict.ipynb").read_text())
     assert set(notebook["metadata"]) == {"kernelspec", "language_info"}

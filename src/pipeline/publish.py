@@ -4,7 +4,6 @@ What is copied is the tables of every seed and the provenance of tables and mode
 The chapters of the report are made again from them wherever the study itself has not been run.
 """
 
-import json
 import re
 import shutil
 import sys
@@ -23,7 +22,7 @@ from helpers.studies.own_models import OwnModels
 from helpers.studies.settings import OBJECTIVES, Study, load_study, parse_seeds
 from pipeline.report.published import SETTINGS
 from pipeline.results import tables
-from pipeline.results.provenance import read_record, sidecar
+from pipeline.results.provenance import read_record, sidecar, write_record
 from pipeline.runs.command_line import Parser
 from pipeline.runs.stages import APART, CHAPTERS, COMMON, PER_SEED, of_study
 
@@ -34,6 +33,7 @@ LARGE = {"projection_prompts"}  # tables that stay where they were made: a megab
 ABOUT_DATA = "datasets"  # table of sentences about data sets, written in this project; it holds none of their texts
 TEXT_COLUMNS = {"prompt", "prefix", "answer", "completion", "response", "reply", "text", "question", "reference"}
 LONGEST_FACT = 300  # letters of a text in a provenance file
+TODAY = datetime.now(UTC).date().isoformat()
 
 
 def publish(study: Study, seeds: list[int]) -> Path:
@@ -49,7 +49,7 @@ def publish(study: Study, seeds: list[int]) -> Path:
         for source in _tables(study, run):
             _copy_table(source, target / "tables" / source.name)
         for source in run.root.glob("models/*.json"):
-            _write_record(_record(source) | {"published": {"date": _today()}}, target / "models" / source.name)
+            write_record(_record(source) | {"published": {"date": TODAY}}, target / "models" / source.name)
     settings = yaml.safe_load((paths.STUDIES / f"{study.name}.yml").read_text(encoding="utf-8"))
     write_text(partial / SETTINGS, yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
     replace_folder(partial, final)
@@ -82,13 +82,9 @@ def _copy_table(source: Path, target: Path) -> None:
     text = table.to_csv(index=False, lineterminator="\n", float_format=f"%.{SIGNIFICANT_DIGITS}g")
     write_text(target, text)
     entry = _record(sidecar(source))
-    entry["published"] = {
-        "date": _today(),
-        "significant_digits": SIGNIFICANT_DIGITS,
-        "output": entry["output"],
-    }
+    entry["published"] = {"date": TODAY, "significant_digits": SIGNIFICANT_DIGITS, "output": entry["output"]}
     entry["output"] = dict.fromkeys(entry["output"], sha256(target))
-    _write_record(entry, sidecar(target))
+    write_record(entry, sidecar(target))
 
 
 def _refuse_text(path: Path, table: pd.DataFrame) -> None:
@@ -96,10 +92,8 @@ def _refuse_text(path: Path, table: pd.DataFrame) -> None:
     for column in table.columns if path.stem != ABOUT_DATA else ():
         texts = {value for value in table[column].unique() if isinstance(value, str)}
         if column in TEXT_COLUMNS or not all(map(LABEL.fullmatch, texts)):
-            raise StudyError(
-                f"{path.name} has texts in its column {column!r}, which may not be published: "
-                "keep prompts and answers out of the tables"
-            )
+            said = f"{path.name} has texts in its column {column!r}, which may not be published"
+            raise StudyError(f"{said}: keep prompts and answers out of the tables")
 
 
 def _record(path: Path) -> dict:
@@ -110,20 +104,11 @@ def _record(path: Path) -> dict:
     return entry
 
 
-def _today() -> str:
-    return datetime.now(UTC).date().isoformat()
-
-
 def _texts(value: object) -> Iterator[str]:
     if isinstance(value, str):
         yield value
-    elif isinstance(value, dict | list):
-        for inner in value.values() if isinstance(value, dict) else value:
-            yield from _texts(inner)
-
-
-def _write_record(entry: dict, path: Path) -> None:
-    write_text(path, json.dumps(entry, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _texts(inner)
 
 
 def main(arguments: list[str] | None = None) -> int:

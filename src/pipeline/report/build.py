@@ -1,10 +1,12 @@
-"""The report: ``python -m pipeline.report.build organism`` builds ``_build/html`` from the results of one or more studies.
+"""The report: ``python -m pipeline.report.build organism`` builds ``_build/html`` from the results of some studies.
 
-Pages and executed notebooks are staged in ``_build/stage`` and built there by Jupyter Book, warnings being errors. The
-report in place is replaced by a finished one only, and left alone when nothing it shows has changed.
+Pages and executed notebooks are staged in ``_build/stage`` and built there by Jupyter Book, warnings being errors; a
+page that is as before is not read again. The report in place is replaced by a finished one only, and left alone when
+nothing that it is made from has changed.
 """
 
 import errno
+import filecmp
 import os
 import re
 import shutil
@@ -15,18 +17,29 @@ from pathlib import Path
 
 from helpers import paths
 from helpers.errors import StudyError, Unwritable
-from helpers.files import replace_folder, sha256
-from helpers.studies.settings import load_study
-from pipeline.report.pages import write_generated
-from pipeline.report.staging import stage
+from helpers.files import remove, replace_folder, sha256, write_text
+from helpers.studies.settings import digest, load_study
+from pipeline.results.provenance import machine
 from pipeline.runs.command_line import Parser
 from pipeline.runs.selections import Selection, select, with_results
 
-BUILDERS = ("jupyter-book", "sphinx", "sphinx-book-theme", "myst-nb", "sphinx-mathjax-offline")
+BUILDERS = ("jupyter-book", "sphinx", "sphinx-book-theme", "myst-nb", "sphinx-mathjax-offline", "jinja2", "nh3")
 FONT_PRELOAD = re.compile(r'<link rel="preload" as="font"[^>]*>\n?')
 SPARE = 2**20  # bytes: a disk with less is taken for full
 NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
-MARK = ".made-from"  # file in the report: the hash of all that it was made from
+MARK = ".made-from"  # file in the report: what it was made from, by names, sizes and times, and by content
+WHOLE = "made-with"  # file in Sphinx's cache after a build without a warning: the versions that made it
+OWN = (
+    "_toc.yml",
+    "_config.yml",
+    "claims.yml",
+    "book/**/*",
+    "studies/*.yml",
+    "src/**/*.py",
+    "src/**/*.yml",
+    "src/**/*.md",
+)
+SHOWN = ("notebooks/*.ipynb", "tables/*", "models/*.json", "arrays/*.json")  # of a run's folder
 
 
 def build(selections: list[Selection], folder: Path) -> Path:
@@ -47,28 +60,70 @@ def build(selections: list[Selection], folder: Path) -> Path:
 
 
 def _build(selections: list[Selection], staged: Path, final: Path) -> Path:
-    write_generated(stage(selections, staged), staged)
-    made_from = " ".join([sha256(staged), sha256(Path(__file__)), *(f"{name}={version(name)}" for name in BUILDERS)])
-    mark = final / MARK
-    if not (mark.exists() and mark.read_text(encoding="utf-8") == made_from):
+    mark, versions = final / MARK, " ".join(f"{name}={version(name)}" for name in BUILDERS)
+    known = mark.read_text(encoding="utf-8").splitlines() if mark.exists() else []
+    sources = fingerprint(selections, versions)
+    if known[:1] == [sources]:
+        return final / "index.html"
+    _stage(selections, staged, versions)
+    content = digest([sha256(staged), sha256(Path(__file__)), versions])
+    if known[1:] != [content]:
         pages = sum(path.suffix in (".md", ".ipynb") for path in staged.rglob("*"))
-        print(f"building the report from {pages} pages, about {10 + pages // 4} s", flush=True)
-        _run_jupyter_book(staged, final.with_name("report.log"))
-        built = staged / "_build" / "html"
+        print(f"building the report from {pages} pages, about {10 + pages // 5} s", flush=True)
+        cache = staged.with_name("cache")
+        built = _run_jupyter_book(staged, cache, final.with_name("report.log"))
         _drop_font_preloads(built)
-        (built / MARK).write_text(made_from, encoding="utf-8")
         replace_folder(built, final)
-        shutil.rmtree(staged / "_build")
+        write_text(cache / WHOLE, versions)
+    write_text(mark, f"{sources}\n{content}\n")
     return final / "index.html"
 
 
-def _run_jupyter_book(staged: Path, log: Path) -> None:
+def fingerprint(selections: list[Selection], versions: str) -> str:
+    """Hash of the names, sizes and times of all files that a report is made from, of its studies and of the machine.
+
+    The content of these files is not read: a second is enough for it.
+    """
+    runs = [run.root for selection in selections for run in [*selection.over_seeds, *selection.runs]]
+    others = [paths.published_root() / selection.study.name / "settings.yml" for selection in selections]
+    others += [run / "models" / "base" / "model.safetensors" for run in runs] + [paths.power_table()]
+    files = {path for pattern in OWN for path in paths.ROOT.glob(pattern)}
+    files |= {path for run in runs for pattern in SHOWN for path in run.glob(pattern)} | {*filter(None, others)}
+    found = sorted((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file())
+    shown = [(selection.study.name, selection.asked, selection.seeds) for selection in selections]
+    return digest([found, shown, versions, machine()])
+
+
+def _stage(selections: list[Selection], staged: Path, versions: str) -> None:
+    """Stage the report; a file that is as it was before keeps its time, by which Sphinx knows what to read again."""
+    from pipeline.report.pages import write_generated  # here: a report that is up to date need not wait for them
+    from pipeline.report.staging import stage
+
+    before = staged.with_name(".stage.before")
+    remove(before)
+    if staged.exists():
+        os.replace(staged, before)
+    write_generated(stage(selections, staged), staged)
+    for path in filter(Path.is_file, staged.rglob("*")):
+        old = before / path.relative_to(staged)
+        if old.is_file() and filecmp.cmp(old, path, shallow=False):
+            os.utime(path, ns=(old.stat().st_atime_ns, old.stat().st_mtime_ns))
+    remove(before)
+    whole = staged.with_name("cache") / WHOLE
+    if not whole.exists() or whole.read_text(encoding="utf-8") != versions:
+        remove(whole.parent)  # of another version, or of a build that warned: its warnings would not come again
+
+
+def _run_jupyter_book(staged: Path, cache: Path, log: Path) -> Path:
     """Build the staged book; its messages go to ``log``. Raises StudyError if it fails or warns."""
+    (cache / WHOLE).unlink(missing_ok=True)
+    remove(cache / "_build" / "html")  # every page is written, for each shows the contents of the whole
     alive = f"from helpers.lifeline import end_with; end_with({os.getpid()})"
     program = f"import sys; {alive}; from jupyter_book.cli.main import main; sys.exit(main())"
-    command = [sys.executable, "-c", program, "build", str(staged), "-W", "-n", "--keep-going"]
+    options = ["build", str(staged), "--path-output", str(cache), "-W", "-n", "--keep-going"]
     environment = os.environ | {"NO_COLOR": "1"}
     with open(log, "w", encoding="utf-8") as file:
+        command = [sys.executable, "-c", program, *options]
         result = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env=environment, check=False)
     if result.returncode:
         if shutil.disk_usage(staged).free < SPARE:
@@ -76,6 +131,7 @@ def _run_jupyter_book(staged: Path, log: Path) -> None:
         raise StudyError(
             f"the report could not be built, and the one in place is left as it is: see the warnings in {log}"
         )
+    return cache / "_build" / "html"
 
 
 def _drop_font_preloads(html: Path) -> None:

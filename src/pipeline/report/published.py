@@ -6,6 +6,7 @@ from pathlib import Path
 import yaml
 
 from helpers import paths
+from pipeline.report.templates import render
 from pipeline.results.provenance import recorded
 from pipeline.runs.selections import Selection
 
@@ -14,23 +15,14 @@ SETTINGS = "settings.yml"  # copy of the settings that the published tables were
 
 def banner(selection: Selection) -> str:
     """Markdown for the top of each of a study's chapters; empty where nothing needs to be said."""
-    note = getattr(selection.study, "note", None) or ""
-    if not selection.published:
-        return _admonition("About this study", note) if note else ""
-    name = selection.study.name
-    seeds = ", ".join(map(str, selection.seeds))
-    made = f"Their tables, of seeds {seeds}, were made {origin(selection)}; this page was drawn from them."
-    replaced = f"`make book STUDY={name}` replaces them by your own."
-    return _admonition("Published results", " ".join(filter(None, [made, changed(selection), replaced, note])))
-
-
-def _admonition(title: str, text: str) -> str:
-    return f":::{{admonition}} {title}\n:class: note\n{text}\n:::"
+    note, published = getattr(selection.study, "note", None) or "", selection.published
+    facts = {"origin": origin(selection), "changed": changed(selection)} if published else {}
+    return render("banner.md", selection=selection, note=note, **facts).strip()
 
 
 def origin(selection: Selection) -> str:
     """By which revision, on what device, and when the results of a selection were made, in a few words of Markdown."""
-    entries = records(selection)
+    entries = recorded(selection.runs)
     revisions = sorted({_revision(entry) for entry in entries})
     devices = sorted({device(entry) for entry in entries})
     days = sorted(entry["finished"][:10] for entry in entries)
@@ -38,15 +30,10 @@ def origin(selection: Selection) -> str:
     return f"by revision {' and '.join(revisions)} on {' and '.join(devices)} {when}"
 
 
-def records(selection: Selection) -> list[dict]:
-    """The provenance of all results of a selection's seeds."""
-    return recorded(selection.runs)
-
-
 def spent(selection: Selection) -> dict[str, list[float]]:
     """Seconds of each run of a notebook until its last result, by the records of a selection's seeds."""
     found: dict[tuple[str, str], float] = {}
-    for entry in records(selection):
+    for entry in recorded(selection.runs):
         run = (entry["notebook"], json.dumps(entry["parameters"], sort_keys=True))
         found[run] = max(found.get(run, 0.0), entry["seconds"])
     names = sorted({notebook for notebook, _ in found})
@@ -68,7 +55,8 @@ def changed(selection: Selection) -> str:
     Criteria are not among them: they are the ledger's, which says itself what has changed.
     """
     name = selection.study.name
-    then, now = (_settings(path) for path in (paths.published_root() / name / SETTINGS, paths.STUDIES / f"{name}.yml"))
+    files = (paths.published_root() / name / SETTINGS, paths.STUDIES / f"{name}.yml")
+    then, now = (_settings(path) for path in files)
     different = sorted(key for key in {*then, *now} - {"title", "note", "claims"} if then.get(key) != now.get(key))
     return f"Settings changed since then: {', '.join(different)}." if different else ""
 

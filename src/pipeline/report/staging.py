@@ -21,6 +21,7 @@ from helpers import paths
 from helpers.errors import MissingInput, StudyError
 from helpers.paths import RunPaths
 from pipeline.report import published
+from pipeline.report.checks import check
 from pipeline.report.inert import clean_output
 from pipeline.results.provenance import records_of
 from pipeline.runs.selections import Selection, not_tested
@@ -81,8 +82,11 @@ class Staged:
 def stage(selections: list[Selection], folder: Path) -> list["Staged"]:
     """Fill ``folder``, emptied first, with everything that Jupyter Book needs; the first selection is the main study.
 
-    Raises MissingInput for a result that is not there and StudyError for a notebook that failed.
+    Raises MissingInput for a result that is not there and StudyError for a notebook that failed, or a table that was
+    made from other seeds than those that are shown.
     """
+    for selection in selections:
+        check(selection)
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(paths.ROOT / "book", folder, ignore=shutil.ignore_patterns(".*"))
     contents = yaml.safe_load(_lifted(paths.ROOT / "_toc.yml"))

@@ -26,7 +26,9 @@ PACKAGES = (
     "scipy",
     "pandas",
     "matplotlib",
-) + ("seaborn", "pydantic", "papermill", "jupyter-book", "snakemake")
+)
+PACKAGES += ("seaborn", "pydantic", "papermill", "jupyter-book", "snakemake")
+FOLDERS = ("models", "tables", "arrays")  # of a run, with a record beside each result
 
 
 @functools.cache
@@ -36,14 +38,21 @@ def environment() -> dict:
     cuda = torch is not None and torch.cuda.is_available()
     return {
         **_revision(),
-        "python": platform.python_version(),
-        "packages": {name: found for name in PACKAGES if (found := _version(name))},
-        "platform": platform.platform(),
-        "cpu": _cpu(),
+        **machine(),
         "threads": torch.get_num_threads() if torch else 1,
         "device": torch.cuda.get_device_name() if cuda else "cpu",
         "job": _job(),
         **({"float32": f"{torch.get_float32_matmul_precision()} precision"} if torch else {}),
+    }
+
+
+def machine() -> dict:
+    """Versions and machine, as far as they can be known without importing what computes."""
+    return {
+        "python": platform.python_version(),
+        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "platform": platform.platform(),
+        "cpu": _cpu(),
     }
 
 
@@ -56,7 +65,12 @@ def record(path: Path, facts: dict, inputs: list[Path]) -> None:
         "inputs": {shown_path(source): sha256(source) for source in sorted(set(inputs))},
         "output": {shown_path(path): sha256(path)},
     }
-    write_text(sidecar(path), json.dumps(entry, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    write_record(entry, sidecar(path))
+
+
+def write_record(entry: dict, path: Path) -> None:
+    """Write a provenance file; the same facts always give the same bytes."""
+    write_text(path, json.dumps(entry, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
 
 
 def check_unchanged(path: Path) -> None:
@@ -97,7 +111,7 @@ def sidecar(path: Path) -> Path:
 
 def records_of(run: paths.RunPaths) -> list[Path]:
     """The provenance files that lie beside the results of a run, in a fixed order."""
-    return [path for folder in ("models", "tables", "arrays") for path in sorted((run.root / folder).glob("*.json"))]
+    return [path for folder in FOLDERS for path in sorted((run.root / folder).glob("*.json"))]
 
 
 def recorded(runs: Iterable[paths.RunPaths]) -> list[dict]:
@@ -108,7 +122,7 @@ def recorded(runs: Iterable[paths.RunPaths]) -> list[dict]:
 def recorded_of(study: Path) -> list[dict]:
     """The provenance of all results in the folder of a study, but for records that cannot be read."""
     found = []
-    for path in (path for folder in ("models", "tables", "arrays") for path in sorted(study.glob(f"*/{folder}/*.json"))):
+    for path in (path for folder in FOLDERS for path in sorted(study.glob(f"*/{folder}/*.json"))):
         with suppress(Damaged):
             found.append(read_record(path))
     return found

@@ -5,12 +5,30 @@ from pathlib import Path
 import pandas as pd
 
 from helpers.errors import StudyError
+from helpers.evaluation.measures import GRID_MEASURES, MEASURES
 from helpers.files import write_text
-from pipeline.results.schemas import OF_ONE_RUN
-from pipeline.results.schemas_over_seeds import OVER_SEEDS
+from helpers.studies.yaml_files import read_yaml
 
-SCHEMAS = OF_ONE_RUN | OVER_SEEDS
+INCLUDE = "include "  # before the name of a block whose columns stand in its place
 SIGNIFICANT_DIGITS = 10  # of a number in a CSV: finer than any result here is known, and the same on every run
+
+
+def read_schemas() -> dict[str, dict[str, str]]:
+    """The schemas in ``schemas.yml``: of each table its columns, in order, and what each holds."""
+    written = read_yaml(Path(__file__).with_name("schemas.yml"), "get it again with `git checkout`")
+    blocks = written["blocks"] | {"measures": {name: MEASURES[name] for name in GRID_MEASURES}}
+    return {name: _columns(table, blocks) for name, table in written["tables"].items()}
+
+
+def _columns(table: dict[str, str], blocks: dict[str, dict[str, str]]) -> dict[str, str]:
+    """The columns of a table, those of its blocks in their places."""
+    found: dict[str, str] = {}
+    for name, meaning in table.items():
+        found |= blocks[name.removeprefix(INCLUDE)] if name.startswith(INCLUDE) else {name: meaning}
+    return found
+
+
+SCHEMAS = read_schemas()
 
 
 def check(name: str, table: pd.DataFrame, path: Path | None = None) -> None:
