@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from helpers.claims.inference import adjusted, decide, hedges_g, rate_interval, sign_flip_test
+from helpers.claims.inference import decide, hedges_g, holm, rate_interval, sign_flip_test
 from helpers.claims.over_seeds import interval
 from helpers.studies.ledger import Claim, Criterion, since
 from helpers.studies.settings import Study
@@ -70,7 +70,7 @@ def distinctness(study: Study, statistics: pd.DataFrame) -> pd.DataFrame:
             rows.append({**own, **found, "decision": decision, **beyond})
     table = pd.DataFrame(rows)
     known = table["p"].notna()
-    table.loc[known, "p_holm"] = adjusted(table.loc[known, "p"].to_numpy())
+    table.loc[known, "p_holm"] = holm(table.loc[known, "p"].to_numpy())
     return table
 
 
@@ -82,7 +82,7 @@ def _beyond(excess: np.ndarray, confidence: float) -> dict[str, float]:
     rate = rate_interval(int((excess > 0).sum()), len(excess), confidence)
     found = {"share_of_seeds": rate["rate"], "share_low": rate["low"], "share_high": rate["high"]}
     if len(excess) > 1:
-        found |= {"p": sign_flip_test(excess, "greater"), "g": hedges_g(excess, confidence)["g"]}
+        found |= {"p": sign_flip_test(excess), "g": hedges_g(excess)}
     return none | found
 
 

@@ -5,11 +5,13 @@ A mean hides how much it owes to the choice of prompts. With one value per promp
 """
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from helpers.evaluation.behaviour import EvaluationSets
+if TYPE_CHECKING:  # the statistics read what is here, and need no model
+    from helpers.evaluation.behaviour import EvaluationSets
 
 SUBSPACE = "alignment"
 CONTROLS = ("top-k", "random")  # and the scaling curve, as the control "scaling"
@@ -31,7 +33,7 @@ def set_of(measure: str) -> str:
 class PromptValues:
     """Collects the values of single prompts while the grid of variants is measured."""
 
-    def __init__(self, sets: EvaluationSets) -> None:
+    def __init__(self, sets: "EvaluationSets") -> None:
         self._items = {name: _items(getattr(sets, name)["prompt"]) for name in ("utility", "harm")}
         self._parts: list[pd.DataFrame] = []
 
