@@ -6,8 +6,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from helpers.weights.checkpoints import Checkpoint
-from helpers.weights.streaming import Updates
+from helpers.weights.checkpoints import Checkpoint, Updates
 from pipeline.plan.architectures import KNOWN, Architecture
 
 NAME = "weight"  # of the one tensor in each synthetic checkpoint

@@ -8,8 +8,8 @@ from torch import nn
 from benchmarks.measure import cost, seconds
 from benchmarks.shapes import NAME, TASKS
 from benchmarks.workloads import CONTROLS, FRACTIONS, SEED
+from helpers.weights.checkpoints import Updates
 from helpers.weights.edits import LiveUpdate, control_bases, reference_modes
-from helpers.weights.streaming import Updates
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def run_sweep(updates: Updates) -> Sweep:
     decomposed = cost(lambda: reference_modes((aligned, base)))
     bases, making = {}, decomposed.seconds
     for control in CONTROLS:
-        made = cost(lambda c=control: control_bases((aligned, base), c, SEED, modes=decomposed.result))
+        made = cost(lambda c=control: control_bases(decomposed.result, c, SEED))
         bases, making = made.result, making + made.seconds
     u = bases[NAME].float()
     d = task.tensor(NAME).float() - weight

@@ -34,8 +34,8 @@ from benchmarks.workloads import (
     run_released,
 )
 from helpers import paths
+from helpers.weights.checkpoints import Updates
 from helpers.weights.geometry import weight_geometry
-from helpers.weights.streaming import Updates
 
 COMPARED = 14 * 10**6  # numbers of a matrix up to which results are compared with float64 full decompositions
 MEMORY_SHAPE = (11008, 4096)  # of Llama-2-7B; its memory is that of every taller matrix of 4096 columns

@@ -17,9 +17,8 @@ from benchmarks.shapes import NAME, TASKS
 from helpers.draws import NEARLY_SQUARE, generator_for, haar, random_order
 from helpers.spectra import gram, quadratic_forms
 from helpers.subspaces import rank_for_fraction
-from helpers.weights.checkpoints import update
+from helpers.weights.checkpoints import Updates, update
 from helpers.weights.geometry import Geometry, weight_geometry
-from helpers.weights.streaming import Updates
 
 FRACTIONS = [0.01, 0.25, 0.5, 0.75, 0.99]
 ETAS = [0.01, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99]

@@ -15,7 +15,7 @@ from helpers import spectra
 from helpers.errors import StudyError, TensorMismatch
 from helpers.subspaces import rank_for_energy, rank_for_fraction
 from helpers.weights.checkpoints import Checkpoint, matched, update
-from helpers.weights.edits import control_bases
+from helpers.weights.edits import control_bases, reference_modes
 from helpers.weights.geometry import energy_table, weight_geometry
 from synthetic import llama_shapes, moved, random_tensors, study_checkpoints, write
 
@@ -49,7 +49,8 @@ def plain_svd(updates, label, name):
 def assert_equals_plain(geometry, updates, tolerance=1e-9):
     """Compare every rank, energy and overlap with full decompositions."""
     draws = [("top-k", 0), ("random", 0), *(("random-k", draw) for draw in range(3))]
-    bases = {(a, kind, i): control_bases(updates[a], kind, 5, i, a) for a in REQUEST["subspaces"] for kind, i in draws}
+    modes = {a: reference_modes(updates[a]) for a in REQUEST["subspaces"]}
+    bases = {(a, kind, i): control_bases(modes[a], kind, 5, i, a) for a in modes for kind, i in draws}
     for key, rank in geometry.rank.items():
         assert rank == len(plain_svd(updates, *key.split("|"))[1]), key
     for key, energy in geometry.energy.items():

@@ -130,3 +130,30 @@ def test_a_choice_leaves_the_tables_of_the_seed_as_they_are(results, modules):
         choice.change(results[0])
     for name, kept in before.items():
         pd.testing.assert_frame_equal(getattr(results[0], name), kept)
+
+
+def test_a_further_subspace_and_an_edit_stand_in_for_the_alignment_subspace(results, modules):
+    """Copies of its rows under other names give the ledger's own value."""
+    grid = STUDY.projection.model_copy(update={"subspaces": ["alignment", "mine"], "edits": ["edited"]})
+    study, r = STUDY.model_copy(update={"projection": grid}), results[0]
+    mine = {
+        name: getattr(r, name).query("subspace == 'alignment'").assign(subspace="mine")
+        for name in ("projection", "energy")
+    }
+    removed = r.projection.query("mode == 'orthogonal' and subspace == 'alignment' and control == 'top-k'")
+    edited = removed.assign(mode="edit", subspace="none", control="edited")
+    changed = replace(
+        r,
+        projection=pd.concat([r.projection, mine["projection"], edited]),
+        energy=pd.concat([r.energy, mine["energy"]]),
+    )
+    others = [choice for choice in choices(study, {0: changed}, modules) if choice.setting in ("mine", "edited")]
+    assert [(choice.claim, choice.setting) for choice in others] == [
+        ("C1", "mine"),
+        ("C2", "mine"),
+        ("C2", "edited"),
+        ("C3", "mine"),
+    ]
+    for choice in others[:3]:
+        statistic = STATISTICS[STUDY.claims[choice.claim].distinct.statistic]
+        assert statistic(choice.change(changed)) == pytest.approx(statistic(r))

@@ -2,13 +2,12 @@
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from helpers.errors import StudyError, TensorMismatch
 from helpers.subspaces import project, rank_for_fraction
 from helpers.weights.checkpoints import Checkpoint, update
 from helpers.weights.edits import LiveUpdate, control_bases, reference_modes
-from helpers.weights.saving import save_variant
 from synthetic import moved, write
 
 FRACTIONS = [0.01, 0.25, 0.5, 0.75, 0.99]
@@ -30,9 +29,9 @@ def small_llama(tied: bool = False, dtype: torch.dtype = torch.float32) -> Llama
     return LlamaForCausalLM(config).to(dtype)
 
 
-def study(folder, model, shards: str = "5GB", frozen: tuple[str, ...] = ()):
+def study(folder, model, frozen: tuple[str, ...] = ()):
     """The model as the aligned checkpoint, with a base and a fine-tuned one; ``frozen`` tensors stay as in the base."""
-    model.save_pretrained(folder / "aligned", max_shard_size=shards)
+    model.save_pretrained(folder / "aligned")
     tensors = {name: p.detach().clone() for name, p in model.named_parameters()}
     config = {"tie_word_embeddings": model.config.tie_word_embeddings}
     base, task = moved(tensors, 1), moved(tensors, 2)
@@ -63,7 +62,7 @@ def test_sweep_equals_projection_from_scratch(tmp_path, mode, kind, dtype):
     frozen = "model.layers.1.mlp.up_proj.weight"
     aligned, base, task = study(tmp_path, model, frozen=(frozen,))
     before = copies(model)
-    bases = control_bases((aligned, base), kind, seed=3)
+    bases = control_bases(reference_modes((aligned, base)), kind, seed=3)
     assert frozen not in bases
     with LiveUpdate(model, aligned, task) as live:
         for fraction in live.sweep(bases, FRACTIONS, mode):
@@ -80,12 +79,10 @@ def test_sweep_equals_projection_from_scratch(tmp_path, mode, kind, dtype):
     assert_unchanged(model, before)
 
 
-def test_shared_modes_and_coordinates_give_the_same_variants(tmp_path):
+def test_shared_coordinates_give_the_same_variants(tmp_path):
     model = small_llama()
     aligned, base, task = study(tmp_path, model)
-    modes = reference_modes((aligned, base))
-    bases = control_bases((aligned, base), "random-k", 1, modes=modes)
-    assert all(torch.equal(bases[n], b) for n, b in control_bases((aligned, base), "random-k", 1).items())
+    bases = control_bases(reference_modes((aligned, base)), "random-k", 1)
     with LiveUpdate(model, aligned, task) as live:
         shared = live.coordinates(bases)
         for mode in ("parallel", "orthogonal"):
@@ -110,11 +107,47 @@ def test_scaling_ends_at_the_fine_tuned_model(tmp_path, tied):
     assert_unchanged(model, before)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_applied_tensor_by_tensor_and_undone(tmp_path, dtype):
+    model = small_llama(dtype=dtype)
+    aligned, _, task = study(tmp_path, model)
+    before = copies(model)
+    edited = {name: aligned.tensor(name).double() * 0.5 + update(task, aligned, name) for name in aligned.names}
+    with LiveUpdate(model, aligned, task) as live:
+        live.apply(edited.__getitem__)
+        assert all(torch.equal(p, edited[name].to(dtype)) for name, p in model.named_parameters())
+        moved_by = sum(float((edited[n] - aligned.tensor(n).double()).square().sum()) for n in edited)
+        whole = sum(float(update(task, aligned, n).square().sum()) for n in edited)
+        assert live.energy_kept == pytest.approx(moved_by / whole, rel=1e-5)
+        live.apply(lambda name: task.tensor(name).double())
+        assert live.energy_kept == pytest.approx(1, rel=1e-5)
+        live.scale(0.0)
+        assert_unchanged(model, before)
+        with pytest.raises(KeyError):
+            live.apply({name: t for name, t in edited.items() if "norm" not in name}.__getitem__)
+    assert_unchanged(model, before)
+
+
+@pytest.mark.parametrize("mode", ["parallel", "orthogonal"])
+def test_bases_of_the_input_side_act_from_the_right(tmp_path, mode):
+    model = small_llama()
+    aligned, base, task = study(tmp_path, model)
+    right = {n: torch.linalg.svd(update(aligned, base, n))[2].T for n in aligned.names if len(aligned.shape(n)) == 2}
+    with LiveUpdate(model, aligned, task) as live:
+        for fraction in live.sweep(right, FRACTIONS, mode, side="input"):
+            for name, parameter in model.named_parameters():
+                d = update(task, aligned, name)
+                v = right[name][:, : rank_for_fraction(tuple(d.shape), fraction)] if d.ndim == 2 else d.new_zeros(1, 0)
+                part = (d.reshape(len(d), -1) @ v @ v.T).reshape(d.shape)
+                expected = aligned.tensor(name) + (part if mode == "parallel" else d - part)
+                assert torch.allclose(parameter.double(), expected, atol=1e-6)
+
+
 def test_undone_after_an_exception(tmp_path):
     model = small_llama()
     aligned, base, task = study(tmp_path, model)
     before = copies(model)
-    bases = control_bases((aligned, base), "top-k", 0)
+    bases = control_bases(reference_modes((aligned, base)), "top-k", 0)
     with pytest.raises(RuntimeError, match="evaluation"), LiveUpdate(model, aligned, task) as live:
         for _ in live.sweep(bases, FRACTIONS, "parallel"):
             raise RuntimeError("evaluation broke")
@@ -125,7 +158,7 @@ def test_gradients_stay_as_the_caller_had_them(tmp_path):
     model = small_llama()
     aligned, base, task = study(tmp_path, model)
     with LiveUpdate(model, aligned, task) as live:
-        for _ in live.sweep(control_bases((aligned, base), "top-k", 0), [0.5], "parallel"):
+        for _ in live.sweep(control_bases(reference_modes((aligned, base)), "top-k", 0), [0.5], "parallel"):
             assert torch.is_grad_enabled()
     assert all(p.requires_grad for p in model.parameters())
 
@@ -133,11 +166,12 @@ def test_gradients_stay_as_the_caller_had_them(tmp_path):
 def test_draws_are_reproducible_and_apart(tmp_path):
     aligned, base, _ = study(tmp_path, small_llama())
     name = "model.layers.0.mlp.down_proj.weight"
+    modes = reference_modes((aligned, base))
     for kind in ("random-k", "random"):
-        one = control_bases((aligned, base), kind, 0)[name]
-        assert torch.equal(one, control_bases((aligned, base), kind, 0)[name])
+        one = control_bases(modes, kind, 0)[name]
+        assert torch.equal(one, control_bases(modes, kind, 0)[name])
         for other in ({"seed": 1}, {"seed": 0, "draw": 1}, {"seed": 0, "label": "safety"}):
-            assert not torch.equal(one, control_bases((aligned, base), kind, **other)[name])
+            assert not torch.equal(one, control_bases(modes, kind, **other)[name])
 
 
 def test_another_model_is_refused(tmp_path):
@@ -161,22 +195,3 @@ def test_broken_fine_tune_is_refused_and_leaves_the_model(tmp_path):
     with pytest.raises(TensorMismatch, match="lm_head.weight .* holds NaN"), LiveUpdate(model, aligned, broken):
         pass
     assert_unchanged(model, before)
-
-
-@pytest.mark.parametrize("shards", ["5GB", "8KB"])
-def test_saved_variant_is_the_live_one(tmp_path, shards):
-    model = small_llama()
-    aligned, base, task = study(tmp_path, model, shards)
-    bases = control_bases((aligned, base), "random", 7)
-    saved = save_variant(tmp_path / "out", aligned, task, bases, 0.5, "orthogonal", {"control": "random", "seed": 7})
-    assert [f.name for f in saved.files()] == [f.name for f in aligned.files()]
-    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
-    with LiveUpdate(model, aligned, task) as live:
-        for _ in live.sweep(bases, [0.5], "orthogonal"):
-            for (name, p), (_, q) in zip(model.named_parameters(), loaded.named_parameters(), strict=True):
-                assert torch.allclose(p, q, atol=1e-6), name
-            card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
-            assert f"| energy of D kept | {live.energy_kept:.4f}" in card and "| control | random |" in card
-    with pytest.raises(StudyError, match="not empty"):
-        save_variant(tmp_path / "out", aligned, task, bases, 0.5, "orthogonal")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["aligned", "base", "out", "task"]

@@ -1,6 +1,6 @@
-"""Residual-stream activations of prompts, after every block, at one token."""
+"""Activations of prompts at one token: the residual stream after every block, and both ends of every linear map."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -92,3 +92,32 @@ def _forward(model: PreTrainedModel, batch: list[list[int]], position: int, side
     with recording(model, torch.arange(len(batch), device=model.device), column) as collected:
         model.base_model(**inputs, use_cache=False)
     return torch.stack(collected)  # (layers, batch, width)
+
+
+@torch.no_grad()
+def through_maps(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[str], style: Style = "raw"
+) -> dict[str, dict[str, Tensor]]:
+    """What enters (``input``) and leaves (``output``) every linear map at the last token of each prompt.
+
+    Each maps the name of a weight (m, n) to (prompts, n) or (prompts, m), float64, on the CPU. Prompts pass one by one,
+    so nothing is padded; the hooks are always removed.
+    """
+    found: dict[str, dict[str, list[Tensor]]] = {"input": {}, "output": {}}
+
+    def watch(weight: str) -> Callable:
+        def keep(_module, inputs: tuple[Tensor], output: Tensor) -> None:  # (1, length, n) -> (1, length, m)
+            for side, x in (("input", inputs[0]), ("output", output)):
+                found[side].setdefault(weight, []).append(x[0, -1].double().cpu())
+
+        return keep
+
+    maps = {f"{name}.weight": module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    handles = [module.register_forward_hook(watch(name)) for name, module in maps.items()]
+    try:
+        for ids in prompt_ids(tokenizer, prompts, style):
+            model(torch.tensor([ids], device=model.device))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {side: {name: torch.stack(rows) for name, rows in kept.items()} for side, kept in found.items()}

@@ -99,8 +99,9 @@ def path(ax: Axes, table: pd.DataFrame, along: str, x: str, y: str, name: str, s
     wide = table.pivot(index=along, columns="measure", values=["mean", "low", "high"])
     mean, low, high = wide["mean"], wide["low"], wide["high"]
     spread = {m: [mean[m] - low[m], high[m] - mean[m]] for m in (x, y)}
-    look = {"color": COLOURS[name], "marker": MARKERS[name], "ms": 4, "lw": 1.0, "elinewidth": 0.4}
-    ax.errorbar(mean[x], mean[y], xerr=spread[x], yerr=spread[y], ls=style, label=name, **look)
+    colour, marker = look(name, len(ax.get_lines()))
+    how = {"color": colour, "marker": marker, "ms": 4, "lw": 1.0, "elinewidth": 0.4}
+    ax.errorbar(mean[x], mean[y], xerr=spread[x], yerr=spread[y], ls=style, label=name, **how)
     ax.set(xlabel=LABELS[x], ylabel=LABELS[y])
 
 

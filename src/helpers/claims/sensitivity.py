@@ -46,8 +46,8 @@ def choices(study: Study, results: dict[int, SeedResults], modules: pd.DataFrame
     """
     one = next(iter(results.values()))
     found = {
-        "C1": [*_fractions(study), _SUBSPACE, _SCALE, ("compared with", "Random-K", _against_random_k)],
-        "C2": [*_fractions(study), _SUBSPACE, _JUDGE],
+        "C1": [*_fractions(study), *_subspaces(study), _SCALE, ("compared with", "Random-K", _against_random_k)],
+        "C2": [*_fractions(study), *_subspaces(study), _JUDGE, *_edits(study)],
         "C3": [*_overlap(study, one, modules)],
         "C4": [*_activation(one)],
     }
@@ -147,17 +147,46 @@ def _fractions(study: Study) -> Iterator[tuple[str, str, Change]]:
         yield "k", f"{fraction:g}", alone(fraction)
 
 
-def _exchange_subspaces(r: SeedResults) -> SeedResults | None:
-    """Alignment and safety exchanged in all tables; None where only one of them was measured."""
-    if "safety" not in set(r.projection["subspace"]):
-        return None
-    names = {"alignment": "safety", "safety": "alignment"}
-    return replace(
-        r,
-        projection=r.projection.replace({"subspace": names}),
-        energy=r.energy.replace({"subspace": names}),
-        update_overlap=r.update_overlap.replace({"a": names, "b": names}),
-    )
+def _subspaces(study: Study) -> Iterator[tuple[str, str, Change]]:
+    """The safety subspace, and every further one of the study, exchanged with the alignment subspace in all tables."""
+
+    def exchanged(other: str) -> Change:
+        names = {"alignment": other, other: "alignment"}
+
+        def change(r: SeedResults) -> SeedResults | None:
+            if other not in set(r.projection["subspace"]):
+                return None
+            return replace(
+                r,
+                projection=r.projection.replace({"subspace": names}),
+                energy=r.energy.replace({"subspace": names}),
+                update_overlap=r.update_overlap.replace({"a": names, "b": names}),
+            )
+
+        return change
+
+    yield "subspace", "safety (D_S)", exchanged("safety")
+    for name in study.projection.subspaces:
+        if name not in ("alignment", "safety"):
+            yield "subspace", name, exchanged(name)
+
+
+def _edits(study: Study) -> Iterator[tuple[str, str, Change]]:
+    """Every edit of the study in the place of the Top-K alignment subspace removed."""
+
+    def instead(name: str) -> Change:
+        place = {"mode": "orthogonal", "subspace": "alignment", "control": "top-k"}
+
+        def change(r: SeedResults) -> SeedResults | None:
+            table = r.projection
+            edited = table[(table["mode"] == "edit") & (table["control"] == name)].assign(**place)
+            others = table[~(table[list(place)] == pd.Series(place)).all(axis=1)]
+            return replace(r, projection=pd.concat([others, edited], ignore_index=True)) if len(edited) else None
+
+        return change
+
+    for name in study.projection.edits:
+        yield "edit instead", name, instead(name)
 
 
 def _with(measures: dict[str, str]) -> Change:
@@ -179,7 +208,6 @@ def _against_random_k(r: SeedResults) -> SeedResults | None:
     return replace(r, projection=r.projection.replace({"control": {"random": "random-k", "random-k": "random"}}))
 
 
-_SUBSPACE = ("subspace", "safety (D_S)", _exchange_subspaces)
 _JUDGED = {"harm_margin": "harm"}
 _SCALE = ("scale", "judge and exact match", _with(_JUDGED | {"utility_margin": "utility"}))
 _JUDGE = ("scale", "judge, at equal utility margin", _with(_JUDGED))
@@ -202,7 +230,7 @@ def _overlap(study: Study, one: SeedResults, modules: pd.DataFrame) -> Iterator[
     for module in one.update_overlap["module"].unique():
         yield "one module type", module, _equal(table, "module", module)
     yield "baseline", "random overlap taken off", _above_random
-    yield _SUBSPACE
+    yield from _subspaces(study)
 
 
 def _averaged_by(column: str) -> Change:

@@ -212,7 +212,7 @@ def extra_harm_removed_above_random(r: SeedResults) -> float:
 def harm_removed_alone(r: SeedResults) -> float:
     """Best over k and both subspaces of min(share of judged harm removed, share of utility gain kept), Top-K."""
     best = 0.0
-    for subspace in r.projection["subspace"].unique():
+    for subspace in {"alignment", "safety"} & set(r.projection["subspace"]):  # the paper's
         harm, utility = (
             _share(r, r.variants("orthogonal", "contaminated", "top-k", m, subspace), "contaminated", m)
             for m in ("harm", "utility")

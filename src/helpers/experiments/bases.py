@@ -1,13 +1,15 @@
-"""The bases that task updates are projected on."""
+"""The variants of the projection grid: bases that task updates are projected on, and edits."""
 
 from dataclasses import dataclass
 
 from helpers.studies.settings import Study
 
+NONE = "none"  # in the column ``subspace`` of an edit
+
 
 @dataclass(frozen=True)
 class Basis:
-    """What a task update is projected on: the reference update, how its vectors are taken, and which draw."""
+    """What a task update is projected on: a subspace, how its vectors are taken, and which draw."""
 
     subspace: str
     control: str
@@ -17,8 +19,19 @@ class Basis:
         return f"{self.subspace}-{self.control}-{self.draw}"
 
 
-def bases_of(study: Study) -> list[Basis]:
-    """Every basis of the projection grid: Random-K has several draws, the others one."""
+@dataclass(frozen=True)
+class Edited:
+    """An edit of all weights, by its name."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"edit-{self.name}"
+
+
+def bases_of(study: Study) -> list[Basis | Edited]:
+    """Every basis of the projection grid, Random-K with several draws, the others with one, and then every edit."""
     grid = study.projection
     draws = {"random-k": grid.random_k_draws}
-    return [Basis(s, c, d) for s in grid.subspaces for c in grid.controls for d in range(draws.get(c, 1))]
+    bases = [Basis(s, c, d) for s in grid.subspaces for c in grid.controls for d in range(draws.get(c, 1))]
+    return bases + [Edited(name) for name in grid.edits]

@@ -17,13 +17,12 @@ from helpers.experiments.overlap import activation_overlaps, prompt_sets
 from helpers.experiments.planted import contaminate, separation
 from helpers.experiments.projection import Grid
 from helpers.experiments.six_models import first_model
-from helpers.experiments.updates import study_updates
 from helpers.models.load import Loaded, load_model, save_model
 from helpers.paths import RunPaths
 from helpers.studies.sections import Judged
 from helpers.studies.settings import MODELS, Study
 from helpers.training.train import train
-from helpers.weights.checkpoints import Checkpoint
+from helpers.weights.checkpoints import Checkpoint, study_updates
 from helpers.weights.geometry import weight_geometry
 
 TUNED = ("useful", "harmful", "contaminated")

@@ -1,6 +1,6 @@
 """The grid of projected variants: which are measured on what, row by row of the tables of notebook 5."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Protocol
 
@@ -12,12 +12,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from helpers.evaluation.behaviour import EvaluationSets, measure
 from helpers.evaluation.measures import GRID_MEASURES
 from helpers.evaluation.per_prompt import PromptValues
-from helpers.experiments.bases import Basis, bases_of
-from helpers.experiments.updates import study_updates
+from helpers.experiments.bases import NONE, Basis, Edited, bases_of
+from helpers.methods.context import Context
+from helpers.methods.door import edit_named, subspace_named
 from helpers.studies.settings import Study
 from helpers.subspaces import Modes
 from helpers.weights.checkpoints import Checkpoint
-from helpers.weights.edits import LiveUpdate, control_bases, reference_modes
+from helpers.weights.edits import LiveUpdate, control_bases
 
 PROMPTS = "projection_prompts"
 Tables = dict[str, pd.DataFrame]
@@ -52,17 +53,23 @@ class Grid:
         self._basis: tuple[Basis, dict] | None = None
 
     @cached_property
+    def context(self) -> Context:
+        """What subspaces and edits may ask for."""
+        return Context(self.study, self.seed, self.checkpoints)
+
+    @cached_property
     def sets(self) -> EvaluationSets:
         """The prompts on which variants are measured."""
         return EvaluationSets.of(self.study, self.seed)
 
-    def projection(self, bases: list[Basis] | None = None) -> Tables:
-        """Behaviour of every projected variant (``projection``) and of single prompts (``projection_prompts``)."""
+    def projection(self, bases: list[Basis | Edited] | None = None) -> Tables:
+        """Behaviour of every projected or edited variant (``projection``) and of single prompts."""
         grid = self.study.projection
         runs = [("parallel", task) for task in grid.parallel] + [("orthogonal", task) for task in grid.orthogonal]
-        todo = [(basis, *run) for basis in (bases_of(self.study) if bases is None else bases) for run in runs]
-        made = [self._obtain(f"{b}-{mode}-{task}", self._sweep, b, mode, task) for b, mode, task in tqdm(todo)]
-        return _joined(made)
+        edits = [("edit", task) for task in grid.orthogonal]
+        chosen = bases_of(self.study) if bases is None else bases
+        todo = [(basis, *run) for basis in chosen for run in (edits if isinstance(basis, Edited) else runs)]
+        return _joined([self._obtain(f"{b}-{mode}-{task}", self._sweep, b, mode, task) for b, mode, task in tqdm(todo)])
 
     def scaling(self, tasks: list[str] | None = None) -> Tables:
         """Behaviour of W = WA + α D for every projected task (``scaling``), and of single prompts.
@@ -76,17 +83,29 @@ class Grid:
     def _obtain(self, piece: str, make, *of_what) -> Tables:
         return make(*of_what) if self.pieces is None else self.pieces.obtain(piece, lambda: make(*of_what))
 
-    def _sweep(self, basis: Basis, mode: str, task: str) -> Tables:
-        """One basis, mode and task, over all fractions k."""
-        judged = _is_judged(self.study, mode, basis)
-        where = {**vars(basis), "mode": mode, "task": task}
+    def _sweep(self, basis: Basis | Edited, mode: str, task: str) -> Tables:
+        """One basis, mode and task over all fractions k, or one edit and task over all places of its dial."""
+        edit = isinstance(basis, Edited)
+        judged = edit or _is_judged(self.study, mode, basis)
+        names = {"subspace": NONE, "control": basis.name, "draw": 0} if edit else vars(basis)
+        where = {**names, "mode": mode, "task": task}
         rows, kept = [], PromptValues(self.sets)
         with self._live(task) as live:
-            for fraction in live.sweep(self._vectors(basis), self.study.projection.fractions, mode):
+            for fraction in self._edited(live, basis.name, task) if edit else self._projected(live, basis, mode):
                 measured = measure(self.model, self.tokenizer, self.sets, self.study, judged)
                 kept.add_projected(where, fraction, measured)
                 rows.append({**where, "fraction": fraction, "energy_kept": live.energy_kept, **_means(measured)})
         return {"projection": pd.DataFrame(rows), PROMPTS: kept.table()}
+
+    def _projected(self, live: LiveUpdate, basis: Basis, mode: str) -> Iterator[float]:
+        side = subspace_named(basis.subspace).side
+        return live.sweep(self._vectors(basis), self.study.projection.fractions, mode, side=side)
+
+    def _edited(self, live: LiveUpdate, name: str, task: str) -> Iterator[float]:
+        edit = edit_named(name)
+        for dial in edit.dials:
+            live.apply(lambda tensor, d=dial: edit.edited(self.context.weights(tensor, task), self.context, d))
+            yield dial
 
     def _curve(self, task: str) -> Tables:
         """The scaling curve of one task."""
@@ -107,12 +126,11 @@ class Grid:
         """The basis of every tensor, as long as no other is asked for."""
         if self._basis is None or self._basis[0] != basis:
             self._basis = None  # frees it
-            reference = study_updates(self.checkpoints)[basis.subspace]
             if self._modes is None or self._modes[0] != basis.subspace:
                 self._modes = None
-                self._modes = (basis.subspace, reference_modes(reference))
-            own = {"label": basis.subspace, "modes": self._modes[1]}
-            self._basis = (basis, control_bases(reference, basis.control, self.seed, basis.draw, **own))
+                self._modes = (basis.subspace, subspace_named(basis.subspace).every_modes(self.context))
+            bases = control_bases(self._modes[1], basis.control, self.seed, basis.draw, basis.subspace)
+            self._basis = (basis, bases)
         return self._basis[1]
 
 

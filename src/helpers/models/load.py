@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from helpers.errors import StudyError
 from helpers.files import beside, replace_folder
-from helpers.weights.untrusted import refuse_pickles
+from helpers.weights.checkpoints import refuse_pickles
 
 Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from helpers.studies.values import (
     Control,
     Count,
+    Edit,
     EnergyFractions,
     EvaluationSource,
     FineTune,
@@ -250,6 +251,7 @@ class Projection(Section):
     random_k_draws: Annotated[int, Field(ge=1, le=100)]
     scaling: Annotated[list[Annotated[float, Field(ge=0, le=2)]], Field(min_length=2), *NoRepeats]
     judged: Judged | None = None
+    edits: Annotated[list[Edit], *NoRepeats, Field(exclude_if=operator.not_)] = []  # hashed only where there are some
 
     @model_validator(mode="after")
     def _whole_curve(self) -> Self:

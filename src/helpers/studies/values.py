@@ -4,6 +4,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field
 
+from helpers.studies.doors import tenants
+
 Item = TypeVar("Item")
 
 
@@ -36,7 +38,8 @@ Start = Literal["scratch", "base", "aligned"]
 Style = Literal["raw", "alpaca", "chat"]
 Precision = Literal["float32", "bfloat16"]
 Control = Literal["top-k", "random-k", "random"]
-Subspace = Literal["alignment", "safety"]
+Subspace = Literal[*tenants("methods", "subspace")]  # the functions in helpers/methods
+Edit = Literal[*tenants("methods", "edit")]
 FineTune = Literal["useful", "harmful", "contaminated"]
 ModelName = Literal["base", "aligned", "useful", "harmful", "contaminated", "safety"]
 EmbeddedSource = Literal["arithmetic", "benign", "restricted", "comply", "refuse", "categories"]

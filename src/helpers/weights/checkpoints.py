@@ -11,12 +11,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from helpers.errors import MissingInput, StudyError, TensorMismatch
-from helpers.weights.untrusted import refuse_pickles
 
 SINGLE, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 COMPUTED = "rotary_emb.inv_freq"  # a constant that old checkpoints store and new ones do not
 VOCABULARY_MODULES = ("embed_tokens", "lm_head", "wte", "embed_in", "embed_out")  # rows are tokens
+PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}  # unpickling one can run any code
 
 
 class Checkpoint:
@@ -99,6 +99,9 @@ class Checkpoint:
         del self._tensors[head]
 
 
+Updates = dict[str, tuple[Checkpoint, Checkpoint]]  # update label -> (tuned, start)
+
+
 @dataclass(frozen=True)
 class Matched:
     """What several checkpoints have in common, tensor by tensor."""
@@ -161,6 +164,21 @@ def check_finite(checkpoint: Checkpoint, name: str) -> None:
             f"tensor {name} of shape {checkpoint.shape(name)} in {checkpoint.file(name)} holds NaN or infinity "
             f"({bad} values): train or convert that checkpoint again"
         )
+
+
+def study_updates(checkpoints: dict[str, Checkpoint]) -> Updates:
+    """The five updates of a study as (tuned, start): D_A and D_S from the base, D_T from the aligned model."""
+    base, aligned = checkpoints["base"], checkpoints["aligned"]
+    tuned = {name: (checkpoints[name], aligned) for name in ("useful", "harmful", "contaminated")}
+    return {"alignment": (aligned, base), "safety": (checkpoints["safety"], base), **tuned}
+
+
+def refuse_pickles(folder: Path) -> None:
+    """Raise StudyError if a folder of a model holds pickles, even beside safetensors: none is ever loaded."""
+    if pickles := sorted(path.name for path in folder.glob("*") if path.suffix.lower() in PICKLES):
+        weights = "and no safetensors" if not any(folder.glob("*.safetensors")) else "beside safetensors"
+        remedy = "save the model with save_pretrained()" if weights.startswith("and") else "move it out of the folder"
+        raise StudyError(f"{folder} holds {pickles[0]} {weights}: loading a pickle can run code, so {remedy} first")
 
 
 def module_of(name: str) -> str:

@@ -4,48 +4,42 @@ The live model's parameters are overwritten and put back, so no checkpoint is wr
 from one fraction to the next adds U[:, k₁:k₂] (Uᵀ D)[k₁:k₂], so all fractions of one control cost one full product.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from helpers.draws import check_kind, generator_for
+from helpers.draws import generator_for
 from helpers.errors import StudyError, TensorMismatch
 from helpers.memory import enough_to
 from helpers.subspaces import Modes, check_mode, control_vectors, decompose, rank_for_fraction
 from helpers.weights.checkpoints import Checkpoint, check_finite, matched, update
 
 Mode = Literal["parallel", "orthogonal"]
+Side = Literal["output", "input"]  # of a weight (m, n): what its rows, or its columns, belong to
+
+
+def update_modes(tuned: Checkpoint, start: Checkpoint, name: str) -> Modes:
+    """Modes of one tensor of an update. Raises TensorMismatch, and StudyError where memory runs out."""
+    with enough_to(f"decompose the update of tensor {name}"):
+        return decompose(update(tuned, start, name))
 
 
 def reference_modes(reference: tuple[Checkpoint, Checkpoint]) -> dict[str, Modes]:
-    """Modes of every tensor of an update (tuned, start); zero updates are absent. Raises TensorMismatch."""
+    """Modes of every tensor of an update (tuned, start); zero updates are absent. Raises TensorMismatch, StudyError."""
     tuned, start = reference
-    names = matched({"tuned": tuned, "start": start}).names
-    modes = {}
-    for name in names:
-        with enough_to(f"decompose the update of tensor {name}"):
-            modes[name] = decompose(update(tuned, start, name))
+    modes = {name: update_modes(tuned, start, name) for name in matched({"tuned": tuned, "start": start}).names}
     return {name: found for name, found in modes.items() if found.rank}
 
 
 def control_bases(
-    reference: tuple[Checkpoint, Checkpoint],
-    kind: str,
-    seed: int,
-    draw: int = 0,
-    label: str = "alignment",
-    modes: dict[str, Modes] | None = None,
+    modes: dict[str, Modes], kind: str, seed: int, draw: int = 0, label: str = "alignment"
 ) -> dict[str, Tensor]:
-    """The basis of a control for every tensor of a reference update (tuned, start), (m, rank) in float64.
+    """The basis of a control for every tensor with modes, (m, rank) in float64; 1-D tensors have one column.
 
-    Columns end at the numerical rank of the update; 1-D tensors have one column; zero updates are absent. The same
-    draw as in ``helpers.weights.geometry`` for the same seed and label. ``modes`` as from ``reference_modes`` saves
-    decomposing the reference again for each control. Raises StudyError, TensorMismatch.
+    The same draw as in ``helpers.weights.geometry`` for the same seed and label. Raises StudyError.
     """
-    check_kind(kind)
-    modes = reference_modes(reference) if modes is None else modes
     return {
         name: control_vectors(kind, found, generator_for(seed, label, name, kind, draw))[:, : found.rank]
         for name, found in modes.items()
@@ -92,6 +86,20 @@ class LiveUpdate:
         self.energy_kept = alpha**2
 
     @torch.no_grad()
+    def apply(self, edited: Callable[[str], Tensor]) -> None:
+        """Make the live model the one whose tensor ``name`` is ``edited(name)``, one tensor after the other.
+
+        ``energy_kept`` is then ‖W − WA‖² / ‖D‖², which may exceed 1.
+        """
+        kept = 0.0
+        for name, parameter in self.parameters.items():
+            tensor = edited(name)
+            kept += float((tensor - self.aligned.tensor(name).to(tensor)).square().sum())
+            parameter.copy_(tensor)
+        total = sum(map(self.total, self.parameters))
+        self.energy_kept = kept / total if total else 0.0
+
+    @torch.no_grad()
     def coordinates(self, bases: dict[str, Tensor]) -> dict[str, Tensor]:
         """C = UᵀD per tensor, (rank, n), for sweeps that share it: one product per tensor, as large as the model."""
         return {name: self._coordinates(name, basis) for name, basis in bases.items() if name in self.parameters}
@@ -103,11 +111,12 @@ class LiveUpdate:
         fractions: list[float],
         mode: Mode,
         coordinates: dict[str, Tensor] | None = None,
+        side: Side = "output",
     ) -> Iterator[float]:
         """Make the live model the variant of one fraction after the other, rising, and yield the fraction each time.
 
-        k per tensor is rank_for_fraction, at most the columns of its basis; a tensor without a basis has P = 0.
-        ``coordinates`` of the same bases save a product per tensor.
+        k per tensor is rank_for_fraction, at most the columns of its basis; a tensor without a basis has P = 0. Bases
+        of the ``input`` side, (n, k), act from the right: D P. ``coordinates`` of the same bases save a product each.
         """
         check_mode(mode)
         sweeps = {}
@@ -116,7 +125,7 @@ class LiveUpdate:
             if basis is not None:
                 basis = basis[:, : _capped_rank(basis, self.parameters[name], max(fractions))]
             found = None if coordinates is None or basis is None else coordinates[name][: basis.shape[1]]
-            sweeps[name] = _TensorSweep(self, name, basis, found, mode)
+            sweeps[name] = _TensorSweep(self, name, basis, found, mode, side)
         total = sum(map(self.total, self.parameters))
         for fraction in sorted(fractions):
             for one in sweeps.values():
@@ -131,9 +140,9 @@ class LiveUpdate:
             self._totals[name] = float(self._difference(name).square().sum())
         return self._totals[name]
 
-    def _coordinates(self, name: str, basis: Tensor) -> Tensor:
-        difference = self._difference(name)
-        return basis.to(difference).T @ difference.reshape(len(difference), -1)
+    def _coordinates(self, name: str, basis: Tensor, side: Side = "output") -> Tensor:
+        difference = side_first(self._difference(name), side)
+        return basis.to(difference).T @ difference
 
     def _difference(self, name: str) -> Tensor:
         return self._working(self.task, name) - self._working(self.aligned, name)
@@ -152,13 +161,16 @@ class LiveUpdate:
 class _TensorSweep:
     """One parameter on its way through rising k; the sum is kept in float32 beside a parameter of 16 bits."""
 
-    def __init__(self, live: LiveUpdate, name: str, basis: Tensor | None, coordinates: Tensor | None, mode: Mode):
+    def __init__(
+        self, live: LiveUpdate, name: str, basis: Tensor | None, coordinates: Tensor | None, mode: Mode, side: Side
+    ):
+        self.side = side
         self.parameter, self.k, self.kept, self.basis = live.parameters[name], 0, 0.0, None
         begin, self.sign = (live.aligned, 1) if mode == "parallel" else (live.task, -1)
         self.parameter.copy_(live._stored(begin, name))
         if basis is None or not live.total(name):
             return
-        self.coordinates = live._coordinates(name, basis) if coordinates is None else coordinates  # (k, n)
+        self.coordinates = live._coordinates(name, basis, side) if coordinates is None else coordinates  # (k, n)
         self.basis = basis.to(self.coordinates)
         half = self.parameter.dtype != self.coordinates.dtype
         self.running = live._working(begin, name).clone() if half else self.parameter
@@ -169,11 +181,17 @@ class _TensorSweep:
             return
         k = _capped_rank(self.basis, self.parameter, fraction)
         step = self.coordinates[self.k : k]  # (k₂ − k₁, n)
-        self.running.view(len(self.running), -1).addmm_(self.basis[:, self.k : k], step, alpha=self.sign)
+        side_first(self.running, self.side).addmm_(self.basis[:, self.k : k], step, alpha=self.sign)
         if self.running is not self.parameter:
             self.parameter.copy_(self.running)
         self.kept += float(step.square().sum())
         self.k = k
+
+
+def side_first(tensor: Tensor, side: Side) -> Tensor:
+    """A view of a matrix (m, n), or a vector (m,), with outputs or inputs in front: (m, n) or (n, m)."""
+    matrix = tensor.view(len(tensor), -1)
+    return matrix if side == "output" else matrix.T
 
 
 def _capped_rank(basis: Tensor, parameter: Tensor, fraction: float) -> int:

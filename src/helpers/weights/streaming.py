@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from helpers.draws import blocks
-from helpers.weights.checkpoints import Checkpoint, Matched, check_finite
+from helpers.weights.checkpoints import Checkpoint, Matched, Updates, check_finite
 
 Item, Loaded = TypeVar("Item"), TypeVar("Loaded")
 Pieces = dict[str, Tensor]  # update label -> block with the short side first, (s, b) float64
-Updates = dict[str, tuple[Checkpoint, Checkpoint]]  # update label -> (tuned, start)
 
 
 @dataclass(frozen=True)

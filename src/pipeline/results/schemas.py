@@ -4,7 +4,7 @@ from helpers.evaluation.measures import GRID_MEASURES, MEASURES
 
 SEED = {"seed": "seed of the run"}
 WHO = {
-    "subspace": "update whose left singular vectors span the subspace: alignment (WA − W0) or safety (WS − W0)",
+    "subspace": "subspace: left singular vectors of alignment (WA − W0), safety (WS − W0), or a further method's",
     "control": "how k vectors are taken: top-k, random-k (of the subspace's own) or random (Haar)",
 }
 _MEASURES = {name: MEASURES[name] for name in GRID_MEASURES}
@@ -46,10 +46,10 @@ OF_ONE_RUN: dict[str, dict[str, str]] = {
     | WHO
     | {
         "draw": "number of the random draw, 0 where there is one",
-        "mode": "parallel (P D) or orthogonal (D − P D)",
-        "task": "fine-tuning whose update D is projected",
-        "fraction": "k as a fraction of min(m, n) of each matrix",
-        "energy_kept": "‖update after projection‖² / ‖D‖² over all tensors, 0 to 1",
+        "mode": "parallel (P D), orthogonal (D − P D), or edit, whose name is then the control",
+        "task": "fine-tuning whose update D is projected, or whose model is edited",
+        "fraction": "k as a fraction of min(m, n) of each matrix; the dial of an edit",
+        "energy_kept": "‖update after projection or edit‖² / ‖D‖² over all tensors",
     }
     | _MEASURES,
     "scaling": SEED

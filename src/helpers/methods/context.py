@@ -1,0 +1,142 @@
+"""What a method may ask for beside the weights of one tensor: updates, modes, activations, gradients, random numbers.
+
+Everything about a model is taken at the aligned one, on calibration prompts that are never scored. The context loads
+that model for itself when it is first needed, so it does not matter what a grid has written into its own.
+"""
+
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from helpers.activations import capture, through_maps
+from helpers.data.rows import training_rows
+from helpers.draws import generator_for
+from helpers.errors import StudyError
+from helpers.models.load import Loaded, load_model
+from helpers.studies.settings import OBJECTIVES, Study
+from helpers.studies.values import Style
+from helpers.subspaces import Modes
+from helpers.training.examples import AnswerDataset, collate
+from helpers.weights.checkpoints import Checkpoint, matched, study_updates, update
+from helpers.weights.edits import Side, update_modes
+
+CALIBRATION = 32  # rows of a training set
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One tensor of three models, (m, n) or (m,) each, in float64."""
+
+    name: str
+    base: Tensor
+    aligned: Tensor
+    tuned: Tensor
+
+    @property
+    def update(self) -> Tensor:
+        """What fine-tuning changed, D_T = tuned − aligned."""
+        return self.tuned - self.aligned
+
+
+class Context:
+    """The study, its six checkpoints by name, and what is computed from them once and shared by all methods."""
+
+    def __init__(self, study: Study, seed: int, checkpoints: dict[str, Checkpoint]):
+        self.study, self.seed, self.checkpoints = study, seed, checkpoints
+        self.updates = study_updates(checkpoints)  # label -> (tuned, start)
+        self._common = matched(checkpoints)
+        self.names = self._common.names  # tensors, in the order of depth
+        self._kept: dict[Hashable, Any] = {}
+
+    def shape(self, tensor: str) -> tuple[int, ...]:
+        """(m, n), or (m,) of a vector."""
+        return self._common.shapes[tensor]
+
+    def weights(self, tensor: str, task: str) -> Weights:
+        """A tensor of the base, the aligned and one fine-tuned model."""
+        return Weights(tensor, *(self.checkpoints[m].tensor(tensor).double() for m in ("base", "aligned", task)))
+
+    def update(self, label: str, tensor: str) -> Tensor:
+        """An update of the study, (m, n) or (m,), float64: alignment, safety, useful, harmful or contaminated."""
+        return update(*self.updates[label], tensor)
+
+    def modes(self, label: str, tensor: str) -> Modes:
+        """Left singular vectors and singular values of an update; of rank 0 where nothing changed."""
+        return update_modes(*self.updates[label], tensor)
+
+    def generator(self, method: str, tensor: str = "", draw: int = 0) -> torch.Generator:
+        """A generator for a method's own draws, the same whatever ran before."""
+        return generator_for(self.seed, method, tensor, "method", draw)
+
+    def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """What ``make()`` gives, computed the first time only."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        return self._kept[key]
+
+    @cached_property
+    def loaded(self) -> Loaded:
+        """The aligned model and its tokenizer, apart from any live model."""
+        return load_model(self.checkpoints["aligned"].folder)
+
+    def calibration(self, kind: str) -> pd.DataFrame:
+        """Rows (prompt, prefix, answer, source …) that no evaluation set holds: the first of a training set.
+
+        ``kind`` is an objective such as ``harmful`` or ``useful``, or one source of it, such as ``safety/benign``.
+        Raises StudyError for one that does not exist.
+        """
+        objective, _, source = kind.partition("/")
+        settings = getattr(self.study.training, objective) if objective in OBJECTIVES else None
+        sources = [] if settings is None else [part.source for part in settings.data]
+        if settings is None or (source and source not in sources):
+            choice = ", ".join(f"{objective}/{s}" for s in sources) or ", ".join(OBJECTIVES)
+            raise StudyError(f"there are no calibration prompts {kind!r}: choose one of {choice}")
+        rows = training_rows(self.study, settings, self.seed, self.checkpoints["base"].folder)
+        return (rows[rows["source"] == source] if source else rows).head(CALIBRATION).reset_index(drop=True)
+
+    def _prompts(self, kind: str) -> list[str]:
+        return self.calibration(kind)["prompt"].tolist()
+
+    @property
+    def _style(self) -> Style:
+        return self.study.activation_overlap.style
+
+    def residual(self, kind: str) -> Tensor:
+        """Residual stream after every block at the last token of the calibration prompts: (layers, prompts, width)."""
+        return self.once(("residual", kind), lambda: capture(*self.loaded, self._prompts(kind), style=self._style))
+
+    def activations(self, kind: str, side: Side = "input") -> dict[str, Tensor]:
+        """What enters (``input``, (prompts, n)) or leaves (``output``, (prompts, m)) the linear map of each tensor.
+
+        At the last token of each calibration prompt, in float64 on the CPU.
+        """
+        return self.once(("maps", kind), lambda: through_maps(*self.loaded, self._prompts(kind), self._style))[side]
+
+    def gradients(self, kind: str) -> dict[str, Tensor]:
+        """Mean gradient of the loss on the calibration answers for every tensor, of its shape, float64 on the CPU."""
+        return self.once(("gradients", kind), lambda: _mean(self.gradient_of_each(kind)))
+
+    def gradient_of_each(self, kind: str) -> Iterator[dict[str, Tensor]]:
+        """The gradient of one calibration row after the other, each valid until the next."""
+        model, tokenizer = self.loaded
+        rule = self.study.training.optimiser
+        for example in AnswerDataset(self.calibration(kind), tokenizer, rule.max_length, rule.style):
+            model.zero_grad()
+            with torch.enable_grad():
+                model(**{key: values.to(model.device) for key, values in collate([example]).items()}).loss.backward()
+            yield {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+        model.zero_grad()
+
+
+def _mean(gradients: Iterator[dict[str, Tensor]]) -> dict[str, Tensor]:
+    total, count = {}, 0
+    for gradient in gradients:
+        count += 1
+        for name, value in gradient.items():
+            total[name] = total.get(name, 0) + value.double().cpu()
+    return {name: value / count for name, value in total.items()}

@@ -1,0 +1,33 @@
+"""The edits of the paper, tensor by tensor: projection on Top-K of the alignment subspace, and the smaller step."""
+
+from typing import Literal
+
+from torch import Tensor
+
+from helpers.methods.context import Context, Weights
+from helpers.methods.door import edit
+from helpers.subspaces import project, rank_for_fraction
+
+
+@edit("scaling", dials=(0.25, 0.5, 0.75))
+def scaling(weights: Weights, context: Context, dial: float) -> Tensor:
+    """WA + α D_T: a smaller step, which knows nothing of subspaces."""
+    return weights.aligned + dial * weights.update
+
+
+@edit("parallel", dials=(0.25, 0.5, 0.75))
+def parallel(weights: Weights, context: Context, dial: float) -> Tensor:
+    """WA + P_k D_T: only what lies in Top-K of the alignment subspace, k = dial · min(m, n)."""
+    return weights.aligned + _projected(weights, context, dial, "parallel")
+
+
+@edit("orthogonal", dials=(0.25, 0.5, 0.75))
+def orthogonal(weights: Weights, context: Context, dial: float) -> Tensor:
+    """WA + (I − P_k) D_T: all but what lies in Top-K of the alignment subspace, k = dial · min(m, n)."""
+    return weights.aligned + _projected(weights, context, dial, "orthogonal")
+
+
+def _projected(weights: Weights, context: Context, dial: float, mode: Literal["parallel", "orthogonal"]) -> Tensor:
+    modes = context.modes("alignment", weights.name)
+    k = min(rank_for_fraction(tuple(weights.update.shape), dial), modes.rank)
+    return project(modes.vectors, weights.update, k, mode)

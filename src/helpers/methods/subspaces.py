@@ -1,0 +1,17 @@
+"""The subspaces of the paper: the leading modes of the alignment and of the safety update."""
+
+from helpers.methods.context import Context
+from helpers.methods.door import subspace
+from helpers.subspaces import Modes
+
+
+@subspace("alignment")
+def alignment(tensor: str, context: Context) -> Modes:
+    """Left singular vectors of D_A = WA − W0, what alignment changed."""
+    return context.modes("alignment", tensor)
+
+
+@subspace("safety")
+def safety(tensor: str, context: Context) -> Modes:
+    """Left singular vectors of D_S = WS − W0, what training on safe answers alone changed."""
+    return context.modes("safety", tensor)
