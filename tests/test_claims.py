@@ -299,8 +299,8 @@ def test_a_variant_on_the_scaling_curve_has_no_excess(alpha):
 
 
 def test_matching_takes_the_ends_beyond_the_curve():
-    curve = shares(scaling(0, ["useful"]), scaling(0, ["useful"]), ["utility"])
-    assert scaled_at(curve, "share_utility", np.array([-1.0, 2.0]), "share_utility").tolist() == [0.0, 1.0]
+    curve = shares(scaling(0, ["useful"]), scaling(0, ["useful"]), ["utility"]).set_index("alpha")["share_utility"]
+    assert scaled_at(curve, curve, np.array([-1.0, 2.0])).tolist() == [0.0, 1.0]
 
 
 def test_measures_of_the_grid_are_those_of_the_models():
