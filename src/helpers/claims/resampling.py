@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.claims.inference import combine, prompt_weights
-from helpers.claims.statistics import STATISTICS, SeedResults
+from helpers.claims.statistics import STATISTICS, TABLES, SeedResults
 from helpers.evaluation.per_prompt import SUBSPACE, set_of
 from helpers.studies.settings import Study
 
@@ -69,7 +69,7 @@ def claim_uncertainty(
     replicates = max(FEWEST, total // len(prompts))
     means = _means(list(prompts.values()), replicates)
     own = [results[seed] for seed in prompts]
-    drawn = [Redrawn(**vars(r), means=m, replicates=replicates) for r, m in zip(own, means, strict=True)]
+    drawn = [Redrawn(**{t: getattr(r, t) for t in TABLES}, means=m, replicates=replicates) for r, m in zip(own, means, strict=True)]
     size, shared = _size_and_overlap(list(prompts.values()))
     rows = []
     for claim, name in _asked(study):

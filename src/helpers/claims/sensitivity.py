@@ -13,7 +13,7 @@ import pandas as pd
 from helpers.claims.inference import decide
 from helpers.claims.over_seeds import interval
 from helpers.claims.statistics import STATISTICS, SeedResults
-from helpers.claims.verdicts import judge_criteria, verdicts
+from helpers.claims.verdicts import judge_criteria, judged_claim
 from helpers.studies.settings import Study
 
 NOT_MEASURED = "not measured"
@@ -113,8 +113,8 @@ def _statistics(study: Study, claim: str, results: dict[int, SeedResults]) -> pd
 
 
 def _verdict(study: Study, claim: str, values: pd.DataFrame) -> str:
-    found = verdicts(study, judge_criteria(study, values))
-    return str(found.loc[found["claim"] == claim, "verdict"].iloc[0])
+    entry = study.claims[claim]
+    return judged_claim(entry, judge_criteria(study, values, {claim: entry}))["verdict"]
 
 
 def _rows(table: str, keep: Callable[[pd.DataFrame], pd.Series]) -> Change:
@@ -282,10 +282,6 @@ def _activation(one: SeedResults) -> Iterator[tuple[str, str, Change]]:
     yield "pair", "useful instead of benign", _pair("useful-harmful", "benign-harmful")
     for pair in [name for name in SECOND_SETS if name in set(rows["pair"])]:
         yield "pair", SECOND_SETS[pair], _pair(pair, "harmful-harmful")
-
-
-def _all_layers(r: SeedResults) -> SeedResults:
-    return replace(r, activation_overlap=r.activation_overlap.assign(in_band=True))
 
 
 def _as_aligned(model: str) -> Change:

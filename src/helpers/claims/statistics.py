@@ -5,6 +5,7 @@ Every statistic takes the tables of one seed and returns one number; its docstri
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,7 @@ STATISTICS: dict[str, "Statistic"] = {}  # name -> function; the names that the 
 
 @dataclass(frozen=True)
 class SeedResults:
-    """The tables of one seed."""
+    """The tables of one seed, which stay as they are: what is read of them twice is kept."""
 
     behaviour: pd.DataFrame
     projection: pd.DataFrame
@@ -35,21 +36,31 @@ class SeedResults:
         table = self.behaviour
         return float(table.loc[(table["model"] == model) & (table["measure"] == measure), "value"].iloc[0])
 
+    @cached_property
+    def _variants(self) -> pd.DataFrame:
+        keys = ["mode", "task", "control", "subspace", "fraction"]
+        return self.projection.groupby(keys).mean(numeric_only=True)  # over random draws
+
+    @cached_property
+    def _overlaps(self) -> dict[tuple[str, str], pd.DataFrame]:
+        return dict(tuple(self.update_overlap.groupby(["a", "b"])))
+
     def variants(self, mode: str, task: str, control: str, measure: str, subspace: str = "alignment") -> Values:
         """A measure of the projected variants of one kind by fraction k, random draws averaged."""
-        table = self.projection
-        asked = {"mode": mode, "task": task, "control": control, "subspace": subspace}
-        own = np.logical_and.reduce([table[column] == value for column, value in asked.items()])
-        return table[own].groupby("fraction")[measure].mean()
+        asked, table = (mode, task, control, subspace), self._variants[measure]
+        return table.loc[asked] if asked in table.index else pd.Series(dtype=float)
 
     def scaled(self, task: str, measure: str) -> Values:
         """A measure of the scaled update W = WA + α D by α, from 0 (aligned) to 1 (fine-tuned)."""
         return self.scaling[self.scaling["task"] == task].set_index("alpha")[measure].sort_index()
 
+    def overlap(self, a: str, b: str) -> pd.DataFrame:
+        """The overlap of two updates and its random baseline, a row for each energy fraction and tensor."""
+        return self._overlaps[a, b]
+
     def mso(self, a: str, b: str) -> float:
         """MSO of two updates, mean over energy fractions and tensors."""
-        table = self.update_overlap
-        return float(table.loc[(table["a"] == a) & (table["b"] == b), "mso"].mean())
+        return float(self.overlap(a, b)["mso"].mean())
 
     def activation(self, pair: str, column: str = "mso") -> float:
         """Activation MSO of a pair in the aligned model, mean over the band's layers and the energy fractions."""
@@ -243,7 +254,7 @@ def overlap_alignment_harmful_minus_useful_harmful(r: SeedResults) -> float:
 @statistic
 def overlap_useful_harmful_above_random(r: SeedResults) -> float:
     """MSO(useful, harmful) of the updates minus its random baseline."""
-    rows = r.update_overlap.query("a == 'useful' and b == 'harmful'")
+    rows = r.overlap("useful", "harmful")
     return float((rows["mso"] - rows["random"]).mean())
 
 
