@@ -10,19 +10,20 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 PIP_ARGS ?=
 READY = .venv/.ready
 RUN = .venv/bin/python -m
+PIP = .venv/bin/python -m pip install --disable-pip-version-check --no-compile --progress-bar off
 
 export OMP_NUM_THREADS = 1
 export SUBSPACES_THREADS = $(THREADS)
 export STUDY SEEDS CORES PROFILE PRICE
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: help env plan book test lab bench coverage publish audit clean
+.PHONY: help env plan book test soak lab bench coverage publish audit clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
 	@echo "make book  [STUDY=organism] [SEEDS=0,1] [CORES=2] [PROFILE=local]  run a study and build its report in _build/html"
 	@echo "make plan  [STUDY=organism] [SEEDS=0,1] [PRICE='in out']  say what a study fetches, needs and takes here"
-	@echo "make test  run all tests (needs or gets a Chromium and, as root, SLURM)"
+	@echo "make test  run every kind of test (needs or gets a Chromium and, as root, SLURM); make soak: the repeats"
 	@echo "make lab   open the notebooks in JupyterLab"
 	@echo "make bench time the weight-space engine against the method as released"
 	@echo "make coverage simulate how often the intervals cover the truth, about 2 minutes"
@@ -38,9 +39,12 @@ env: $(READY)  ## create .venv with the pinned packages
 $(READY): requirements.txt constraints.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer is needed: install it or name it with PYTHON=…" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	@echo "installing the pinned packages, about 2 GB and 3 minutes"
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -r requirements.txt -c constraints.txt
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@echo "installing the pinned packages, about 3 minutes: 2 GB with a torch for processors, 6 GB with the index's for GPUs"
+	@{ $(PIP) $(PIP_ARGS) -r requirements.txt -c constraints.txt; echo $$? >.venv/.status; } | awk ' \
+		/^Collecting/ { n += 1; if (n % 40 == 0) { print n " packages found"; fflush() } } \
+		/^Installing collected/ { print n " packages found; unpacking them, which takes the longest"; fflush() }'
+	@exit $$(cat .venv/.status)
+	@$(PIP) --quiet --no-deps --no-build-isolation -e .
 	@touch $(READY)
 
 book: $(READY)  ## run a study and build the report
@@ -49,10 +53,16 @@ book: $(READY)  ## run a study and build the report
 plan: $(READY)  ## say what a study will fetch, need and take, before anything is fetched
 	@$(RUN) pipeline.plan.plan "$$STUDY" --seeds "$$SEEDS" --cores "$$CORES" $(if $(PRICE),--price $$PRICE)
 
-test: $(READY)  ## run all tests
+test: $(READY)  ## every kind of test
 	.venv/bin/python tests/browser.py --install
 	.venv/bin/python tests/slurm_cluster.py --install
-	$(RUN) pytest -n 2 --dist loadfile --no-loadscope-reorder
+	.venv/bin/lint-imports --no-cache
+	$(RUN) pytest -n 2 --dist loadgroup --no-loadscope-reorder
+
+soak: $(READY)  ## the repeats: kills, fuzz by the thousand, every study of the paper
+	.venv/bin/python tests/browser.py --install
+	.venv/bin/python tests/slurm_cluster.py --install
+	$(RUN) pytest -n 2 --dist loadgroup --no-loadscope-reorder -m soak
 
 lab: $(READY)  ## open the notebooks in JupyterLab
 	.venv/bin/jupyter lab notebooks

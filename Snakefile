@@ -1,31 +1,25 @@
-# The study as a graph: the notebooks of every seed, then the chapters over all seeds.
-# `make book` calls it and builds the report; by hand: `snakemake --cores 2 --config study=organism seeds=0,1`.
-# With `seeds=published` only the chapters over all seeds are made, from the published tables of the study.
+# The study as a graph of jobs for a scheduler: the notebooks of every seed, then the chapters over all seeds.
+# `make book PROFILE=…` calls it with what has to run; by hand: `snakemake --cores 2 --config study=organism seeds=0,1`.
+# With `seeds=published` only the chapters are made, from the published tables of the study. What is up to date is
+# decided by pipeline.runs.uptodate, so nothing here depends on code, settings or times of files.
 
 import os
 import sys
 
 sys.path.insert(0, os.path.join(workflow.basedir, "src"))
 
-from pipeline.plan.demands import asked, demand, divided, group
 from helpers.lifeline import BUILD, WORKFLOW, end_with
-from helpers.paths import CONTROL, PUBLISHED, bench_tables, power_table, published_root, results_root
+from helpers.paths import ROOT
 from helpers.studies.settings import OBJECTIVES, load_study, parse_seeds
-from pipeline.runs.stages import APART, CHAPTERS, PER_SEED, expected, file_of, modules_of, of_study, over_seeds, settings_of
+from pipeline.plan.demands import asked, demand, divided, group
+from pipeline.runs.stages import PER_SEED, jobs_of
 
 STUDY = load_study(config.get("study", "organism"))
-SEEDS = parse_seeds(config.get("seeds", ""), STUDY)
-FROM_PUBLISHED = config.get("seeds", "") == PUBLISHED
-RESULTS = os.path.relpath(results_root())
-READ_FOLDER = f"{os.path.relpath(published_root()) if FROM_PUBLISHED else RESULTS}/{STUDY.name}"
-SEED_FOLDER = f"{READ_FOLDER}/seed-{{seed}}"
-ALL_FOLDER = f"{RESULTS}/{STUDY.name}/all"
-EXECUTE = f"{sys.executable} -m pipeline.runs.execute {{input.notebook:q}} {{output.notebook:q}} -p study {STUDY.name}"
-
-# threads of each process, where they are given; else what pipeline.plan.demands says
-THREADS = int(os.environ.get("SUBSPACES_THREADS") or 0)
+ASKED = str(config.get("seeds", "")) or ",".join(map(str, STUDY.seeds))
+SEEDS = parse_seeds(ASKED, STUDY)
+JOBS = jobs_of(STUDY, SEEDS, ASKED)
+THREADS = int(os.environ.get("SUBSPACES_THREADS") or 0)  # of each process, where given; else what a notebook asks for
 THREADED = "export OMP_NUM_THREADS={threads} MKL_NUM_THREADS={threads} OPENBLAS_NUM_THREADS={threads};"
-EXECUTE = f"{THREADED} {EXECUTE}"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["PYTHONHASHSEED"] = "0"
 
@@ -34,115 +28,59 @@ end_with(os.environ.pop(BUILD, None))
 shell.prefix(f"export {WORKFLOW}={os.getpid()}; ")
 
 
-wildcard_constraints:
-    seed=r"\d+",
-    objective="|".join(OBJECTIVES),
+def file(path):
+    """A result as a file of the workflow, relative to the clone: of a model its weights."""
+    return os.path.relpath(path if path.suffix == ".csv" else path / "model.safetensors", ROOT)
+
+
+def command(job):
+    """The command of a job."""
+    given = " ".join(f"-p {name} '{value}'" for name, value in job.parameters.items())
+    return f"{sys.executable} -m pipeline.runs.execute notebooks/{job.notebook}.ipynb {{output.notebook:q}} {given}"
 
 
 rule all:
     input:
-        [os.path.relpath(notebook) for notebook in expected(STUDY, SEEDS, FROM_PUBLISHED)],
+        [os.path.relpath(job.output, ROOT) for job in JOBS],
 
 
-for name, stage in of_study({} if FROM_PUBLISHED else PER_SEED, STUDY).items():
-    each = "-{objective}" if name == "02_finetune" else ""
-    parts = divided(name, STUDY)
-    part = f"{SEED_FOLDER}/scratch/parts/{name}-{{part}}"
+for job in JOBS:
+    name = f"{STUDY.name}_{job.folder.root.name}_{job.name}".replace("-", "_").replace(".", "_")
+    reads = [file(path) for path in job.reads(SEEDS, ASKED == "published")]
+    parts = divided(job.notebook, STUDY) if job.notebook in PER_SEED else []
+    done = [os.path.relpath(job.folder.scratch("parts") / f"{job.notebook}-{part}", ROOT) for part in parts]
+    size = {"objective": job.objective}
 
-    if parts:
+    for part, touched in zip(parts, done):
 
         rule:
             name:
-                f"{name}_part"
+                f"{name}_{part}".replace("-", "_").replace(".", "_")
             input:
-                [f"{SEED_FOLDER}/{file_of(key)}" for key in stage.reads],
-                modules=modules_of(name),
+                reads,
             params:
-                settings=settings_of(name, STUDY),
-                command=f"{sys.executable} -m pipeline.runs.execute_part {name} {STUDY.name}",
+                command=f"{sys.executable} -m pipeline.runs.parts {job.notebook} {STUDY.name} --seed {job.seed} --part {part}",
             output:
-                temp(touch(part)),
-            wildcard_constraints:
-                part="|".join(parts),
+                temp(touch(touched)),
             resources:
-                device=int(name != "04_update_overlap"),
-                **asked(name, STUDY, share=1 / len(parts)),
-            threads: THREADS or demand(name, STUDY).threads
-            group: group(name, STUDY)
+                **asked(job.notebook, STUDY, share=1 / len(parts)),
+            threads: THREADS or demand(job.notebook, STUDY).threads
+            group: group(job.notebook, STUDY)
             shell:
-                THREADED + " {params.command} --seed {wildcards.seed} --part {wildcards.part}"
+                THREADED + " {params.command}"
 
     rule:
         name:
             name
         input:
-            [f"{SEED_FOLDER}/{file_of(key)}" for key in stage.reads],
-            expand(part, part=parts, allow_missing=True),
-            notebook=f"notebooks/{name}.ipynb",
-            modules=modules_of(name),
-        params:
-            settings=lambda wildcards, name=name: settings_of(name, STUDY, wildcards.get("objective", "")),
-            objective=lambda wildcards: f"-p objective {wildcards.objective}" if "objective" in wildcards.keys() else "",
+            reads,
+            done,
         output:
-            [f"{SEED_FOLDER}/{file_of(key)}" for key in stage.writes],
-            notebook=f"{SEED_FOLDER}/notebooks/{name}{each}.ipynb",
+            [file(path) for path in job.writes],
+            notebook=os.path.relpath(job.output, ROOT),
         resources:
-            device=int(name != "04_update_overlap"),  # loads a model: on a machine with a GPU `pipeline.build` has one at a time
-            **asked(name, STUDY, share=0 if parts else 1),
-        threads: THREADS or demand(name, STUDY).threads
-        group: group(name, STUDY)
-        priority: int(stage.cost)  # the longest of those that could start, so that no core waits for it at the end
+            **asked(job.notebook, STUDY, share=0 if parts else 1, objective=job.objective),
+        threads: THREADS or demand(job.notebook, STUDY).threads
+        group: group(job.notebook, STUDY)
         shell:
-            EXECUTE + " -p seed {wildcards.seed} {params.objective}"
-
-
-for name, stage in of_study(CHAPTERS, STUDY).items():
-
-    rule:
-        name:
-            name
-        input:
-            expand([f"{SEED_FOLDER}/{file_of(key)}" for key in stage.reads], seed=SEEDS),
-            stage.files,
-            os.path.relpath(power_table()) if name == "15_verdict" and STUDY.name != CONTROL and power_table() else [],
-            notebook=f"notebooks/{name}.ipynb",
-            modules=modules_of(name),
-        params:
-            settings=settings_of(name, STUDY),
-            seeds=PUBLISHED if FROM_PUBLISHED else ",".join(map(str, SEEDS)),
-        output:
-            [f"{ALL_FOLDER}/{file_of(key)}" for key in stage.writes],
-            notebook=f"{ALL_FOLDER}/notebooks/{name}.ipynb",
-        resources:
-            **asked(name, STUDY),
-        threads: THREADS or demand(name, STUDY).threads
-        group: group(name, STUDY)
-        shell:
-            EXECUTE + " -p seeds '{params.seeds}'"
-
-
-for name, stage in of_study(APART, STUDY).items():
-    if name not in over_seeds(STUDY, FROM_PUBLISHED):
-        continue
-    timed = [str(path) for path in sorted(bench_tables().glob("*.csv"))] if name == "20_cost" else []
-
-    rule:
-        name:
-            name
-        input:
-            [f"{READ_FOLDER}/all/{file_of(key)}" for key in stage.reads],
-            timed,
-            stage.files,
-            notebook=f"notebooks/{name}.ipynb",
-            modules=modules_of(name),
-        params:
-            settings=settings_of(name, STUDY),
-        output:
-            [f"{ALL_FOLDER}/{file_of(key)}" for key in stage.writes],
-            notebook=f"{ALL_FOLDER}/notebooks/{name}.ipynb",
-        resources:
-            **asked(name, STUDY),
-        threads: THREADS or demand(name, STUDY).threads
-        group: group(name, STUDY)
-        shell:
-            EXECUTE
+            f"{THREADED} {command(job)}"

@@ -56,17 +56,21 @@ def power_table() -> Path | None:
 
 @dataclass(frozen=True)
 class RunPaths:
-    """The folders of one seed of a study, or of all seeds together (``seed=None``); own results or published ones."""
+    """The folders of one seed of a study, or of all seeds together (``seed=None``); own results or published ones.
+
+    ``apart``: name of a folder in place of that of all seeds, for what is tried by hand.
+    """
 
     study: str
     seed: int | None = None
     published: bool = False
+    apart: str = ""
 
     @property
     def root(self) -> Path:
         """``results/<study>/seed-<n>`` or ``results/<study>/all``, or the same below ``published/``."""
         folder = published_root() if self.published else results_root()
-        return folder / self.study / ("all" if self.seed is None else f"seed-{self.seed}")
+        return folder / self.study / ((self.apart or "all") if self.seed is None else f"seed-{self.seed}")
 
     def model(self, name: str) -> Path:
         """Folder of a model: ``config.json``, ``model.safetensors`` and the tokenizer."""

@@ -5,10 +5,7 @@ published tables.
 """
 
 import fcntl
-import json
 import os
-import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -16,22 +13,18 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from helpers.errors import StudyError
-from helpers.files import sweep, write_text
-from helpers.lifeline import BUILD
+from helpers.files import sweep
 from helpers.paths import ROOT, results_root
 from helpers.studies.settings import load_study
 from pipeline.report.build import build
-from pipeline.runs.clock import settle_study
-from pipeline.runs.command_line import Parser, check_threads, count
-from pipeline.runs.execute import DONE, FAILURE, INTERRUPTED, PLAN, SAID
-from pipeline.runs.following import Log, cause, follow, repeat_failures
-from pipeline.runs.leftovers import mark, name_of, settle_queue, unmark
+from pipeline.runs.cluster import run_on_cluster
+from pipeline.runs.command_line import INTERRUPTED, Parser, check_threads, count
+from pipeline.runs.leftovers import settle_queue
+from pipeline.runs.local import run_jobs
 from pipeline.runs.profiles import DEFAULT, Profile, load
-from pipeline.runs.selections import Selection, beside, select
-from pipeline.runs.stages import expected
-from pipeline.runs.uptodate import drop_outdated
-
-LOG = "workflow.log"  # in the study's folder: what Snakemake says of its latest run
+from pipeline.runs.selections import Selection, beside, select, with_results
+from pipeline.runs.stages import PER_SEED, Job
+from pipeline.runs.uptodate import pending
 
 
 @contextmanager
@@ -67,95 +60,84 @@ def clear_up(study: str, profile: Profile) -> None:
     """
     folder = results_root() / study
     settle_queue(folder)
-    if profile.remote and not profile.queue:
-        return
-    drop_outdated(study)
-    sweep(folder)
-    if ahead := settle_study(folder):
-        print(f"the clock was set back: {ahead} files dated in the future now count as made just now", flush=True)
+    if profile.queue or not profile.remote:
+        sweep(folder)
 
 
-def snakemake(selection: Selection, *options: str) -> list[str]:
-    """The Snakemake command for a study."""
-    config = [f"study={selection.study.name}", f"seeds={selection.asked}"]
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(ROOT)]
-    return [*command, "--nolock", "--rerun-incomplete", *options, "--config", *config]
-
-
-def pending(selection: Selection) -> dict[str, float]:
-    """Notebooks that the workflow is going to run, with their relative cost."""
-    environment = {**os.environ, BUILD: str(os.getpid())}
-    command = snakemake(selection, "--summary")
-    listing = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
-    if listing.returncode:
-        raise StudyError(f"the workflow cannot be planned: {cause(listing.stderr)}")
-    plans = {row[0]: row[-1] for line in listing.stdout.splitlines()[1:] if (row := line.split("\t"))}
-    notebooks = expected(selection.study, selection.seeds, selection.published)
-    costs = {os.path.relpath(path, ROOT): (path, cost) for path, cost in notebooks.items()}
-    return {str(path): cost for name, (path, cost) in costs.items() if plans.get(name, "update") != "no update"}
-
-
-def costs_here(selection: Selection, todo: dict[str, float]) -> dict[str, float]:
-    """The same notebooks, weighed by the seconds that ``make plan`` expects where the organism's do not fit."""
-    if selection.study.kind == "organism" or selection.published or not todo:
-        return todo
+def seconds_here(selection: Selection, jobs: list[Job]) -> dict[Job, float]:
+    """Seconds that jobs take, in about: the organism's, or what ``make plan`` expects of larger models."""
+    found = {job: job.stage.seconds for job in jobs}
+    if selection.study.kind == "organism" or not any(job.notebook in PER_SEED for job in jobs):
+        return found
     from pipeline.plan.plan import seconds_by_notebook  # here, because it imports torch
 
-    expected_here = seconds_by_notebook(selection.study)
-    return {path: expected_here.get(Path(path).stem, cost) for path, cost in todo.items()}
+    try:
+        expected = seconds_by_notebook(selection.study)
+    except StudyError as error:
+        print(f"no estimate of the time can be made ({error}); the study is run all the same", flush=True)
+        return found
+    return {job: expected.get(job.name, seconds) for job, seconds in found.items()}
 
 
-def run(selection: Selection, cores: int, lock: int, profile: Profile) -> None:
-    """Run the workflow, all notebooks of the study. Raises StudyError if it does not finish.
+def run(selections: list[Selection], cores: int, locks: list[int], profile: Profile) -> None:
+    """Run the notebooks of studies that are not up to date, all at once on this machine, else study by study.
 
-    Snakemake inherits the lock, so that it is held until that too has ended.
+    Raises StudyError if one does not finish.
     """
-    name, folder = selection.study.name, results_root() / selection.study.name
-    clear_up(name, profile)
-    todo = costs_here(selection, pending(selection))
-    plan = _write_plan(folder, cores, todo)
-    seeds = f"{'published ' if selection.published else ''}seeds {', '.join(map(str, selection.seeds))}"
-    where = f"through {profile.queue or profile.executor}" if profile.remote else f"on {cores} cores"
-    print(f"study {name}, {seeds}: {len(todo)} notebooks to run {where}", flush=True)
-    if profile.queue:
-        mark(folder, profile.queue)
-    logs, jobs = profile.logs(), name_of(folder)
-    turns = ["--resources", "device=1"] if shutil.which("nvidia-smi") and not profile.remote else []  # on the GPU
-    command = snakemake(selection, *profile.options(jobs), "--cores", str(cores), *turns)
-    environment = {**os.environ, **profile.variables(jobs), PLAN: str(plan), BUILD: str(os.getpid())}
-    pipe = {"stderr": subprocess.PIPE, "text": True, "errors": "replace"}
-    workflow = subprocess.Popen(command, cwd=ROOT, env=environment, pass_fds=[lock], **pipe)
-    log = Log(workflow, folder / LOG)
-    status = follow(workflow, plan.with_suffix(SAID) if profile.remote else None)
-    log.end()
-    if status:
-        if repeat_failures(folder, profile, logs) or log.sentences:
-            raise StudyError(f"study {name} did not finish; what is done is kept, and the same command continues")
-        reason = f"{log.cause()}; all that it said is in {folder / LOG}"
-        raise StudyError(f"the workflow of study {name} stopped ({reason}): what is done is kept")
-    unmark(folder)
-
-
-def _write_plan(folder: Path, cores: int, todo: dict[str, float]) -> Path:
-    """Write what progress is measured by, and remove what an earlier run said; returns the file."""
-    plan = folder / ".plan.json"
-    write_text(plan, json.dumps({"cores": cores, "pending": todo}))
-    for earlier in [plan.with_suffix(DONE), plan.with_suffix(SAID), *folder.glob(f"*/logs/*{FAILURE}")]:
-        earlier.unlink(missing_ok=True)
-    return plan
-
-
-def run_published(selections: list[Selection], cores: int, held: ExitStack, profile: Profile) -> Iterator[Selection]:
-    """Make the chapters of published studies; yield all selections that can be shown, with their locks held."""
+    expected: dict[Job, float] = {}
     for selection in selections:
-        if selection.published:
-            try:
-                lock = held.enter_context(only_run(selection.study.name))
-            except StudyError as error:
-                print(f"study {selection.study.name} is left out of this report: {error}", flush=True)
-                continue
-            run(selection, cores, lock, profile)
-        yield selection
+        clear_up(selection.study.name, profile)
+        todo = seconds_here(selection, pending(selection.study, selection.seeds, selection.asked))
+        seeds = f"{'published ' if selection.published else ''}seeds {', '.join(map(str, selection.seeds))}"
+        where = f"through {profile.queue or profile.executor}" if profile.remote else f"on {cores} cores"
+        print(f"study {selection.study.name}, {seeds}: {len(todo)} notebooks to run {where}", flush=True)
+        expected |= todo
+    if not profile.remote:
+        stopped = run_jobs(expected, cores)
+    else:
+        stopped = []
+        for selection, lock in zip(selections, locks, strict=True):
+            own = {job: seconds for job, seconds in expected.items() if job.study.name == selection.study.name}
+            stopped += run_on_cluster(own, selection, profile, cores, lock) if own else []
+    if stopped:
+        names = " and ".join(selection.study.name for selection in selections)
+        raise StudyError(f"study {names} did not finish; what is done is kept, and the same command continues")
+
+
+def shown_beside(main: Selection, held: ExitStack) -> list[tuple[Selection, int | None]]:
+    """The further studies of the report; published ones, whose chapters may have to be made, with their locks held."""
+    found = []
+    for selection in beside(main):
+        try:
+            lock = held.enter_context(only_run(selection.study.name)) if selection.published else None
+        except StudyError as error:
+            print(f"study {selection.study.name} is left out of this report: {error}", flush=True)
+            continue
+        found.append((selection, lock))
+    return found
+
+
+def first_report(asked: Selection, others: list[tuple[Selection, int | None]], cores: int, folder: Path) -> None:
+    """Where there is no report yet and the study will take its time: one of published results, to read meanwhile."""
+    published = [one for one in [with_results(asked.study), *(selection for selection, _ in others)] if one]
+    published = [one for one in published if one.published]
+    if published and not (folder / "html" / "index.html").exists():
+        run(published, cores, [], load(DEFAULT))
+        print(f"to read meanwhile, published results: {build(published, folder)}", flush=True)
+
+
+def make(asked: Selection, cores: int, profile: Profile, folder: Path) -> Path:
+    """Run a study and build its report; returns the first page. Raises StudyError."""
+    with ExitStack() as held:
+        lock = held.enter_context(only_run(asked.study.name))
+        others = shown_beside(asked, held)
+        if pending(asked.study, asked.seeds, asked.asked):
+            first_report(asked, others, cores, folder)
+        run([asked], cores, [lock], profile)
+        published = [(selection, lock) for selection, lock in others if lock is not None]
+        if any(pending(one.study, one.seeds, one.asked) for one, _ in published):
+            run([one for one, _ in published], cores, [], load(DEFAULT))
+        return build([asked, *(selection for selection, _ in others)], folder)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -173,9 +155,7 @@ def main(arguments: list[str] | None = None) -> int:
         profile = load(given.profile)
         check_threads()
         profile.check()
-        with ExitStack() as held:
-            run(asked, cores, held.enter_context(only_run(asked.study.name)), profile)
-            report = build([asked, *run_published(beside(asked), cores, held, profile)], given.report)
+        report = make(asked, cores, profile, given.report)
     except StudyError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

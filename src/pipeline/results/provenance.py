@@ -7,6 +7,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -52,8 +53,8 @@ def record(path: Path, facts: dict, inputs: list[Path]) -> None:
         **facts,
         **environment(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "inputs": {_relative(source): sha256(source) for source in sorted(set(inputs))},
-        "output": {_relative(path): sha256(path)},
+        "inputs": {shown_path(source): sha256(source) for source in sorted(set(inputs))},
+        "output": {shown_path(path): sha256(path)},
     }
     write_text(sidecar(path), json.dumps(entry, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
 
@@ -105,12 +106,16 @@ def recorded(runs: Iterable[paths.RunPaths]) -> list[dict]:
 
 
 def recorded_of(study: Path) -> list[dict]:
-    """The provenance of all results in the folder of a study."""
-    places = [path for folder in ("models", "tables", "arrays") for path in sorted(study.glob(f"*/{folder}/*.json"))]
-    return [read_record(path) for path in places]
+    """The provenance of all results in the folder of a study, but for records that cannot be read."""
+    found = []
+    for path in (path for folder in ("models", "tables", "arrays") for path in sorted(study.glob(f"*/{folder}/*.json"))):
+        with suppress(Damaged):
+            found.append(read_record(path))
+    return found
 
 
-def _relative(path: Path) -> str:
+def shown_path(path: Path) -> str:
+    """The name of a result in records: its place below the results, or below ``published/``; else its file's name."""
     path = path.resolve()
     for root, shown in ((paths.results_root(), ""), (paths.published_root(), f"{paths.PUBLISHED}/")):
         if path.is_relative_to(root.resolve()):

@@ -10,6 +10,7 @@ from typing import NoReturn
 from helpers.errors import SettingsError
 from helpers.studies.wording import shown_value
 
+INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 MOST = 4096  # processes or threads
 THREADS = "SUBSPACES_THREADS"  # the variable that `make … THREADS=` sets
 

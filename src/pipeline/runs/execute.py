@@ -4,7 +4,6 @@ What papermill only warns of is an error here: an unknown parameter, a notebook 
 The executed notebook gets its name only when it has run to its end; a failed one is kept beside it for reading.
 """
 
-import json
 import os
 import sys
 import threading
@@ -14,19 +13,29 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import papermill
+from jupyter_client import AsyncKernelManager
 
 from helpers.errors import SettingsError, StudyError, Unwritable
 from helpers.files import remove, rename, write_text
 from helpers.lifeline import WORKFLOW, end_with
+from helpers.paths import NOTEBOOKS
+from helpers.studies.settings import load_study, parse_seeds
 from helpers.studies.yaml_files import parse_yaml
-from pipeline.runs.clock import settle_study
-from pipeline.runs.command_line import Parser
+from pipeline.runs import kernels
+from pipeline.runs.command_line import INTERRUPTED, Parser
+from pipeline.runs.stages import STAGES, Job
+from pipeline.runs.uptodate import note
 
 START = 300  # seconds that a notebook's process may take to answer: a busy machine takes more than papermill's 60
-INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 FAILURE = ".error"  # ending of the file with the sentence that a notebook stopped with
-PLAN = "SUBSPACES_PLAN"  # names a file with {"cores": number, "pending": {notebook: cost}}, written by pipeline.build
-DONE, SAID = ".done", ".said"  # endings of the files beside it with the seconds of what has ended, and what was said
+
+
+class ForkedKernel(AsyncKernelManager):
+    """Starts the kernel of a notebook from a nursery (``pipeline.runs.kernels``)."""
+
+    def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
+        """The relay's command in the place of the kernel's."""
+        return kernels.command(self.connection_file)
 
 
 def execute(notebook: Path, output: Path, parameters: dict) -> None:
@@ -46,6 +55,8 @@ def execute(notebook: Path, output: Path, parameters: dict) -> None:
         output.parent.mkdir(parents=True, exist_ok=True)
         with _stderr_to(_log(output)):
             options = {"kernel_name": "python3", "progress_bar": False, "start_timeout": START, "cwd": str(Path.cwd())}
+            if kernels.SOCKET in os.environ:
+                options["kernel_manager_class"] = f"{__name__}.{ForkedKernel.__name__}"
             _apart(papermill.execute_notebook, str(notebook), str(running), parameters, **options)
         rename(running, output)
     except papermill.PapermillExecutionError as error:
@@ -103,31 +114,6 @@ def _stderr_to(log: Path) -> Iterator[None]:
             os.close(kept)
 
 
-def progress(output: Path, seconds: float) -> str:
-    """One line on what just ended, how much is left, and an estimate of the time that will take.
-
-    The estimate is the cost of what is left, at the seconds per cost of the notebooks that have ended, over all cores.
-    """
-    line = f"{'/'.join(output.parts[-4:-2])} {output.stem}: {seconds:.0f} s"
-    plan_file = os.environ.get(PLAN)
-    if not plan_file or not Path(plan_file).exists():
-        return line
-    plan = json.loads(Path(plan_file).read_text(encoding="utf-8"))
-    ended = Path(plan_file).with_suffix(DONE)
-    with open(ended, "a", encoding="utf-8") as file:
-        file.write(json.dumps([str(output), seconds]) + "\n")
-    times = dict(json.loads(entry) for entry in ended.read_text(encoding="utf-8").splitlines())
-    costs = {name: cost for name, cost in plan["pending"].items() if name in times}
-    if not costs:
-        return line
-    left = (sum(plan["pending"].values()) - sum(costs.values())) / plan["cores"]
-    rate = sum(times[name] for name in costs) / sum(costs.values())  # seconds for one unit of cost
-    line = f"{line} | {len(costs)} of {len(plan['pending'])} notebooks, about {left * rate / 60:.1f} min left"
-    with open(Path(plan_file).with_suffix(SAID), "a", encoding="utf-8") as file:
-        file.write(f"{line}\n")
-    return line
-
-
 def _value(name: str, text: str) -> object:
     """The value of a parameter, written as in YAML."""
     try:
@@ -143,26 +129,56 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("output", type=Path)
     parser.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     given = parser.parse_args(arguments)
-    started, failure = time.monotonic(), _log(given.output).with_suffix(FAILURE)
     end_with(os.environ.get(WORKFLOW))
     try:
-        with suppress(OSError):
-            failure.unlink(missing_ok=True)
-        execute(given.notebook, given.output, {name: _value(name, text) for name, text in given.parameter})
-        if WORKFLOW in os.environ:  # which looks at the times of files next
-            settle_study(given.output.resolve().parents[2])
+        seconds = run(given.notebook, given.output, {name: _value(name, text) for name, text in given.parameter})
     except StudyError as error:
         print(f"error: {error}", file=sys.stderr)
-        with suppress(Unwritable):
-            write_text(failure, f"{error}\n")
         return 1
     except KeyboardInterrupt:
         if WORKFLOW not in os.environ:  # else who started this says it once for all notebooks
             print(f"stopped: {given.output} is as it was before, and the same command begins it again", file=sys.stderr)
         sys.stderr.flush()
         os._exit(INTERRUPTED)  # without waiting for the notebook
-    print(progress(given.output.resolve(), time.monotonic() - started), flush=True)
+    print(f"{ended(given.output, seconds)}", flush=True)
     return 0
+
+
+def run(notebook: Path, output: Path, parameters: dict) -> float:
+    """Execute a notebook and record what it was made from; returns its seconds.
+
+    What it stopped with, if anything, is beside its log. Raises StudyError.
+    """
+    started, failure = time.monotonic(), _log(output).with_suffix(FAILURE)
+    with suppress(OSError):
+        failure.unlink(missing_ok=True)
+    try:
+        execute(notebook, output, parameters)
+        seconds = time.monotonic() - started
+        _note(notebook, output, parameters, seconds)
+    except StudyError as error:
+        with suppress(Unwritable):
+            write_text(failure, f"{error}\n")
+        raise
+    return seconds
+
+
+def _note(notebook: Path, output: Path, parameters: dict, seconds: float) -> None:
+    """Record what the run of a study's notebook was made from, where it was executed to its place in the results."""
+    if notebook.stem not in STAGES or notebook.resolve().parent != NOTEBOOKS:
+        return
+    study = load_study(parameters["study"]) if "study" in parameters else None
+    if study is not None:
+        asked = str(parameters.get("seeds", ""))
+        seeds = parse_seeds(asked, study)
+        job = Job(notebook.stem, study, parameters.get("seed"), parameters.get("objective", ""), asked)
+        if output.resolve() == job.output.resolve():
+            note(job, seeds, seconds)
+
+
+def ended(output: Path, seconds: float) -> str:
+    """One line on a notebook that has ended."""
+    return f"{'/'.join(output.resolve().parts[-4:-2])} {output.stem}: {seconds:.0f} s"
 
 
 if __name__ == "__main__":

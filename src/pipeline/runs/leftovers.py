@@ -13,13 +13,9 @@ from pathlib import Path
 from helpers.errors import StudyError
 from helpers.files import remove, write_text
 from helpers.studies.settings import digest
-from pipeline.runs.pods import LABEL
 
 MARK = ".queued"  # a file in a study's folder while a run has jobs in a queue, naming it: one that was killed leaves it
 LOOK = 3.0  # seconds between two looks at the queue
-OF_A_POD = """{{range .items}}{{if not (or .status.succeeded .status.failed)}}\
-{{.metadata.name}} {{if .status.ready}}RUNNING{{else}}PENDING{{end}} {{.metadata.name}}
-{{end}}{{end}}"""
 
 
 @dataclass(frozen=True)
@@ -34,10 +30,6 @@ class Queue:
 QUEUES = {
     "slurm": Queue(
         ("squeue", "--noheader", f"--user={os.getuid()}", "--format=%i %T %j"), ("scancel",), ("--state=PENDING",)
-    ),
-    "kubernetes": Queue(
-        ("kubectl", "get", "jobs", f"--selector={LABEL}", f"--output=go-template={OF_A_POD}"),
-        ("kubectl", "delete", "job", "--wait=false", "--ignore-not-found"),
     ),
 }
 

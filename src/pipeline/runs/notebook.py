@@ -1,9 +1,11 @@
 """What every notebook of the study does: check its parameters, find its inputs, write its results with provenance."""
 
+import os
 import sys
 import time
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,15 +13,17 @@ from typing import Annotated, Any, Literal
 import pandas as pd
 from pydantic import Field, create_model
 
-from helpers.errors import MissingInput, SettingsError
+from helpers.errors import Damaged, MissingInput, SettingsError
+from helpers.lifeline import WORKFLOW
 from helpers.paths import PUBLISHED, RunPaths, power_table
 from helpers.studies import ledger
+from helpers.studies.own_models import OwnModels
 from helpers.studies.sections import Section
 from helpers.studies.settings import OBJECTIVES, Study, digest, load_study, parse_seeds
 from helpers.studies.values import Fraction, Seed
 from helpers.studies.wording import shown_value, validate
 from pipeline.results import provenance, tables
-from pipeline.runs.stages import STAGES, file_of, maker, of_study
+from pipeline.runs.stages import CHAPTERS, STAGES, file_of, made_from, maker, of_study
 
 _PARAMETERS = {
     "study": Annotated[str, Field(min_length=1)],
@@ -46,6 +50,13 @@ class Run:
     def seeds(self) -> list[int]:
         """The seeds a notebook over all seeds reads: its parameter, or else the study's."""
         return parse_seeds(self.parameters.get("seeds", ""), self.study)
+
+    @property
+    def _asked(self) -> str:
+        """The seeds of a chapter as a workflow asks for them."""
+        if self.name not in CHAPTERS:
+            return ""
+        return PUBLISHED if self.published else ",".join(map(str, self.seeds))
 
     @property
     def published(self) -> bool:
@@ -124,6 +135,7 @@ class Run:
             "notebook": self.name,
             "parameters": dict(self.parameters),
             "settings": digest(self.study),
+            "made_from": made_from(self.name, self.study, self.parameters.get("objective", ""), self._asked),
             **({"ledger": ledger.hashes(self.study.claims)} if isinstance(self.study, Study) else {}),
             "seconds": round(time.monotonic() - self.started, 2),
         }
@@ -143,7 +155,33 @@ def begin(name: str, **parameters: Any) -> Run:
     if name not in of_study(STAGES, study):
         raise SettingsError(f"study {study.name} has no notebook {name}: it has {', '.join(of_study(STAGES, study))}")
     seed = values.get("seed")
-    return Run(name, study, seed, values, RunPaths(study.name, seed))
+    return Run(name, study, seed, values, _folder(name, study, seed, values.get("seeds", "")))
+
+
+def _folder(name: str, study: Study | OwnModels, seed: int | None, seeds: str | int | list[int]) -> RunPaths:
+    """Where results go: of a chapter that is run by hand with other seeds than the report's, apart from the report's."""
+    folder = RunPaths(study.name, seed)
+    if name not in CHAPTERS or WORKFLOW in os.environ:
+        return folder
+    asked, shown = _asked(seeds, study), _asked(seeds_of_report(folder), study)
+    if asked == shown:
+        return folder
+    apart = RunPaths(study.name, apart=f"by-hand-{asked.replace(',', '-')}")
+    print(f"seeds {asked} are not those of the report, {shown}: tables go to {apart.root / 'tables'}", flush=True)
+    return apart
+
+
+def _asked(seeds: str | int | list[int], study: Study | OwnModels) -> str:
+    return PUBLISHED if seeds == PUBLISHED else ",".join(map(str, parse_seeds(seeds, study)))
+
+
+def seeds_of_report(folder: RunPaths) -> str:
+    """The seeds that the tables over all seeds in a folder were made from, as they were asked for; empty without one."""
+    for path in provenance.records_of(folder):
+        with suppress(Damaged):
+            if (seeds := provenance.read_record(path).get("parameters", {}).get("seeds")) is not None:
+                return seeds
+    return ""
 
 
 def _how_to_make(study: str, seed: int | None, key: str, file: Path) -> str:

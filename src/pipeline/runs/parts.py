@@ -1,12 +1,19 @@
 """Parts of the long notebooks of a seed, which a scheduler's jobs make side by side before the notebook gathers them.
 
 A part only fills what the notebook keeps anyway (the geometry's finished tensors, the projection's pieces), so results
-are the same with and without it. ``pipeline.runs.execute_part`` makes one.
+are the same with and without it: ``python -m pipeline.runs.parts 05_projection llama-2-7b --seed 0 --part …`` makes one.
 """
 
+import os
+import sys
+import time
+
+from helpers.errors import StudyError
 from helpers.experiments.bases import bases_of
+from helpers.lifeline import WORKFLOW, end_with
 from helpers.studies.own_models import OwnModels
-from helpers.studies.settings import Study
+from helpers.studies.settings import MODELS, Study
+from pipeline.runs.command_line import INTERRUPTED, Parser
 
 SHARDS = 8  # of the tensors whose geometry notebook 4 needs
 DIVIDED = ("04_update_overlap", "05_projection")
@@ -20,3 +27,53 @@ def parts_of(notebook: str, study: Study | OwnModels) -> list[str]:
         return [f"shard-{i}-of-{SHARDS}" for i in range(SHARDS)]
     curves = [f"scaling-{task}" for task in study.projection.parallel]
     return curves + [str(basis) for basis in bases_of(study)]
+
+
+def make_part(notebook: str, study: str, seed: int, part: str) -> None:
+    """Make a part, which the notebook will then find. Raises StudyError for a part that there is not."""
+    from helpers.experiments.projection import Grid  # here, because the names of parts are asked for without torch
+    from helpers.experiments.updates import study_geometry
+    from helpers.models.load import load_model
+    from helpers.weights.checkpoints import Checkpoint
+    from pipeline.runs.notebook import begin
+    from pipeline.runs.pieces import Pieces
+
+    run = begin(notebook, study=study, seed=seed)
+    if part not in (names := parts_of(notebook, run.study)):
+        raise StudyError(f"{notebook} of study {study} has no part {part!r}: choose one of {', '.join(names)}")
+    checkpoints = {name: Checkpoint(run.require(f"models/{name}")) for name in MODELS}
+    if notebook == "04_update_overlap":
+        study_geometry(run.study, seed, checkpoints, (names.index(part), SHARDS))
+        return
+    pieces = Pieces(notebook, run.study, seed, checkpoints)
+    grid = Grid(*load_model(run.require("models/aligned")), checkpoints, run.study, seed, pieces)
+    bases = {str(basis): basis for basis in bases_of(run.study)}
+    if part in bases:
+        grid.projection([bases[part]])
+    else:
+        grid.scaling([part.removeprefix("scaling-")])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit status."""
+    parser = Parser(__doc__)
+    parser.add_argument("notebook", choices=DIVIDED)
+    parser.add_argument("study")
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--part", required=True)
+    given, started = parser.parse_args(arguments), time.monotonic()
+    end_with(os.environ.get(WORKFLOW))
+    try:
+        make_part(given.notebook, given.study, given.seed, given.part)
+    except StudyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:  # who pressed Ctrl-C knows why it stopped
+        return INTERRUPTED
+    seconds = time.monotonic() - started
+    print(f"{given.study}/seed-{given.seed} {given.notebook} {given.part}: {seconds:.0f} s", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,16 +1,15 @@
 """Pieces of a long table, kept as soon as they are made: a killed run goes on there, and jobs can make them apart."""
 
-import hashlib
 import shutil
 from collections.abc import Callable
 
 import pandas as pd
 
 from helpers.files import beside, replace_folder
-from helpers.paths import ROOT, RunPaths
+from helpers.paths import RunPaths
 from helpers.studies.settings import Study, digest
 from helpers.weights.checkpoints import Checkpoint
-from pipeline.runs.stages import modules_of, settings_of
+from pipeline.runs.stages import made_from
 
 Tables = dict[str, pd.DataFrame]
 
@@ -18,15 +17,14 @@ Tables = dict[str, pd.DataFrame]
 class Pieces:
     """Pieces that a notebook's run keeps in its scratch folder until the whole is written.
 
-    They lie under a hash of what they are made from: the notebook's settings and helper modules, the seed, and the
-    models' files. What was made from anything else is never read.
+    They lie under a hash of what they are made from: the notebook's settings and code, the seed, and the models'
+    files. What was made from anything else is never read.
     """
 
     def __init__(self, notebook: str, study: Study, seed: int, checkpoints: dict[str, Checkpoint]) -> None:
         models = {name: checkpoint.identity() for name, checkpoint in checkpoints.items()}
-        made_from = [settings_of(notebook, study), _code(notebook), seed, models]
         self._all = RunPaths(study.name, seed).scratch(notebook)
-        self.folder = self._all / digest(made_from)
+        self.folder = self._all / digest(made_from(notebook, study), seed, models)
 
     def obtain(self, name: str, make: Callable[[], Tables]) -> Tables:
         """The tables of a piece: as they were kept, or else made now and kept, to the last digit in both cases.
@@ -46,8 +44,3 @@ class Pieces:
     def clear(self) -> None:
         """Remove all pieces, once the whole is written."""
         shutil.rmtree(self._all, ignore_errors=True)
-
-
-def _code(notebook: str) -> str:
-    parts = [(ROOT / module).read_bytes() for module in modules_of(notebook)]
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()

@@ -12,12 +12,10 @@ import yaml
 
 from helpers import paths
 from helpers.errors import SettingsError
-from pipeline.runs.pods import NAME
 
 DEFAULT = "local"
 FILE = "config.yaml"
-TEMPLATE = "job.yaml"  # beside it: what a job on Kubernetes is made of
-SUBMITS = {"slurm": "sbatch", "kubernetes": "kubectl"}  # queue -> the program without which jobs cannot be sent to it
+SUBMITS = {"slurm": "sbatch"}  # queue -> the program without which jobs cannot be sent to it
 UNKNOWN = re.compile("invalid (account|partition|qos)", re.IGNORECASE)  # as sbatch says it
 
 
@@ -41,17 +39,15 @@ class Profile:
     @property
     def queue(self) -> str | None:
         """The queue that jobs go to, if it is one in which those of a killed run can be found again."""
-        if self.executor == "slurm":
-            return "slurm"
-        return "kubernetes" if (self.folder / TEMPLATE).exists() else None
+        return "slurm" if self.executor == "slurm" else None
 
     def options(self, jobs: str) -> list[str]:
         """Options of Snakemake beside those in the file; ``jobs`` is what the names of all jobs begin with."""
         return ["--profile", str(self.folder), *(["--slurm-jobname-prefix", jobs] if self.queue == "slurm" else [])]
 
-    def variables(self, jobs: str) -> dict[str, str]:
+    def variables(self) -> dict[str, str]:
         """Variables that the settings in the file may use."""
-        return {NAME: jobs, "SUBSPACES_PYTHON": sys.executable, "SUBSPACES_PROFILE": str(self.folder)}
+        return {"SUBSPACES_PYTHON": sys.executable, "SUBSPACES_PROFILE": str(self.folder)}
 
     def logs(self) -> set[tuple[Path, int]]:
         """The scheduler's own logs with the times of their change; those of jobs that succeed are not kept."""

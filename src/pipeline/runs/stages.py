@@ -1,164 +1,56 @@
-"""The stages of a study: what each notebook reads and writes, the settings and modules it depends on, and its cost."""
+"""The stages of a study, from ``stages.yml``: what each notebook reads and writes, and what else it depends on."""
 
-import ast
 import functools
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers.paths import NOTEBOOKS, ROOT, RunPaths
+import yaml
+
+from helpers.paths import PUBLISHED, ROOT, RunPaths, bench_tables, power_table
 from helpers.studies.own_models import OwnModels
 from helpers.studies.settings import MODELS, OBJECTIVES, Study, digest
+from pipeline.results.tables import SCHEMAS
+from pipeline.runs.code import code_of
 
-_ALL_MODELS = tuple(f"models/{name}" for name in MODELS)
+Settings = Study | OwnModels
+FILE = Path(__file__).with_suffix(".yml")
+COMMON = ("20_cost", "21_statistics")  # notebooks that are the same for every study
+DRAWN = "helpers.figures"  # the module that only draws
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One notebook: inputs and outputs as ``models/<name>`` or ``tables/<name>``, and the sections of its settings."""
+    """One notebook; ``reads`` and ``writes`` are ``models/<name>`` or ``tables/<name>``, the rest as in the file."""
 
-    reads: tuple[str, ...]
-    writes: tuple[str, ...]
-    settings: tuple[str, ...]
-    cost: float  # seconds on one core in the organism study: weighs the estimate of the time that is left
-    files: tuple[str, ...] = ()  # files of the clone that it reads, beside settings and modules
-    only: str = ""  # studies that have it: organism, pretrained, own-models or planted; empty: all that train models
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+    seconds: float = 5.0
+    files: tuple[str, ...] = ()
+    claims: str = ""
+    only: str = ""
 
 
-PER_SEED = {
-    "01_models": Stage(
-        (),
-        ("models/base", "models/aligned", "tables/training_log-base", "tables/training_log-aligned"),
-        ("model", "planted", "language", "data", "training.optimiser", "training.base", "training.aligned"),
-        55,
-    ),
-    "02_finetune": Stage(
-        ("models/base", "models/aligned"),
-        ("models/{objective}", "tables/training_log-{objective}"),
-        ("planted", "language", "data", "training.optimiser", "training.{objective}"),
-        16,
-    ),
-    "03_behaviour": Stage(_ALL_MODELS, ("tables/behaviour",), ("language", "data", "evaluation"), 13),
-    "04_update_overlap": Stage(
-        _ALL_MODELS,
-        ("tables/update_overlap", "tables/energy", "tables/energy_by_module"),
-        ("update_overlap", "projection"),
-        16,
-    ),
-    "05_projection": Stage(
-        _ALL_MODELS,
-        ("tables/projection", "tables/scaling", "tables/projection_prompts"),
-        ("language", "data", "evaluation", "projection"),
-        90,
-    ),
-    "06_activation_overlap": Stage(
-        _ALL_MODELS, ("tables/activation_overlap",), ("language", "data", "activation_overlap"), 13
-    ),
-    "08_graded": Stage(
-        _ALL_MODELS,
-        ("tables/graded",),
-        (
-            "model",
-            "planted",
-            "language",
-            "training",
-            "evaluation",
-            "projection",
-            "update_overlap",
-            "activation_overlap",
-        ),
-        400,
-        files=("claims.yml",),
-        only="planted",
-    ),
-    "07_theory": Stage(
-        tuple(f"models/{name}" for name in ("base", "aligned", "useful", "harmful", "safety")),
-        ("tables/theory",),
-        ("language", "training", "update_overlap", "projection"),
-        20,
-        only="organism",
-    ),
-}
-CHAPTERS = {
-    "10_C0_behaviour": Stage(("tables/behaviour",), ("tables/behaviour_summary",), ("confidence",), 9),
-    "11_C1_parallel": Stage(
-        ("tables/projection", "tables/scaling", "tables/energy"),
-        ("tables/parallel_summary", "tables/parallel_excess", "tables/energy_summary"),
-        ("confidence",),
-        10,
-    ),
-    "12_C2_orthogonal": Stage(
-        ("tables/projection", "tables/scaling"),
-        ("tables/orthogonal_summary", "tables/scaling_summary", "tables/orthogonal_excess"),
-        ("confidence",),
-        10,
-    ),
-    "13_C3_updates": Stage(
-        ("tables/update_overlap", "tables/energy_by_module"),
-        ("tables/update_overlap_summary", "tables/energy_by_module_summary"),
-        ("confidence",),
-        10,
-    ),
-    "14_C4_activations": Stage(
-        ("tables/activation_overlap",), ("tables/activation_overlap_summary",), ("confidence",), 9
-    ),
-    "15_verdict": Stage(
-        tuple(f"tables/{t}" for t in ("behaviour", "projection", "scaling", "energy", "update_overlap"))
-        + ("tables/activation_overlap",),
-        (
-            "tables/claim_statistics",
-            "tables/criteria",
-            "tables/distinct",
-            "tables/claim_uncertainty",
-            "tables/verdicts",
-        ),
-        ("confidence",),
-        8,
-        files=("claims.yml",),
-    ),
-    "17_sensitivity": Stage(
-        tuple(f"tables/{t}" for t in ("behaviour", "projection", "scaling", "energy", "update_overlap"))
-        + ("tables/activation_overlap", "tables/energy_by_module"),
-        ("tables/sensitivity",),
-        ("confidence", "projection", "update_overlap"),
-        18,
-        files=("claims.yml",),
-    ),
-    "18_theory_figures": Stage(("tables/theory",), ("tables/theory_summary",), ("confidence",), 10, only="organism"),
-    "16_power": Stage(
-        ("tables/graded",),
-        ("tables/graded_summary", "tables/power"),
-        ("confidence",),
-        8,
-        files=("claims.yml",),
-        only="planted",
-    ),
-    "30_own_models": Stage(
-        (),
-        ("tables/energy", "tables/update_overlap", "tables/update_overlap_summary", "tables/behaviour"),
-        ("base", "aligned", "tuned", "geometry", "evaluation", "language", "data", "confidence"),
-        30,
-        only="own-models",
-    ),
-}
-_VALIDATION = ("tables/judge_validation", "tables/judge_confusion")
-APART = {  # notebooks that read no results of the seeds: only those of one another, or of the benchmark
-    "20_cost": Stage((), ("tables/cost_targets", "tables/cost_models", "tables/cost_scaling"), (), 7),
-    "21_statistics": Stage(
-        (),
-        ("tables/coverage", "tables/decisions"),
-        (),
-        8,
-        files=("benchmarks/published/coverage.csv", "benchmarks/published/decisions.csv"),
-    ),
-    "22_judge_validation": Stage((), _VALIDATION, ("evaluation.judge", "confidence"), 12, only="pretrained"),
-    "19_judge": Stage(_VALIDATION, (), ("evaluation.judge", "confidence"), 7, only="pretrained"),
-}
+def _stages(group: str) -> dict[str, Stage]:
+    found = {}
+    for name, values in _read()[group].items():
+        lists = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        stage = Stage(**lists)
+        every = tuple(f"models/{model}" for model in MODELS)
+        found[name] = Stage(**{**vars(stage), "reads": every if stage.reads == ("models/*",) else stage.reads})
+    return found
+
+
+@functools.cache
+def _read() -> dict:
+    return yaml.load(FILE.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
+PER_SEED, CHAPTERS, APART = (_stages(group) for group in ("seed", "chapters", "apart"))
 STAGES = PER_SEED | CHAPTERS | APART
-COMMON = ("20_cost", "21_statistics")  # notebooks that are the same for every study
 
 
-def of_study(stages: dict[str, Stage], study: Study | OwnModels) -> dict[str, Stage]:
+def of_study(stages: dict[str, Stage], study: Settings) -> dict[str, Stage]:
     """Those of the stages that a study has; one of your own models has its one notebook only."""
     having = {study.kind}
     if isinstance(study, Study):
@@ -166,7 +58,7 @@ def of_study(stages: dict[str, Stage], study: Study | OwnModels) -> dict[str, St
     return {name: stage for name, stage in stages.items() if stage.only in having}
 
 
-def over_seeds(study: Study | OwnModels, published: bool = False) -> dict[str, Stage]:
+def over_seeds(study: Settings, published: bool = False) -> dict[str, Stage]:
     """The notebooks over all seeds; of published results, those that are made from other tables alone."""
     stages = of_study(CHAPTERS | APART, study)
     return {name: stage for name, stage in stages.items() if stage.reads or not published}
@@ -177,8 +69,7 @@ def maker(key: str) -> tuple[str, str | None]:
     for name, stage in STAGES.items():
         if key in stage.writes:
             return name, None
-    objective = key.split("/")[1].removeprefix("training_log-")
-    return "02_finetune", objective
+    return "02_finetune", key.split("/")[1].removeprefix("training_log-")
 
 
 def file_of(key: str) -> str:
@@ -186,42 +77,142 @@ def file_of(key: str) -> str:
     return f"{key}/model.safetensors" if key.startswith("models/") else f"{key}.csv"
 
 
-@functools.cache
-def modules_of(notebook: str) -> list[str]:
-    """Files of the helper modules that a notebook imports, and those they import: what its results depend on."""
-    cells = json.loads((NOTEBOOKS / f"{notebook}.ipynb").read_text(encoding="utf-8"))["cells"]
-    found: set[Path] = set()
-    waiting = _imported("\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"))
-    while waiting:
-        path = waiting.pop()
-        if path not in found:
-            found.add(path)
-            waiting |= _imported(path.read_text(encoding="utf-8"))
-    return sorted(path.relative_to(ROOT).as_posix() for path in found)
-
-
-def _imported(code: str) -> set[Path]:
-    """Files of the modules of ``helpers`` that a piece of code imports."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(code)):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "helpers":
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    files = [ROOT / "src" / f"{name.replace('.', '/')}.py" for name in names]
-    return {file for file in files if file.exists()}
-
-
-def settings_of(notebook: str, study: Study, objective: str = "") -> str:
+def settings_of(notebook: str, study: Settings, objective: str = "") -> str:
     """Digest of the settings that a notebook's results depend on, so that a change elsewhere does not rerun it."""
     values = study.model_dump(mode="json")
     sections = [section.format(objective=objective) for section in STAGES[notebook].settings]
     return digest([functools.reduce(lambda v, key: v[key], section.split("."), values) for section in sections])
 
 
-def expected(study: Study | OwnModels, seeds: list[int], published: bool = False) -> dict[Path, float]:
-    """All executed notebooks of a study and the relative cost of each; of a published one, its chapters only."""
-    found: dict[Path, float] = {}
-    for name, stage in of_study({} if published else PER_SEED, study).items():
-        runs = [f"{name}-{objective}" for objective in OBJECTIVES] if name == "02_finetune" else [name]
-        found |= {RunPaths(study.name, seed).notebook(run): stage.cost for seed in seeds for run in runs}
-    chapters = over_seeds(study, published)
-    return found | {RunPaths(study.name).notebook(name): stage.cost for name, stage in chapters.items()}
+def made_from(notebook: str, study: Settings, objective: str = "", seeds: str = "") -> str:
+    """Hash of all that a notebook's results depend on, but for its inputs, whose hashes are in every record.
+
+    Settings, code that can change a number (of a chapter also what it draws with), the columns of the tables it writes,
+    what it takes from the ledger, files of the clone, and for a chapter the ``seeds`` (or ``published``). A comment, a
+    docstring, a sentence of the ledger that decides nothing, or another notebook's columns are none of these.
+    """
+    stage = STAGES[notebook]
+    tables = [key.split("/")[1].split("-")[0] for key in stage.writes if key.startswith("tables/")]
+    return digest(
+        settings_of(notebook, study, objective),
+        code_of(notebook, () if notebook in CHAPTERS | APART else (DRAWN,)),
+        {table: list(SCHEMAS[table]) for table in tables},
+        _ledger(stage, study),
+        [file.read_text(encoding="utf-8") for file in files_of(notebook, study)],
+        seeds,
+        _own_files(study) if isinstance(study, OwnModels) else None,
+    )
+
+
+def files_of(notebook: str, study: Settings) -> list[Path]:
+    """Files beside the study's results that a notebook reads: of the clone, of the benchmark, of the graded control."""
+    found = [ROOT / file for file in STAGES[notebook].files]
+    if notebook == "20_cost":
+        found += sorted(bench_tables().glob("*.csv"))
+    power = power_table() if isinstance(study, Study) else None
+    if notebook == "15_verdict" and power and power.parents[2].name != study.name:
+        found.append(power)
+    return found
+
+
+def _own_files(study: OwnModels) -> list[tuple[str, int, int]]:
+    """Name, size and time of change (ns) of the weights in folders of the user's, which may be trained again."""
+    folders = [ROOT / Path(origin.path).expanduser() for origin in study.origins.values() if origin.path]
+    files = [file for folder in folders for file in sorted(folder.glob("*.safetensors"))]
+    return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+
+
+def _ledger(stage: Stage, study: Settings) -> object:
+    if stage.claims == "statistics":
+        return {name: claim.distinct.statistic for name, claim in study.claims.items() if claim.distinct}
+    return {name: claim.model_dump(mode="json") for name, claim in study.claims.items()} if stage.claims else None
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One run of a notebook: for a seed (and an objective), or over ``seeds``, numbers or the word ``published``."""
+
+    notebook: str
+    study: Settings
+    seed: int | None = None
+    objective: str = ""
+    seeds: str = ""
+
+    @property
+    def name(self) -> str:
+        """Name of the executed notebook."""
+        return f"{self.notebook}-{self.objective}" if self.objective else self.notebook
+
+    @property
+    def stage(self) -> Stage:
+        """Its stage."""
+        return STAGES[self.notebook]
+
+    @property
+    def folder(self) -> RunPaths:
+        """Where its results go."""
+        return RunPaths(self.study.name, self.seed)
+
+    @property
+    def output(self) -> Path:
+        """The executed notebook."""
+        return self.folder.notebook(self.name)
+
+    @property
+    def parameters(self) -> dict[str, object]:
+        """The notebook's parameters."""
+        of_seed = {} if self.seed is None else {"seed": self.seed}
+        chapter = {"seeds": self.seeds} if self.notebook in CHAPTERS else {}
+        return {
+            "study": self.study.name,
+            **of_seed,
+            **chapter,
+            **({"objective": self.objective} if self.objective else {}),
+        }
+
+    @property
+    def writes(self) -> list[Path]:
+        """The results that it writes."""
+        keys = [key.format(objective=self.objective) for key in self.stage.writes]
+        return [result(self.folder, key) for key in keys]
+
+    def reads(self, seeds: list[int], published: bool) -> list[Path]:
+        """The results that it reads, of its seed, or of all ``seeds``."""
+        if self.notebook in PER_SEED:
+            folders = [self.folder]
+        elif self.notebook in CHAPTERS:
+            folders = [RunPaths(self.study.name, seed, published) for seed in seeds]
+        else:
+            folders = [RunPaths(self.study.name, None, published)]
+        return [result(folder, key) for folder in folders for key in self.stage.reads]
+
+    @property
+    def made_from(self) -> str:
+        """See ``made_from``."""
+        seeds = self.seeds if self.notebook in CHAPTERS else ""
+        return made_from(self.notebook, self.study, self.objective, seeds)
+
+
+def result(folder: RunPaths, key: str) -> Path:
+    """The table, or the folder of the model, that a key stands for."""
+    return folder.model(key.split("/")[1]) if key.startswith("models/") else folder.table(key.split("/")[1])
+
+
+def jobs_of(study: Settings, seeds: list[int], asked: str) -> list[Job]:
+    """All runs of notebooks of a study, each after those that it reads from; ``asked``: the seeds as they are asked for.
+
+    Of published results (``asked`` is the word) there are only the chapters.
+    """
+    published = asked == PUBLISHED
+    found = []
+    for seed in [] if published else seeds:
+        for name in of_study(PER_SEED, study):
+            objectives = OBJECTIVES if name == "02_finetune" else ("",)
+            found += [Job(name, study, seed, objective) for objective in objectives]
+    return found + [Job(name, study, seeds=asked) for name in over_seeds(study, published)]
+
+
+def expected(study: Settings, seeds: list[int], published: bool = False) -> dict[Path, float]:
+    """All executed notebooks of a study with their seconds; of a published one, its chapters only."""
+    asked = PUBLISHED if published else ",".join(map(str, seeds))
+    return {job.output: job.stage.seconds for job in jobs_of(study, seeds, asked)}
