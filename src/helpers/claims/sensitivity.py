@@ -19,11 +19,6 @@ from helpers.studies.settings import Study
 NOT_MEASURED = "not measured"
 LEDGER = "as in the ledger"
 EMBEDDINGS, HEAD = "embed_tokens", "lm_head"
-DECISIONS = {  # colour and mark of each in figures: told apart without colour too
-    "distinct": {"color": "#D55E00", "marker": "D"},
-    "not distinct": {"color": "#0072B2", "marker": "o"},
-    "undecided": {"color": "#6B6B6B", "marker": "x"},
-}
 SECOND_SETS = {"harmful-toxic": "second harmful set: toxic texts", "harmful-ceiling": "second half of one harmful set"}
 
 Change = Callable[[SeedResults], SeedResults | None]  # None: the seed's tables do not hold what is needed
