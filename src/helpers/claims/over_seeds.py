@@ -41,6 +41,21 @@ def measures_over_seeds(table: pd.DataFrame, by: list[str], measures: list[str],
     return pd.concat(parts, ignore_index=True)[[*by, "measure", *INTERVAL]]
 
 
+def overlaps_over_seeds(overlap: pd.DataFrame, by: list[str], confidence: float) -> pd.DataFrame:
+    """``over_seeds`` of the overlap ``mso``, with the mean of its random baseline in the column ``random``."""
+    baseline = overlap.groupby(by, as_index=False)["random"].mean()
+    return over_seeds(overlap, by, "mso", confidence).merge(baseline, on=by)
+
+
+def overlaps_by_group(overlap: pd.DataFrame, confidence: float) -> pd.DataFrame:
+    """Overlaps of updates over seeds, of all tensors and of those of each module type and layer: columns grouping, group."""
+    parts = []
+    for grouping in ("all", "module", "layer"):
+        found = overlaps_over_seeds(overlap.assign(all="all"), [grouping, "a", "b", "eta"], confidence)
+        parts.append(found.rename(columns={grouping: "group"}).assign(grouping=grouping))
+    return pd.concat(parts, ignore_index=True)
+
+
 def share(value, start, full):
     """How far ``value`` lies on the way from ``start`` (0) to ``full`` (1); NaN where there is no way to go.
 

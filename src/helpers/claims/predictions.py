@@ -45,3 +45,10 @@ def order_of_pairs(found: pd.DataFrame) -> pd.DataFrame:
     wide = means.pivot(index=["seed", "prediction", "statistic"], columns=["a", "b"], values="value")
     gap = (wide["alignment", "harmful"] - wide["useful", "harmful"]).rename("value").reset_index()
     return gap.assign(quantity="difference of overlaps", a="alignment-harmful", b="useful-harmful")
+
+
+def with_intervals(summary: pd.DataFrame) -> pd.Series:
+    """"mean [low, high]" of the table ``theory_summary``, by quantity, a, b, prediction and statistic."""
+    ends = summary[["mean", "low", "high"]].itertuples(index=False)
+    texts = ["" if np.isnan(mean) else f"{mean:.2f} [{low:.2f}, {high:.2f}]" for mean, low, high in ends]
+    return pd.Series(texts, index=pd.MultiIndex.from_frame(summary[[*KEY[1:], "statistic"]]))
