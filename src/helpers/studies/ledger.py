@@ -49,6 +49,11 @@ class Criterion(Section):
             raise ValueError("at_least must not be above at_most")
         return self
 
+    @property
+    def bounds(self) -> list[float]:
+        """Its bounds, one or two."""
+        return [bound for bound in (self.at_least, self.at_most) if bound is not None]
+
     def wording(self) -> str:
         """The bounds in words, for tables."""
         bounds = [f"≥ {self.at_least:g}"] if self.at_least is not None else []
