@@ -140,7 +140,11 @@ def test_hedges_g_corrects_for_few_seeds():
 def test_rates_have_exact_intervals():
     assert rate_interval(0, 20, 0.95)["high"] == pytest.approx(1 - 0.025 ** (1 / 20))
     some = stats.binomtest(7, 20).proportion_ci(0.95)
-    assert rate_interval(7, 20, 0.95) == {"rate": 0.35, "low": pytest.approx(some.low), "high": pytest.approx(some.high)}
+    assert rate_interval(7, 20, 0.95) == {
+        "rate": 0.35,
+        "low": pytest.approx(some.low),
+        "high": pytest.approx(some.high),
+    }
     assert rate_interval(20, 20, 0.95) == {"rate": 1, "low": pytest.approx(0.025 ** (1 / 20)), "high": 1}
 
 

@@ -78,8 +78,8 @@ def look(name: str, place: int) -> tuple[str, str]:
 
 
 def reach(table: pd.DataFrame, of: str = "mean", low: str = "low", high: str = "high") -> list:
-    """How far an interval reaches below and above its middle, as matplotlib wants it; 0 where there is none."""
-    return [(table[of] - table[low]).fillna(0), (table[high] - table[of]).fillna(0)]
+    """How far an interval reaches below and above its middle, as matplotlib wants it; NaN where there is none."""
+    return [table[of] - table[low], table[high] - table[of]]
 
 
 def curves(ax: Axes, table: pd.DataFrame, x: str, by: str, y: str = "mean") -> None:

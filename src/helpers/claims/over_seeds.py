@@ -48,7 +48,7 @@ def overlaps_over_seeds(overlap: pd.DataFrame, by: list[str], confidence: float)
 
 
 def overlaps_by_group(overlap: pd.DataFrame, confidence: float) -> pd.DataFrame:
-    """Overlaps of updates over seeds, of all tensors and of those of each module type and layer: columns grouping, group."""
+    """Overlaps of updates over seeds: of all tensors, of each module type, of each layer (columns grouping, group)."""
     parts = []
     for grouping in ("all", "module", "layer"):
         found = overlaps_over_seeds(overlap.assign(all="all"), [grouping, "a", "b", "eta"], confidence)

@@ -1,4 +1,4 @@
-"""How well the first-order predictions of updates do: the table ``theory`` of ``helpers.experiments.theory``, summed up."""
+"""How well first-order predictions of updates do: the table ``theory`` (``helpers.experiments.theory``), summed up."""
 
 import numpy as np
 import pandas as pd
@@ -48,7 +48,7 @@ def order_of_pairs(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def with_intervals(summary: pd.DataFrame) -> pd.Series:
-    """"mean [low, high]" of the table ``theory_summary``, by quantity, a, b, prediction and statistic."""
+    """ "mean [low, high]" of the table ``theory_summary``, by quantity, a, b, prediction and statistic."""
     ends = summary[["mean", "low", "high"]].itertuples(index=False)
     texts = ["" if np.isnan(mean) else f"{mean:.2f} [{low:.2f}, {high:.2f}]" for mean, low, high in ends]
     return pd.Series(texts, index=pd.MultiIndex.from_frame(summary[[*KEY[1:], "statistic"]]))

@@ -69,7 +69,7 @@ def claim_uncertainty(
     replicates = max(FEWEST, total // len(prompts))
     means = _means(list(prompts.values()), replicates)
     own = [results[seed] for seed in prompts]
-    drawn = [Redrawn(**{t: getattr(r, t) for t in TABLES}, means=m, replicates=replicates) for r, m in zip(own, means, strict=True)]
+    drawn = [Redrawn(*(getattr(r, t) for t in TABLES), m, replicates) for r, m in zip(own, means, strict=True)]
     size, shared = _size_and_overlap(list(prompts.values()))
     rows = []
     for claim, name in _asked(study):

@@ -1,4 +1,4 @@
-"""The claims C0–C4: their statistics, one number per seed; ``helpers.claims.verdicts`` judges them by the ledger's criteria.
+"""The statistics of the claims C0–C4, one number per seed; ``helpers.claims.verdicts`` judges them by the ledger.
 
 Every statistic takes the tables of one seed and returns one number; its docstring is shown in the book.
 """
@@ -115,11 +115,12 @@ def _share(r: SeedResults, values: Values, task: str, measure: str) -> Values:
 
 
 def _excess(r: SeedResults, mode: str, task: str, control: str, on: str, measure: str) -> tuple[Values, Values]:
-    """``on`` of the variants (a measure as a share), and their share of ``measure`` beyond scaling at the same ``on``."""
+    """``on`` of the variants (a measure as a share), their share of ``measure`` beyond scaling with the same ``on``."""
     at, curve = r.variants(mode, task, control, on), r.scaled(task, on)
     if on != "energy_kept":
         at, curve = (_share(r, values, task, on) for values in (at, curve))
-    own, scaled = (_share(r, v, task, measure) for v in (r.variants(mode, task, control, measure), r.scaled(task, measure)))
+    own = _share(r, r.variants(mode, task, control, measure), task, measure)
+    scaled = _share(r, r.scaled(task, measure), task, measure)
     if isinstance(at, pd.Series):
         return at, own - scaled_at(curve, scaled, at.to_numpy())
     columns = [scaled_at(curve[c], scaled[c], at[c].to_numpy()) for c in at]
