@@ -27,7 +27,7 @@ p_values = st.integers(1, 12).flatmap(lambda n: arrays(float, n, elements=st.flo
 
 
 def bootstrap(values, ids=None, replicates=2000):
-    """The interval of the mean of values (prompts,) per seed, from estimates and replicates as the verdict makes them."""
+    """The interval of the mean of values (prompts,) per seed, from replicates made as the verdict makes them."""
     names = [i * 1000 + np.arange(len(v)) for i, v in enumerate(values)] if ids is None else ids
     weights = prompt_weights(names, replicates, np.random.default_rng(0))
     drawn = np.array([w @ v for w, v in zip(weights, values, strict=True)])
