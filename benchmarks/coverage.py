@@ -19,7 +19,8 @@ from scipy import stats
 
 from benchmarks import tables
 from helpers import paths
-from helpers.claims.inference import combine, decide, power_of, prompt_weights, rate_interval
+from helpers.claims.inference import combine, decide, prompt_weights, rate_interval
+from helpers.claims.power import power_of
 
 NOMINAL = 0.95
 SEEDS, PROMPTS = (3, 5, 10), (50, 200)

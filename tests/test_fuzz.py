@@ -67,9 +67,22 @@ def test_there_are_cases_of_every_key():
     assert sum(map(len, CASES.values())) >= 200
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_bad_value_of_every_eighth_key_is_one_sentence_that_names_it(tmp_path, path):
+    """Of every file, with all kinds of bad values; the soak has every key."""
+    for _, key in sorted((place for place in KEYS if place[0] == path), key=str)[::8]:
+        check_key(tmp_path, path, key)
+
+
+@pytest.mark.soak
 @pytest.mark.parametrize(("path", "key"), sorted(KEYS, key=str), ids=lambda v: getattr(v, "stem", None) or str(v))
 def test_every_bad_value_of_a_key_is_one_sentence_that_names_it(tmp_path, path, key):
-    file = tmp_path / path.name
+    check_key(tmp_path, path, key)
+
+
+def check_key(folder: Path, path: Path, key: tuple) -> None:
+    """Every bad value of a key, each in a file of its own, is one sentence that names the file and the key."""
+    file = folder / path.name
     for case in [case for case in CASES[path] if case.path == key]:
         file.write_text(yaml.dump(applied(case, VALUES[path]), Dumper=Plain), encoding="utf-8")
         sentence = sentence_of(read_ledger if path == CLAIMS else read_study, file)

@@ -1,6 +1,8 @@
 """The committed notebooks: clean, typed parameters, no functions, a page of prose each."""
 
 import ast
+import subprocess
+import sys
 
 import nbformat
 import papermill
@@ -57,3 +59,15 @@ def test_reads_like_a_page(notebook):
     for heading in ("## Overview", "## Parameters", "## Result", "## What it means", "## Limits"):
         assert heading in prose
     assert prose.startswith("# ") and len(prose.split()) > 200
+
+
+def test_the_chapters_load_neither_torch_nor_transformers():
+    """What reads tables and draws does not wait for the libraries that make models."""
+    chapters = [name for name in NAMES if "10" <= name[:2] < "22"]
+    cells = [cell for name in chapters for cell in code(nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4))]
+    nodes = [node for cell in cells for node in ast.parse(cell.source).body]
+    lines = [ast.unparse(node) for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+    heavy = "print({'torch', 'transformers', 'scipy.stats', 'seaborn', 'sklearn'} & set(sys.modules))"
+    script = "\n".join(["import sys", *lines, heavy])
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert len(chapters) == 12 and done.stdout.strip() == "set()"

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers.claims.inference import decide
-from helpers.claims.sensitivity import DECISIONS, LEDGER, NOT_MEASURED, choices, sensitivity_table, stability
+from helpers.claims.inference import Decision, decide
+from helpers.claims.sensitivity import LEDGER, NOT_MEASURED, choices, sensitivity_table, stability
 from helpers.claims.statistics import STATISTICS, TABLES, SeedResults
 from helpers.paths import published_root
 from helpers.studies.settings import load_study
@@ -60,7 +60,7 @@ def test_the_first_row_of_each_claim_is_the_ledgers_own(table, results):
 def test_the_table_fits_its_schema_and_names_each_setting_once(table):
     tables.check("sensitivity", table)
     assert not table.duplicated(["claim", "choice", "setting"]).any()
-    assert set(table["decision"]) <= {*DECISIONS, NOT_MEASURED}
+    assert set(table["decision"]) <= {*Decision.__args__, NOT_MEASURED}
 
 
 def test_settings_of_a_choice_average_to_the_ledgers_value(table):

@@ -11,18 +11,15 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import nn
 
+from helpers.claims.predictions import BASELINE, PREDICTIONS, agreement, order_of_pairs
 from helpers.data.rows import training_rows
 from helpers.errors import StudyError
 from helpers.experiments.theory import (
-    BASELINE,
-    PREDICTIONS,
     STARTS,
     FirstOrder,
     _root,
-    agreement,
     first_order,
     left_moments,
-    order_of_pairs,
     quantities,
     theory_table,
     token_factors,

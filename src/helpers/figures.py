@@ -4,11 +4,12 @@ import base64
 import html
 import io
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
-import seaborn as sns
 from IPython.display import HTML
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -26,8 +27,10 @@ COLOURS = {
     "alignment-useful": _GREEN, "alignment-contaminated": _SKY, "safety-useful": _BLUE,
     "safety-contaminated": _PURPLE, "useful-contaminated": _GREY, "harmful-contaminated": _ORANGE,
 }  # fmt: skip
+_DARK = "#444444"  # of levels and lines that are no data
 _OTHERS = (_BLUE, _RED, _GREEN, _ORANGE, _PURPLE, _SKY, _GREY)  # for names that a user gave, in their order
-MARKERS = dict(zip(COLOURS, "osD^vPXo<>hsDd^vPX^<>Dhso", strict=True))  # a shape as well, for readers who see no colour
+_MARKS = "osD^vPX<>h"  # a shape as well, for readers who see no colour; neighbours in COLOURS have different ones
+DECISIONS = {"distinct": (_RED, "D"), "not distinct": (_BLUE, "o"), "undecided": (_GREY, "X")}
 _LEVEL = {"ha": "right", "va": "bottom", "fontsize": 7, "bbox": {"fc": "white", "ec": "none", "alpha": 0.7, "pad": 0.5}}
 LETTERS_PER_LINE = 100  # of a legend as wide as the page
 PAGE_WIDTH = 7.2  # inches: letters then come out about as large as the text of the page
@@ -43,6 +46,8 @@ LABELS = {
     "eta": "energy fraction η",
     "mso": "subspace overlap (MSO)",
     "layer": "layer (hidden_states index)",
+    "loss": "loss (nats per answer token)",
+    "learning_rate": "learning rate",
 }
 
 
@@ -55,7 +60,7 @@ class Source(Protocol):
 
 def panels(count: int, columns: int = 0, height: float = 2.7) -> tuple[Figure, list[Axes]]:
     """Empty panels in the look of the book, two or three in a row, as wide together as a page."""
-    sns.set_theme(context="paper", style="whitegrid", rc={"font.size": 9, "axes.titlesize": 9, "grid.color": "#E4E4E4"})
+    plt.style.use(Path(__file__).with_suffix(".mplstyle"))
     columns = columns or {1: 1, 2: 2, 4: 2}.get(count, 3)
     rows = -(-count // columns)
     width = PAGE_WIDTH if columns > 1 else 0.75 * PAGE_WIDTH
@@ -68,16 +73,23 @@ def panels(count: int, columns: int = 0, height: float = 2.7) -> tuple[Figure, l
 
 def look(name: str, place: int) -> tuple[str, str]:
     """Colour and mark of a name: its own, or for one that a user gave those of its place in the order."""
-    return COLOURS.get(name, _OTHERS[place % len(_OTHERS)]), MARKERS.get(name, "osD^vPX"[place % 7])
+    known = list(COLOURS).index(name) if name in COLOURS else place
+    return COLOURS.get(name, _OTHERS[place % len(_OTHERS)]), _MARKS[known % len(_MARKS)]
 
 
-def curves(ax: Axes, table: pd.DataFrame, x: str, by: str, styles: Mapping[str, str] | None = None) -> None:
-    """One line per value of ``by``: the mean over seeds, with its interval as a band."""
+def reach(table: pd.DataFrame, of: str = "mean", low: str = "low", high: str = "high") -> list:
+    """How far an interval reaches below and above its middle, as matplotlib wants it; NaN where there is none."""
+    return [table[of] - table[low], table[high] - table[of]]
+
+
+def curves(ax: Axes, table: pd.DataFrame, x: str, by: str, y: str = "mean") -> None:
+    """One line per value of ``by``: the mean over seeds, with its interval as a band, or another column without one."""
     for place, (name, group) in enumerate(table.groupby(by, sort=False)):
         group = group.sort_values(x)
-        style, (colour, marker) = (styles or {}).get(name, "-"), look(name, place)
-        ax.plot(group[x], group["mean"], style, color=colour, marker=marker, ms=3.5, lw=1.5, label=name)
-        ax.fill_between(group[x], group["low"], group["high"], color=colour, alpha=0.15, lw=0)
+        colour, marker = look(name, place)
+        ax.plot(group[x], group[y], color=colour, marker=marker, ms=3.5, lw=1.5, label=name)
+        if y == "mean":
+            ax.fill_between(group[x], group["low"], group["high"], color=colour, alpha=0.15, lw=0)
     ax.set_xlabel(LABELS.get(x, x))
     if x == "layer":
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -85,46 +97,139 @@ def curves(ax: Axes, table: pd.DataFrame, x: str, by: str, styles: Mapping[str, 
 
 def points(ax: Axes, table: pd.DataFrame, order: Iterable[str], by: str) -> None:
     """One point per value of ``by``, mean over seeds with its interval as a bar."""
-    found = table.set_index(by)
+    found, order = table.set_index(by), list(order)
     for place, name in enumerate(order):
-        row = found.loc[name]
-        errors = [[row["mean"] - row["low"]], [row["high"] - row["mean"]]]
         colour, marker = look(name, place)
-        ax.errorbar(place, row["mean"], errors, fmt=marker, color=colour, capsize=3, ms=6)
-    ax.set_xticks(range(len(list(order))), list(order), rotation=35, ha="right")
+        ax.errorbar(place, found.loc[name, "mean"], reach(found.loc[[name]]), fmt=marker, color=colour, capsize=3, ms=6)
+    ax.set_xticks(range(len(order)), order, rotation=35, ha="right")
 
 
 def path(ax: Axes, table: pd.DataFrame, along: str, x: str, y: str, name: str, style: str = "--") -> None:
     """One measure against another as ``along`` grows: means over seeds, joined, with both intervals as thin bars."""
-    wide = table.pivot(index=along, columns="measure", values=["mean", "low", "high"])
-    mean, low, high = wide["mean"], wide["low"], wide["high"]
-    spread = {m: [mean[m] - low[m], high[m] - mean[m]] for m in (x, y)}
-    colour, marker = look(name, len(ax.get_lines()))
+    wide = table.pivot(index=along, columns="measure", values=["mean", "low", "high"]).swaplevel(axis=1)
+    (colour, marker), errors = look(name, len(ax.get_lines())), {"xerr": reach(wide[x]), "yerr": reach(wide[y])}
     how = {"color": colour, "marker": marker, "ms": 4, "lw": 1.0, "elinewidth": 0.4}
-    ax.errorbar(mean[x], mean[y], xerr=spread[x], yerr=spread[y], ls=style, label=name, **how)
+    ax.errorbar(wide[x, "mean"], wide[y, "mean"], ls=style, label=name, **errors, **how)
     ax.set(xlabel=LABELS[x], ylabel=LABELS[y])
 
 
 def reference(ax: Axes, value: float, label: str) -> None:
     """A dashed level with its name, such as the value of the aligned model."""
-    ax.axhline(value, color="#444444", ls="--", lw=0.9)
+    ax.axhline(value, color=_DARK, ls="--", lw=0.9)
     ax.annotate(label, (0.995, value), xycoords=("axes fraction", "data"), **_LEVEL)
 
 
-def band(ax: Axes, low: float, high: float, label: str) -> None:
-    """Shade a range of the horizontal axis."""
-    ax.axvspan(low, high, color="#000000", alpha=0.06, lw=0, label=label)
+def both_ends(ax: Axes, scaling: pd.DataFrame, task: str, measure: str) -> None:
+    """The levels of the aligned and of the fine-tuned model, means over seeds, from the table ``scaling``."""
+    for alpha, label in ((0.0, "aligned"), (1.0, "fine-tuned")):
+        rows = (scaling["task"] == task) & (scaling["alpha"] == alpha)
+        reference(ax, scaling.loc[rows, measure].mean(), label)
+
+
+def chance(ax: Axes, table: pd.DataFrame, x: str) -> None:
+    """A dotted line: what random subspaces of the same ranks would share (the column ``random``), mean over rows."""
+    level = table.groupby(x)["random"].mean()
+    ax.plot(level.index, level, ":", color=_DARK, label="random")
+
+
+def band(ax: Axes, places: pd.Series, label: str) -> None:
+    """Shade the range of the horizontal axis that whole numbers such as layers cover, if there are any."""
+    if len(places):
+        ax.axvspan(places.min() - 0.5, places.max() + 0.5, color="#000000", alpha=0.06, lw=0, label=label)
 
 
 def heatmap(ax: Axes, table: pd.DataFrame, title: str) -> None:
-    """A matrix of overlaps between 0 and 1, annotated."""
-    sns.heatmap(
-        table, ax=ax, vmin=0, vmax=1, cmap="cividis", annot=True, fmt=".2f", annot_kws={"fontsize": 7}, cbar=False
-    )
+    """A matrix of numbers between 0 and 1, annotated."""
+    image = ax.imshow(table.to_numpy(float), vmin=0, vmax=1, cmap="cividis", aspect="auto")
+    for (row, column), value in np.ndenumerate(table.to_numpy(float)):
+        if not np.isnan(value):
+            colour = "white" if image.norm(value) < 0.5 else "#262626"
+            ax.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7, color=colour)
+    ax.set_xticks(range(table.shape[1]), table.columns.astype(str), rotation=35, ha="right")
+    ax.set_yticks(range(table.shape[0]), table.index.astype(str))
     ax.set(title=title, xlabel="", ylabel="")
     ax.grid(False)
-    ax.tick_params(axis="x", rotation=35)
-    ax.tick_params(axis="y", rotation=0)
+
+
+def loss_curve(ax: Axes, log: pd.DataFrame, column: str = "loss", title: str = "") -> None:
+    """A column of a training log over the optimiser's steps, the loss on a logarithmic axis."""
+    ax.plot(log["step"], log[column], marker="o", ms=3)
+    ax.set(xlabel="optimiser step", ylabel=LABELS[column], title=title, yscale="log" if column == "loss" else "linear")
+
+
+def response(ax: Axes, table: pd.DataFrame, margin: float, title: str) -> None:
+    """A claim's statistic over the dial of the graded control, with its interval where there are several seeds."""
+    mean = table.rename(columns={"value": "mean"})
+    errors = reach(mean) if "low" in mean else None
+    ax.errorbar(mean["dial"], mean["mean"], errors, marker="o", ms=4, capsize=3)
+    ax.axhline(margin, color=_RED, ls="--", lw=1)
+    ax.set(title=title, xlabel="dial (0 nothing, 1 fully planted)", ylabel="statistic of distinctness")
+
+
+def forest(ax: Axes, table: pd.DataFrame, bounds: Iterable[Iterable[float]], title: str) -> None:
+    """Criteria of a claim, one below the other: mean and interval of each, and its bounds as bars."""
+    places = np.arange(len(table))
+    ax.errorbar(table["mean"], places, xerr=reach(table), fmt="o", capsize=3)
+    for place, ends in zip(places, bounds, strict=True):
+        ends = list(ends)
+        ax.plot(ends, [place] * len(ends), "|", color=_RED, ms=16, mew=2)
+    ax.set_yticks(places, table["statistic"].str.replace("_", " "))
+    ax.set_ylim(len(table) - 0.5, -0.5)
+    ax.set(title=title)
+
+
+def against_margin(ax: Axes, row: Mapping[str, Any], seeds: pd.Series) -> None:
+    """A statistic of distinctness (a row of the table ``distinct``), every seed's value, and the margin to pass."""
+    found = pd.DataFrame([row])
+    ax.axvspan(min(0, row["margin"]), row["margin"], color=_ORANGE, alpha=0.15, lw=0)
+    ax.axvline(row["margin"], color=_RED, label="margin")
+    ax.plot(seeds, [0.35] * len(seeds), "o", mfc="none", color=_BLUE, label="a seed")
+    ax.errorbar(found["mean"], [0], xerr=reach(found), fmt="o", capsize=3, color=_BLUE, label="mean and interval")
+    ax.set(title=f"{row['claim']}: {row['decision']}", xlabel=row["statistic"].replace("_", " "), ylim=(-0.6, 0.9))
+    ax.set_yticks([])
+
+
+def choices(ax: Axes, table: pd.DataFrame) -> None:
+    """One claim's statistic under every choice (rows of the table ``sensitivity``): interval, decision and margin."""
+    rows = table.assign(place=range(len(table)))
+    for decision, own in rows.groupby("decision"):
+        colour, marker = DECISIONS[decision]
+        how = {"fmt": marker, "color": colour, "ms": 4.5, "elinewidth": 1.2, "label": decision}
+        ax.errorbar(own["mean"], own["place"], xerr=reach(own), **how)
+    ax.axvline(rows["margin"].iloc[0], color=_DARK, ls="--", lw=0.9, label="margin")
+    ax.axvline(0, color="#999999", lw=0.6)
+    for edge in rows.loc[rows["choice"] != rows["choice"].shift(), "place"].iloc[1:]:
+        ax.axhline(edge - 0.5, color="#CCCCCC", lw=0.6)
+    ax.set_yticks(rows["place"], (rows["choice"] + ": " + rows["setting"]).str.removesuffix(": "), fontsize=6.5)
+    ax.set_ylim(len(rows) - 0.5, -0.5)
+    ax.grid(False, axis="y")
+    ax.set_title(f"{rows['claim'].iloc[0]}: {rows['statistic'].iloc[0].replace('_', ' ')}", loc="right", fontsize=7.5)
+
+
+def parity(ax: Axes, table: pd.DataFrame, by: str, title: str) -> None:
+    """Measured against predicted, a mark per row, coloured by ``by``; dashed where they are equal."""
+    for place, (name, own) in enumerate(table.groupby(by, sort=False)):
+        colour, marker = look(name, place)
+        ax.plot(own["predicted"], own["measured"], marker, color=colour, ms=3.4, alpha=0.75, label=name)
+    ax.plot([0, 1], [0, 1], color=_DARK, lw=0.8, ls="--")
+    ax.set(title=title, xlabel="predicted", ylabel="measured", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+
+
+def spread(ax: Axes, table: pd.DataFrame, x: str, y: str, by: str, line: str = "", shift: float = 0.0) -> None:
+    """``y`` with its interval (``low``, ``high``, or ``<y>_low``, ``<y>_high``) over ``x``, a colour for each ``by``.
+
+    ``x`` may be names, which are put side by side; ``shift`` moves the colours apart.
+    """
+    ends = (f"{y}_low", f"{y}_high") if f"{y}_low" in table else ("low", "high")
+    names = list(dict.fromkeys(table[x]))
+    named = isinstance(names[0], str)
+    at = table[x].map(names.index) if named else table[x]
+    for place, (name, own) in enumerate(table.groupby(by, sort=False)):
+        colour, marker = look(name, place)
+        how = {"color": colour, "marker": marker, "ls": line, "ms": 3.5, "lw": 1.0, "label": str(name)}
+        ax.errorbar(at[own.index] + shift * (place - 1), own[y], reach(own, y, *ends), **how)
+    if named:
+        ax.set_xticks(range(len(names)), names)
 
 
 def cost_curves(ax: Axes, table: pd.DataFrame, column: str, label: str) -> None:
@@ -140,6 +245,20 @@ def cost_curves(ax: Axes, table: pd.DataFrame, column: str, label: str) -> None:
     ax.set(xscale="log", yscale="log", xlabel="parameters (billions)", ylabel=label)
     ax.set_xticks([1, 10, 70], ["1", "10", "70"])
     ax.xaxis.set_minor_formatter(NullFormatter())
+
+
+def table(frame: pd.DataFrame, decimals: int = 2, missing: str = "", significant: bool = False, **columns: int) -> HTML:
+    """A frame as a table of the page, numbers with so many decimals (or significant digits), an index only if named.
+
+    ``columns``: other decimals for some columns; ``missing``: shown for NaN.
+    """
+    shown = frame.copy()
+    for column in frame.columns[[pd.api.types.is_float_dtype(kind) for kind in frame.dtypes]]:
+        form = f".{columns.get(column, decimals)}{'g' if significant else 'f'}"
+        shown[column] = [missing if np.isnan(value) else format(value, form) for value in frame[column]]
+    plain = isinstance(frame.index, pd.RangeIndex)
+    with pd.option_context("display.max_colwidth", None):
+        return HTML(shown.to_html(index=not plain, border=0, na_rep=missing))
 
 
 def show(figure: Figure, identifier: str, caption: str, run: Source, *tables: str) -> HTML:

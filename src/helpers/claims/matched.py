@@ -25,17 +25,15 @@ def shares(projection: pd.DataFrame, scaling: pd.DataFrame, measures: list[str])
     return pd.concat(parts)
 
 
-def scaled_at(scaling: pd.DataFrame, on: str, at: np.ndarray, measure: str) -> np.ndarray:
+def scaled_at(on: pd.Series, measure: pd.Series, at: np.ndarray) -> np.ndarray:
     """``measure`` of the scaled update (one seed and task) where its ``on`` equals ``at``; outside the curve, its ends.
 
-    The curve is made monotone in ``on`` first, so that each value of it is reached once. NaN where there is no curve,
-    because fine-tuning changed nothing.
+    ``on`` and ``measure`` are indexed by α, in its order. The curve is made monotone in ``on`` first, so that each
+    value of it is reached once. NaN where there is no curve, because fine-tuning changed nothing.
     """
-    curve = scaling[scaling["alpha"] <= 1].dropna(subset=[on, measure]).sort_values("alpha")
-    if curve.empty:
-        return np.full(len(at), np.nan)
-    x = np.maximum.accumulate(curve[on].to_numpy(float))
-    return np.interp(at, x, curve[measure].to_numpy(float))
+    x, y = on.to_numpy(float), measure.to_numpy(float)
+    known = (on.index <= 1) & ~np.isnan(x) & ~np.isnan(y)
+    return np.interp(at, np.maximum.accumulate(x[known]), y[known]) if known.any() else np.full(len(at), np.nan)
 
 
 def excess(projection: pd.DataFrame, scaling: pd.DataFrame, on: str, measures: list[str]) -> pd.DataFrame:
@@ -45,13 +43,12 @@ def excess(projection: pd.DataFrame, scaling: pd.DataFrame, on: str, measures: l
     """
     needed = sorted({*measures, *([on] if on != "energy_kept" else [])})
     scaling = scaling[scaling["task"].isin(projection["task"])]
-    curve = shares(scaling, scaling, needed)
+    curve = shares(scaling, scaling, needed).set_index(["seed", "task", "alpha"]).sort_index()
     variants = shares(projection, scaling, needed)
     key = on if on == "energy_kept" else f"share_{on}"
     parts = []
-    for (seed, task), group in variants.groupby(["seed", "task"], sort=False):
-        own = curve[(curve["seed"] == seed) & (curve["task"] == task)]
-        at = group[key].to_numpy(float)
-        columns = {f"excess_{m}": group[f"share_{m}"] - scaled_at(own, key, at, f"share_{m}") for m in measures}
+    for place, group in variants.groupby(["seed", "task"], sort=False):
+        own, at = curve.loc[place], group[key].to_numpy(float)
+        columns = {f"excess_{m}": group[f"share_{m}"] - scaled_at(own[key], own[f"share_{m}"], at) for m in measures}
         parts.append(group.assign(**columns))
     return pd.concat(parts)

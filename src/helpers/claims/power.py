@@ -1,10 +1,12 @@
-"""What the method could have seen: response curves of the graded control, and the smallest effect detected."""
+"""What the method could have seen: response curves of the graded control, and the smallest effect detected.
+
+Modules of scipy are imported where they are used: most who read this module's tables need none of them.
+"""
 
 import numpy as np
 import pandas as pd
 
-from helpers.claims.inference import detectable, effect_needed, response, seeds_needed
-from helpers.claims.over_seeds import over_seeds
+from helpers.claims.over_seeds import over_seeds, t_quantile
 from helpers.studies.settings import Study
 
 POWER = 0.8
@@ -48,3 +50,86 @@ def power_table(study: Study, graded: pd.DataFrame) -> pd.DataFrame:
 
 def _seeds(dial: np.ndarray, values: np.ndarray, margin: float, at: float, asked: dict[str, float]) -> float:
     return float("nan") if np.isnan(at) else seeds_needed(dial, values, margin, at, **asked)
+
+
+def power_of(mean: float, sd: float, margin: float, seeds: int, confidence: float) -> float:
+    """Probability that the lower end of the t interval over ``seeds`` seeds is above the margin (noncentral t)."""
+    if not seeds > 1 or np.isnan(mean) or np.isnan(sd):
+        return float("nan")
+    if sd == 0:
+        return float(mean > margin)
+    from scipy import stats
+
+    return float(stats.nct.sf(t_quantile(confidence, seeds - 1), seeds - 1, (mean - margin) * np.sqrt(seeds) / sd))
+
+
+def effect_needed(sd: float, margin: float, seeds: int, power: float = 0.8, confidence: float = 0.95) -> float:
+    """The mean that a statistic must have to be found distinct with this power, in the statistic's own unit."""
+    if not seeds > 1 or np.isnan(sd):
+        return float("nan")
+    from scipy import optimize
+
+    quantile = t_quantile(confidence, seeds - 1)
+
+    def lacking(excess: float) -> float:
+        return power_of(excess, 1.0, 0.0, seeds, confidence) - power
+
+    return margin + sd * optimize.brentq(lacking, 0.0, (10 + 5 * quantile) / np.sqrt(seeds))
+
+
+def response(dial: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """A response curve made monotone: dials in order, mean over seeds at each (isotonic fit), SD pooled over dials.
+
+    ``values``: (dials, seeds); NaN where a seed has no value. The SD is NaN if no dial has two seeds.
+    """
+    from scipy import optimize
+
+    dial, values = np.asarray(dial, float), np.asarray(values, float)
+    order, counts = np.argsort(dial), np.sum(~np.isnan(values), axis=1)
+    known, rows = order[counts[order] > 0], counts > 1
+    means = optimize.isotonic_regression(np.nanmean(values[known], axis=1), weights=counts[known]).x
+    squares = np.nanvar(values[rows], axis=1, ddof=1) * (counts[rows] - 1)
+    sd = float(np.sqrt(squares.sum() / (counts[rows] - 1).sum())) if rows.any() else float("nan")
+    return dial[known], means, sd
+
+
+def detectable(
+    dial: np.ndarray, values: np.ndarray, margin: float, seeds: int, power: float = 0.8, confidence: float = 0.95
+) -> float:
+    """The smallest dial of a graded control at which ``seeds`` seeds find it distinct with this power; NaN if none.
+
+    ``values``: the statistic, (dials, seeds). The response is linear between dials.
+    """
+    dials, means, sd = response(dial, values)
+    needed = effect_needed(sd, margin, seeds, power, confidence)
+    if np.isnan(needed) or means[-1] < needed:
+        return float("nan")
+    place = int(np.argmax(means >= needed))
+    if place == 0:
+        return float(dials[0])
+    share = (needed - means[place - 1]) / (means[place] - means[place - 1])
+    return float(dials[place - 1] + share * (dials[place] - dials[place - 1]))
+
+
+def seeds_needed(
+    dial: np.ndarray,
+    values: np.ndarray,
+    margin: float,
+    at: float,
+    power: float = 0.8,
+    confidence: float = 0.95,
+    most: int = 1000,
+) -> float:
+    """Seeds with which a control at dial ``at`` is found distinct with this power; NaN if more than ``most``.
+
+    No number of seeds finds a dial whose mean response is below the margin.
+    """
+    dials, means, sd = response(dial, values)
+    mean = float(np.interp(at, dials, means))
+    if np.isnan(sd) or mean <= margin or power_of(mean, sd, margin, most, confidence) < power:
+        return float("nan")
+    low, high = 1, most  # too few, enough
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if power_of(mean, sd, margin, middle, confidence) >= power else (middle, high)
+    return float(high)

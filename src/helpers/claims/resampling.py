@@ -5,15 +5,15 @@ from ``projection_prompts``, and the statistics are computed from them as they a
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
 
 from helpers.claims.inference import combine, prompt_weights
-from helpers.claims.statistics import STATISTICS, SeedResults
-from helpers.evaluation.per_prompt import CONTROLS, SUBSPACE, TASKS, set_of
+from helpers.claims.statistics import STATISTICS, TABLES, SeedResults
+from helpers.evaluation.per_prompt import SUBSPACE, set_of
 from helpers.studies.settings import Study
 
 RESAMPLED = (  # statistics that need nothing but the variants whose prompts are kept
@@ -33,6 +33,29 @@ COLUMNS = ["study", "claim", "statistic", *INTERVAL]
 Replicates = dict[str, pd.DataFrame]  # measure -> means (variants, replicates)
 
 
+@dataclass(frozen=True)
+class Redrawn(SeedResults):
+    """The tables of one seed with the means of every replicate, as frames (fractions or alphas, replicates)."""
+
+    means: Replicates
+    replicates: int
+
+    def variants(self, mode: str, task: str, control: str, measure: str, subspace: str = SUBSPACE) -> pd.DataFrame:
+        """As of ``SeedResults``, drawn anew where single prompts were kept."""
+        own = super().variants(mode, task, control, measure, subspace)
+        return self._drawn(own, task, control, measure)
+
+    def scaled(self, task: str, measure: str) -> pd.DataFrame:
+        """As of ``SeedResults``, drawn anew where single prompts were kept."""
+        return self._drawn(super().scaled(task, measure), task, "scaling", measure)
+
+    def _drawn(self, own: pd.Series, task: str, control: str, measure: str) -> pd.DataFrame:
+        known = self.means.get(measure)
+        asked = pd.MultiIndex.from_product([[task], [control], own.index])
+        drawn = np.full((len(own), self.replicates), np.nan) if known is None else known.reindex(asked).to_numpy()
+        return pd.DataFrame(np.where(np.isnan(drawn), own.to_numpy()[:, None], drawn), index=own.index)
+
+
 def claim_uncertainty(
     study: Study, results: Mapping[int, SeedResults], prompts: Mapping[int, pd.DataFrame], total: int = REPLICATES
 ) -> pd.DataFrame:
@@ -44,13 +67,14 @@ def claim_uncertainty(
     if not prompts:
         return pd.DataFrame(columns=COLUMNS)
     replicates = max(FEWEST, total // len(prompts))
-    drawn = {seed: means for seed, means in zip(prompts, _means(list(prompts.values()), replicates), strict=True)}
-    values = {seed: _statistics(study, results[seed], drawn[seed], replicates) for seed in prompts}
+    means = _means(list(prompts.values()), replicates)
+    own = [results[seed] for seed in prompts]
+    drawn = [Redrawn(*(getattr(r, t) for t in TABLES), m, replicates) for r, m in zip(own, means, strict=True)]
     size, shared = _size_and_overlap(list(prompts.values()))
     rows = []
     for claim, name in _asked(study):
-        estimates = np.array([STATISTICS[name](results[seed]) for seed in prompts])
-        sampled = np.array([values[seed][name] for seed in prompts])
+        estimates = np.array([STATISTICS[name](r) for r in own])  # (seeds,)
+        sampled = np.array([STATISTICS[name](r) for r in drawn])  # (seeds, replicates)
         known = ~np.isnan(estimates) & ~np.isnan(sampled).any(axis=1)
         if known.any():
             found = combine(estimates[known], sampled[known], size, study.confidence, shared)
@@ -60,11 +84,7 @@ def claim_uncertainty(
 
 def _asked(study: Study) -> list[tuple[str, str]]:
     """Claim and name of every resampled statistic that the ledger names, each once."""
-    found: dict[tuple[str, str], None] = {}
-    for claim, entry in study.claims.items():
-        names = [c.statistic for c in entry.criteria] + ([entry.distinct.statistic] if entry.distinct else [])
-        found |= {(claim, name): None for name in [*names, *entry.beside] if name in RESAMPLED}
-    return list(found)
+    return [(claim, name) for claim, entry in study.claims.items() for name in entry.statistics if name in RESAMPLED]
 
 
 def _means(tables: list[pd.DataFrame], replicates: int) -> list[Replicates]:
@@ -81,36 +101,6 @@ def _means(tables: list[pd.DataFrame], replicates: int) -> list[Replicates]:
                 sums = wide.fillna(0).to_numpy() @ weights.T
                 means[str(measure)] = pd.DataFrame(sums / (known @ weights.T), index=wide.index)
     return found
-
-
-def _statistics(study: Study, results: SeedResults, means: Replicates, replicates: int) -> dict[str, list[float]]:
-    """Every resampled statistic of one seed: a value per replicate."""
-    names = dict.fromkeys(name for _, name in _asked(study))
-    projection, scaling = _compared(results.projection), results.scaling[results.scaling["task"].isin(TASKS)]
-    found: dict[str, list[float]] = {name: [] for name in names}
-    for replicate in range(replicates):
-        drawn = replace(
-            results,
-            projection=_redrawn(projection, projection["control"], "fraction", means, replicate),
-            scaling=_redrawn(scaling, "scaling", "alpha", means, replicate),
-        )
-        for name in names:
-            found[name].append(STATISTICS[name](drawn))
-    return found
-
-
-def _compared(projection: pd.DataFrame) -> pd.DataFrame:
-    """The variants whose prompts are kept."""
-    mode = projection["task"].map({task: mode for task, (mode, _) in TASKS.items()})
-    kept = (projection["subspace"] == SUBSPACE) & (projection["mode"] == mode) & projection["control"].isin(CONTROLS)
-    return projection[kept]
-
-
-def _redrawn(table: pd.DataFrame, control: pd.Series | str, size: str, means: Replicates, replicate: int):
-    """The table with the means of one replicate where there are any, and its own values elsewhere."""
-    key = pd.MultiIndex.from_frame(table.assign(control=control, size=table[size])[KEY])
-    columns = {measure: found[replicate].reindex(key).to_numpy() for measure, found in means.items()}
-    return table.assign(**{m: np.where(np.isnan(values), table[m], values) for m, values in columns.items()})
 
 
 def _size_and_overlap(tables: list[pd.DataFrame]) -> tuple[int, float]:

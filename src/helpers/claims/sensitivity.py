@@ -13,17 +13,12 @@ import pandas as pd
 from helpers.claims.inference import decide
 from helpers.claims.over_seeds import interval
 from helpers.claims.statistics import STATISTICS, SeedResults
-from helpers.claims.verdicts import judge_criteria, verdicts
+from helpers.claims.verdicts import judge_criteria, judged_claim
 from helpers.studies.settings import Study
 
 NOT_MEASURED = "not measured"
 LEDGER = "as in the ledger"
 EMBEDDINGS, HEAD = "embed_tokens", "lm_head"
-DECISIONS = {  # colour and mark of each in figures: told apart without colour too
-    "distinct": {"color": "#D55E00", "marker": "D"},
-    "not distinct": {"color": "#0072B2", "marker": "o"},
-    "undecided": {"color": "#6B6B6B", "marker": "x"},
-}
 SECOND_SETS = {"harmful-toxic": "second harmful set: toxic texts", "harmful-ceiling": "second half of one harmful set"}
 
 Change = Callable[[SeedResults], SeedResults | None]  # None: the seed's tables do not hold what is needed
@@ -113,8 +108,8 @@ def _statistics(study: Study, claim: str, results: dict[int, SeedResults]) -> pd
 
 
 def _verdict(study: Study, claim: str, values: pd.DataFrame) -> str:
-    found = verdicts(study, judge_criteria(study, values))
-    return str(found.loc[found["claim"] == claim, "verdict"].iloc[0])
+    entry = study.claims[claim]
+    return judged_claim(entry, judge_criteria(study, values, {claim: entry}))["verdict"]
 
 
 def _rows(table: str, keep: Callable[[pd.DataFrame], pd.Series]) -> Change:
@@ -282,10 +277,6 @@ def _activation(one: SeedResults) -> Iterator[tuple[str, str, Change]]:
     yield "pair", "useful instead of benign", _pair("useful-harmful", "benign-harmful")
     for pair in [name for name in SECOND_SETS if name in set(rows["pair"])]:
         yield "pair", SECOND_SETS[pair], _pair(pair, "harmful-harmful")
-
-
-def _all_layers(r: SeedResults) -> SeedResults:
-    return replace(r, activation_overlap=r.activation_overlap.assign(in_band=True))
 
 
 def _as_aligned(model: str) -> Change:

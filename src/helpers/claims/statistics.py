@@ -1,25 +1,28 @@
-"""The claims C0–C4: their statistics, one number per seed; ``helpers.claims.verdicts`` judges them by the ledger's criteria.
+"""The statistics of the claims C0–C4, one number per seed; ``helpers.claims.verdicts`` judges them by the ledger.
 
 Every statistic takes the tables of one seed and returns one number; its docstring is shown in the book.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
-from helpers.claims.matched import excess, shares
+from helpers.claims.matched import scaled_at
+from helpers.claims.over_seeds import share
 from helpers.studies.settings import Study
 
 TABLES = ("behaviour", "projection", "scaling", "energy", "update_overlap", "activation_overlap")
 LOST, LEFT = 0.01, 0.05  # a variant is compared where it lost this share of energy and keeps this share of utility
+Values = pd.Series | pd.DataFrame  # by fraction or α; a frame has a column for each replicate of a resampling
 STATISTICS: dict[str, "Statistic"] = {}  # name -> function; the names that the ledger may use
 
 
 @dataclass(frozen=True)
 class SeedResults:
-    """The tables of one seed."""
+    """The tables of one seed, which stay as they are: what is read of them twice is kept."""
 
     behaviour: pd.DataFrame
     projection: pd.DataFrame
@@ -33,16 +36,31 @@ class SeedResults:
         table = self.behaviour
         return float(table.loc[(table["model"] == model) & (table["measure"] == measure), "value"].iloc[0])
 
-    def variants(self, mode: str, task: str, subspace: str = "alignment") -> pd.DataFrame:
-        """Projected variants, random draws averaged, indexed by control and fraction."""
-        table = self.projection
-        table = table[(table["mode"] == mode) & (table["task"] == task) & (table["subspace"] == subspace)]
-        return table.groupby(["seed", "task", "control", "fraction"], as_index=False).mean(numeric_only=True)
+    @cached_property
+    def _variants(self) -> pd.DataFrame:
+        keys = ["mode", "task", "control", "subspace", "fraction"]
+        return self.projection.groupby(keys).mean(numeric_only=True)  # over random draws
+
+    @cached_property
+    def _overlaps(self) -> dict[tuple[str, str], pd.DataFrame]:
+        return dict(tuple(self.update_overlap.groupby(["a", "b"])))
+
+    def variants(self, mode: str, task: str, control: str, measure: str, subspace: str = "alignment") -> Values:
+        """A measure of the projected variants of one kind by fraction k, random draws averaged."""
+        asked, table = (mode, task, control, subspace), self._variants[measure]
+        return table.loc[asked] if asked in table.index else pd.Series(dtype=float)
+
+    def scaled(self, task: str, measure: str) -> Values:
+        """A measure of the scaled update W = WA + α D by α, from 0 (aligned) to 1 (fine-tuned)."""
+        return self.scaling[self.scaling["task"] == task].set_index("alpha")[measure].sort_index()
+
+    def overlap(self, a: str, b: str) -> pd.DataFrame:
+        """The overlap of two updates and its random baseline, a row for each energy fraction and tensor."""
+        return self._overlaps[a, b]
 
     def mso(self, a: str, b: str) -> float:
         """MSO of two updates, mean over energy fractions and tensors."""
-        table = self.update_overlap
-        return float(table.loc[(table["a"] == a) & (table["b"] == b), "mso"].mean())
+        return float(self.overlap(a, b)["mso"].mean())
 
     def activation(self, pair: str, column: str = "mso") -> float:
         """Activation MSO of a pair in the aligned model, mean over the band's layers and the energy fractions."""
@@ -90,8 +108,23 @@ def utility_rise_contaminated(r: SeedResults) -> float:
     return r.of_model("contaminated", "utility") - r.of_model("aligned", "utility")
 
 
-def _of_control(variants: pd.DataFrame, control: str) -> pd.DataFrame:
-    return variants[variants["control"] == control]
+def _share(r: SeedResults, values: Values, task: str, measure: str) -> Values:
+    """Values of a measure as shares of the way from the aligned to the fine-tuned model of a task."""
+    curve = r.scaled(task, measure)
+    return share(values, curve.loc[0.0], curve.loc[1.0])
+
+
+def _excess(r: SeedResults, mode: str, task: str, control: str, on: str, measure: str) -> tuple[Values, Values]:
+    """``on`` of the variants (a measure as a share), their share of ``measure`` beyond scaling with the same ``on``."""
+    at, curve = r.variants(mode, task, control, on), r.scaled(task, on)
+    if on != "energy_kept":
+        at, curve = (_share(r, values, task, on) for values in (at, curve))
+    own = _share(r, r.variants(mode, task, control, measure), task, measure)
+    scaled = _share(r, r.scaled(task, measure), task, measure)
+    if isinstance(at, pd.Series):
+        return at, own - scaled_at(curve, scaled, at.to_numpy())
+    columns = [scaled_at(curve[c], scaled[c], at[c].to_numpy()) for c in at]
+    return at, own - np.transpose(columns)
 
 
 def _control_gap(r: SeedResults, task: str, measure: str, better: str, worse: str) -> float:
@@ -99,10 +132,8 @@ def _control_gap(r: SeedResults, task: str, measure: str, better: str, worse: st
 
     NaN where the study leaves one of them out.
     """
-    table = shares(r.variants("parallel", task), r.scaling, [measure])
-    table = table.pivot(index="fraction", columns="control", values=f"share_{measure}")
-    table = table.reindex(columns=[better, worse])
-    return float((table[better] - table[worse]).mean())
+    first, second = (_share(r, r.variants("parallel", task, c, measure), task, measure) for c in (better, worse))
+    return (first - second).mean()
 
 
 @statistic
@@ -124,8 +155,8 @@ def parallel_selectivity(r: SeedResults) -> float:
 
 
 def _both(r: SeedResults, better: str, worse: str) -> float:
-    gaps = [_control_gap(r, t, m, better, worse) for t, m in (("useful", "utility_margin"), ("harmful", "harm_margin"))]
-    return min(gaps)
+    measures = {"useful": "utility_margin", "harmful": "harm_margin"}
+    return min(_control_gap(r, task, measure, better, worse) for task, measure in measures.items())
 
 
 @statistic
@@ -151,11 +182,11 @@ def energy_gap_useful_harmful(r: SeedResults) -> float:
 @statistic
 def gain_gap_at_matched_energy(r: SeedResults) -> float:
     """Top-K's gain of harm margin beyond a scaled update of equal energy, minus that of utility margin, mean over k."""
-    parts = {}
-    for task, measure in (("harmful", "harm_margin"), ("useful", "utility_margin")):
-        variants = _of_control(r.variants("parallel", task), "top-k")
-        parts[measure] = excess(variants, r.scaling, "energy_kept", [measure])[f"excess_{measure}"].mean()
-    return float(parts["harm_margin"] - parts["utility_margin"])
+    harm, utility = (
+        _excess(r, "parallel", task, "top-k", "energy_kept", measure)[1].mean()
+        for task, measure in (("harmful", "harm_margin"), ("useful", "utility_margin"))
+    )
+    return harm - utility
 
 
 def _extra_harm_removed(r: SeedResults, harm: str, control: str = "top-k") -> float:
@@ -165,10 +196,10 @@ def _extra_harm_removed(r: SeedResults, harm: str, control: str = "top-k") -> fl
     nothing could be selective; 0 where no variant remains. A variant with more utility than the full update is compared
     with the full update.
     """
-    variants = _of_control(r.variants("orthogonal", "contaminated"), control)
-    table = excess(variants, r.scaling, "utility_margin", [harm])
-    compared = table[(table["energy_kept"] <= 1 - LOST) & (table["share_utility_margin"] >= LEFT)]
-    return float(-compared[f"excess_{harm}"].mean()) if len(compared) else 0.0
+    kind = ("orthogonal", "contaminated", control)
+    utility, beyond = _excess(r, *kind, "utility_margin", harm)
+    compared = (r.variants(*kind, "energy_kept") <= 1 - LOST) & (utility >= LEFT)
+    return np.where(compared.any(), -beyond.where(compared).mean(), 0.0)[()]
 
 
 @statistic
@@ -194,9 +225,11 @@ def harm_removed_alone(r: SeedResults) -> float:
     """Best over k and both subspaces of min(share of judged harm removed, share of utility gain kept), Top-K."""
     best = 0.0
     for subspace in {"alignment", "safety"} & set(r.projection["subspace"]):  # the paper's
-        variants = _of_control(r.variants("orthogonal", "contaminated", subspace), "top-k")
-        table = shares(variants, r.scaling, ["harm", "utility"])
-        both = np.minimum(1 - table["share_harm"], table["share_utility"]).dropna()  # judged variants only
+        harm, utility = (
+            _share(r, r.variants("orthogonal", "contaminated", "top-k", m, subspace), "contaminated", m)
+            for m in ("harm", "utility")
+        )
+        both = np.minimum(1 - harm, utility).dropna()  # judged variants only
         best = max(best, float(both.max()) if len(both) else 0.0)
     return best
 
@@ -222,7 +255,7 @@ def overlap_alignment_harmful_minus_useful_harmful(r: SeedResults) -> float:
 @statistic
 def overlap_useful_harmful_above_random(r: SeedResults) -> float:
     """MSO(useful, harmful) of the updates minus its random baseline."""
-    rows = r.update_overlap.query("a == 'useful' and b == 'harmful'")
+    rows = r.overlap("useful", "harmful")
     return float((rows["mso"] - rows["random"]).mean())
 
 
@@ -247,7 +280,7 @@ def activation_useful_above_random(r: SeedResults) -> float:
 def claim_statistics(study: Study, results: dict[int, SeedResults]) -> pd.DataFrame:
     """Every statistic that the ledger names for the study, for every seed."""
     rows = [
-        (study.name, claim, name, seed, STATISTICS[name](r))
+        (study.name, claim, name, seed, float(STATISTICS[name](r)))
         for claim, entry in study.claims.items()
         for name in entry.statistics
         for seed, r in results.items()

@@ -1,11 +1,11 @@
 """The verdicts: what the ledger's criteria say of the statistics, and whether each claim's safety is found distinct."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
 
-from helpers.claims.inference import adjusted, decide, hedges_g, rate_interval, sign_flip_test
+from helpers.claims.inference import decide, hedges_g, holm, rate_interval, sign_flip_test
 from helpers.claims.over_seeds import interval
 from helpers.studies.ledger import Claim, Criterion, since
 from helpers.studies.settings import Study
@@ -25,10 +25,13 @@ def outcome(criterion: Criterion, found: dict[str, float]) -> str:
     return "direction" if lower <= mean <= upper or beats_neutral else "fails"
 
 
-def judge_criteria(study: Study, statistics: pd.DataFrame) -> pd.DataFrame:
-    """Interval and outcome of every criterion of every claim; a criterion without results is not tested."""
+def judge_criteria(study: Study, statistics: pd.DataFrame, claims: Mapping[str, Claim] | None = None) -> pd.DataFrame:
+    """Interval and outcome of every criterion of every claim (of the study's, unless some are given).
+
+    A criterion without results is not tested.
+    """
     rows = []
-    for claim, entry in study.claims.items():
+    for claim, entry in (claims or study.claims).items():
         for criterion in entry.criteria:
             values = _values(statistics, claim, criterion.statistic)
             found = interval(values, study.confidence)
@@ -70,7 +73,7 @@ def distinctness(study: Study, statistics: pd.DataFrame) -> pd.DataFrame:
             rows.append({**own, **found, "decision": decision, **beyond})
     table = pd.DataFrame(rows)
     known = table["p"].notna()
-    table.loc[known, "p_holm"] = adjusted(table.loc[known, "p"].to_numpy())
+    table.loc[known, "p_holm"] = holm(table.loc[known, "p"].to_numpy())
     return table
 
 
@@ -82,7 +85,7 @@ def _beyond(excess: np.ndarray, confidence: float) -> dict[str, float]:
     rate = rate_interval(int((excess > 0).sum()), len(excess), confidence)
     found = {"share_of_seeds": rate["rate"], "share_low": rate["low"], "share_high": rate["high"]}
     if len(excess) > 1:
-        found |= {"p": sign_flip_test(excess, "greater"), "g": hedges_g(excess, confidence)["g"]}
+        found |= {"p": sign_flip_test(excess), "g": hedges_g(excess)}
     return none | found
 
 
@@ -95,12 +98,12 @@ def verdicts(study: Study, criteria: pd.DataFrame, records: Iterable[dict] = ())
     rows = []
     for claim, entry in study.claims.items():
         recorded = {"ledger": entry.hash, "ledger_then": since(claim, entry, records)}
-        judged = _judged(entry, criteria[criteria["claim"] == claim])
+        judged = judged_claim(entry, criteria[criteria["claim"] == claim])
         rows.append({"study": study.name, "claim": claim, "statement": entry.statement, **judged, **recorded})
     return pd.DataFrame(rows)
 
 
-def _judged(entry: Claim, criteria: pd.DataFrame) -> dict:
+def judged_claim(entry: Claim, criteria: pd.DataFrame) -> dict:
     """The verdict of a claim, and its weakest criterion: of the core ones, or of all where every core one holds."""
     own = criteria.reset_index(drop=True)
     core = own[[criterion.core for criterion in entry.criteria]]

@@ -16,21 +16,16 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from scipy import stats
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from helpers.claims.predictions import BASELINE, IN_ALIGNMENT, PAIRS, PREDICTIONS, STEPS
 from helpers.errors import StudyError
 from helpers.studies.sections import Objective, Optimiser
 from helpers.subspaces import decompose, energy_kept, mode_subspace_overlap, rank_for_fraction
 from helpers.training.examples import Example, collate
 from helpers.weights.checkpoints import layer_of, module_of
 
-STEPS = 40  # batches of which gradients are taken, at most: about as many as the shortest training run of the organism
-PREDICTIONS = ("outputs", "gradient", "adamw")
-BASELINE = "random"
-PAIRS = (("useful", "harmful"), ("alignment", "harmful"), ("safety", "harmful"))  # of the overlap
-IN_ALIGNMENT = ("useful", "harmful")  # updates whose energy in the alignment subspace is predicted
 STARTS = {  # update -> the model at which its training starts, and the objective
     "alignment": ("base", "aligned"),
     "safety": ("base", "safety"),
@@ -177,38 +172,3 @@ def theory_table(
                     rows.append((*where, value, truth[quantity, a, b, "update"]))
     columns = ["quantity", "a", "b", "tensor", "module", "layer", "prediction", "predicted", "measured"]
     return pd.DataFrame(rows, columns=columns)
-
-
-def agreement(table: pd.DataFrame) -> pd.DataFrame:
-    """How well each prediction does in each seed: columns seed, quantity, a, b, prediction, statistic, value.
-
-    ``rank correlation`` (Spearman) over matrices of predicted and measured; ``within modules`` the same after the mean
-    of each module type is taken off both; ``absolute error``, and the means ``predicted`` and ``measured``.
-    """
-    rows = []
-    for key, group in table.groupby(["seed", "quantity", "a", "b", "prediction"], sort=False):
-        pair = group[["predicted", "measured"]]
-        centred = pair - pair.groupby(group["module"]).transform("mean")
-        values = {
-            "rank correlation": _rank_correlation(pair),
-            "within modules": _rank_correlation(centred),
-            "absolute error": (group["predicted"] - group["measured"]).abs().mean(),
-            "predicted": group["predicted"].mean(),
-            "measured": group["measured"].mean(),
-        }
-        rows += [(*key, statistic, float(value)) for statistic, value in values.items()]
-    return pd.DataFrame(rows, columns=["seed", "quantity", "a", "b", "prediction", "statistic", "value"])
-
-
-def _rank_correlation(group: pd.DataFrame) -> float:
-    """Spearman's rank correlation; NaN where one side does not vary."""
-    constant = group[["predicted", "measured"]].apply(lambda column: np.ptp(column) < 1e-9).any()
-    return float("nan") if constant else float(stats.spearmanr(group["predicted"], group["measured"]).statistic)
-
-
-def order_of_pairs(found: pd.DataFrame) -> pd.DataFrame:
-    """MSO(alignment, harmful) − MSO(useful, harmful), predicted and measured, from ``agreement``: one row per seed."""
-    means = found[(found["quantity"] == "overlap") & found["statistic"].isin(["predicted", "measured"])]
-    wide = means.pivot(index=["seed", "prediction", "statistic"], columns=["a", "b"], values="value")
-    gap = (wide["alignment", "harmful"] - wide["useful", "harmful"]).rename("value").reset_index()
-    return gap.assign(quantity="difference of overlaps", a="alignment-harmful", b="useful-harmful")

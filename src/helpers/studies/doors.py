@@ -2,6 +2,7 @@
 
 ``@judge("name", …)`` in a module of the folder of judges makes ``name`` a value that a study may choose. The settings
 only read the text of those modules, so that checking a study loads neither torch nor what a user's code needs.
+A decorator without arguments, as ``@statistic``, registers a function under its own name.
 """
 
 import ast
@@ -33,7 +34,7 @@ def tenants(folder: str, decorator: str) -> dict[str, Tenant]:
     for path in sorted((HELPERS / folder).glob("*.py")):
         text = path.read_text(encoding="utf-8")
         try:
-            nodes = ast.parse(text).body if f"@{decorator}(" in text else []
+            nodes = ast.parse(text).body if f"@{decorator}" in text else []
             here = [_tenant(path, node, call) for node in nodes for call in _calls(node, decorator)]
         except SyntaxError as error:
             raise SettingsError(f"{path} is not Python at line {error.lineno} ({error.msg}): mend it there") from None
@@ -46,13 +47,15 @@ def tenants(folder: str, decorator: str) -> dict[str, Tenant]:
     return found
 
 
-def _calls(node: ast.stmt, decorator: str) -> list[ast.Call]:
-    """The calls of a decorator on a function or class."""
+def _calls(node: ast.stmt, decorator: str) -> list[ast.expr]:
+    """The uses of a decorator on a function or class, called or bare."""
     above = getattr(node, "decorator_list", [])
-    return [call for call in above if isinstance(call, ast.Call) and getattr(call.func, "id", "") == decorator]
+    return [use for use in above if getattr(getattr(use, "func", use), "id", "") == decorator]
 
 
-def _tenant(path: Path, node: ast.stmt, call: ast.Call) -> Tenant:
+def _tenant(path: Path, node: ast.stmt, use: ast.expr) -> Tenant:
     summary = (ast.get_docstring(node) or "").split("\n")[0]
-    facts = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
-    return Tenant(ast.literal_eval(call.args[0]), path.stem, summary, facts)
+    if not isinstance(use, ast.Call):
+        return Tenant(node.name, path.stem, summary, {})
+    facts = {keyword.arg: ast.literal_eval(keyword.value) for keyword in use.keywords}
+    return Tenant(ast.literal_eval(use.args[0]), path.stem, summary, facts)

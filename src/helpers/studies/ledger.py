@@ -15,36 +15,13 @@ from pydantic import Field, model_validator
 
 from helpers import paths
 from helpers.errors import SettingsError
-from helpers.studies import wording as validation
+from helpers.studies.doors import tenants
 from helpers.studies.sections import Section
 from helpers.studies.values import NoRepeats, Text
+from helpers.studies.wording import validate
 from helpers.studies.yaml_files import read_yaml
 
-Statistic = Literal[
-    "harm_of_aligned",
-    "harm_of_harmful",
-    "harm_rise_contaminated",
-    "utility_rise_useful",
-    "utility_rise_contaminated",
-    "top_k_gain_utility",
-    "top_k_gain_harm",
-    "parallel_selectivity",
-    "order_top_over_random_k",
-    "order_random_k_over_random",
-    "energy_gap_useful_harmful",
-    "gain_gap_at_matched_energy",
-    "extra_harm_removed_margin",
-    "extra_harm_removed_judge",
-    "extra_harm_removed_above_random",
-    "harm_removed_alone",
-    "overlap_useful_harmful_minus_alignment_harmful",
-    "overlap_useful_harmful_minus_safety_harmful",
-    "overlap_alignment_harmful_minus_useful_harmful",
-    "overlap_useful_harmful_above_random",
-    "activation_harmful_minus_useful",
-    "activation_harmful_minus_benign",
-    "activation_useful_above_random",
-]
+Statistic = Literal[*tenants("claims", "statistic")]  # the functions in helpers/claims/statistics.py
 Kind = Literal["organism", "aligned-here", "pretrained"]
 DECIDES = {"statement", "criteria", "distinct", "changes"}  # what of a claim is hashed; the rest explains it
 UNCHANGED, NOT_RECORDED = "unchanged", "not recorded"
@@ -71,6 +48,11 @@ class Criterion(Section):
         if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
             raise ValueError("at_least must not be above at_most")
         return self
+
+    @property
+    def bounds(self) -> list[float]:
+        """Its bounds, one or two."""
+        return [bound for bound in (self.at_least, self.at_most) if bound is not None]
 
     def wording(self) -> str:
         """The bounds in words, for tables."""
@@ -156,7 +138,7 @@ def _claims_of(kind: str, path: Path, changed: int) -> dict[str, Claim]:
 def read_ledger(path: Path) -> Ledger:
     """Read and validate a ledger. Raises SettingsError with one sentence that names file, key and allowed values."""
     values = read_yaml(path, "restore it, or undo the last change of it")
-    return validation.validate(Ledger, values, path.name)
+    return validate(Ledger, values, path.name)
 
 
 def hashes(claims: dict[str, Claim]) -> dict[str, str]:

@@ -10,7 +10,6 @@ from pydantic import BaseModel, Field, model_validator
 
 from helpers import paths
 from helpers.errors import SettingsError
-from helpers.studies import wording as validation
 from helpers.studies.ledger import Claim, claims_of
 from helpers.studies.own_models import OwnModels
 from helpers.studies.sections import (
@@ -28,7 +27,7 @@ from helpers.studies.sections import (
     with_auto,
 )
 from helpers.studies.values import DATASETS, EmbeddedSource, Seed, Text
-from helpers.studies.wording import shown_value
+from helpers.studies.wording import shown_value, validate
 from helpers.studies.yaml_files import read_yaml
 
 OBJECTIVES: tuple[str, ...] = ("useful", "harmful", "contaminated", "safety")
@@ -153,7 +152,7 @@ def read_study(path: Path) -> Study | OwnModels:
     if isinstance(values, dict) and "claims" in values:
         raise SettingsError(f"{path.name}: the criteria of all studies are in claims.yml, so delete the key 'claims'")
     settings = OwnModels if isinstance(values, dict) and {"kind", "tuned"} & set(values) else Study
-    return validation.validate(settings, values, path.name)
+    return validate(settings, values, path.name)
 
 
 def parse_seeds(seeds: str | int | list[int], study: Study | OwnModels) -> list[int]:

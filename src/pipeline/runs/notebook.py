@@ -4,11 +4,11 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pandas as pd
 from pydantic import Field, create_model
@@ -25,6 +25,10 @@ from helpers.studies.values import Fraction, Seed
 from helpers.studies.wording import shown_value, validate
 from pipeline.results import provenance, tables
 from pipeline.runs.stages import CHAPTERS, STAGES, file_of, made_from, maker, of_study
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 _PARAMETERS = {
     "study": Annotated[str, Field(min_length=1)],
@@ -51,6 +55,11 @@ class Run:
     def seeds(self) -> list[int]:
         """The seeds a notebook over all seeds reads: its parameter, or else the study's."""
         return parse_seeds(self.parameters.get("seeds", ""), self.study)
+
+    @property
+    def interval(self) -> str:
+        """What the intervals of its figures are, for captions."""
+        return f"mean over {len(self.seeds)} seeds with {self.study.confidence:.0%} t interval"
 
     @property
     def _asked(self) -> str:
@@ -106,6 +115,21 @@ class Run:
         found = [tables.read_csv(self.require(f"tables/{table}", seed), table) for seed in self.seeds]
         return pd.concat(found, ignore_index=True)
 
+    def tables_by_seed(self, names: Iterable[str]) -> dict[int, dict[str, pd.DataFrame]]:
+        """Several per-seed tables of every seed, by seed and name."""
+        found = {name: self.read_all_seeds(name) for name in names}
+        return {seed: {name: t[t["seed"] == seed] for name, t in found.items()} for seed in self.seeds}
+
+    def bench(self, folder: Path, **names: str) -> tuple[list[pd.DataFrame], dict[str, Any]]:
+        """Tables measured apart from any study, written as tables of this run, and the record of the first of them.
+
+        ``names``: the table's name here by its file's name in ``folder``.
+        """
+        files = [folder / f"{file}.csv" for file in names]
+        self.inputs += files
+        found = [self.write(name, pd.read_csv(file)) for name, file in zip(names.values(), files, strict=True)]
+        return found, provenance.read_record(provenance.sidecar(files[0]))
+
     def prompts_of_seeds(self) -> dict[int, pd.DataFrame]:
         """The table ``projection_prompts`` of every seed; nothing unless all seeds have it (published results do not)."""
         files = [RunPaths(self.study.name, seed, self.published).table("projection_prompts") for seed in self.seeds]
@@ -128,9 +152,17 @@ class Run:
         self.record(path)
         return frame
 
-    def write_arrays(self, name: str, tensors: Mapping[str, Any]) -> None:
-        """Write tensors that are too large for a table as ``arrays/<name>.safetensors`` with their provenance."""
-        write_tensors(self.folder.array(name), tensors)
+    def write_model(self, name: str, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerFast") -> Path:
+        """Save a model with its tokenizer as ``models/<name>`` of this run; returns its folder."""
+        from helpers.models.load import save_model  # a figure need not wait for it
+
+        save_model(model, tokenizer, self.folder.model(name))
+        self.record(self.folder.model(name))
+        return self.folder.model(name)
+
+    def write_arrays(self, name: str, arrays: "Mapping[str, Tensor]") -> None:
+        """Write arrays that are too large for a table as ``arrays/<name>.safetensors`` with their provenance."""
+        write_tensors(self.folder.array(name), arrays)
         self.record(self.folder.array(name))
 
     def pieces(self, checkpoints: dict) -> Any:
