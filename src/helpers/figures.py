@@ -113,6 +113,16 @@ def path(ax: Axes, table: pd.DataFrame, along: str, x: str, y: str, name: str, s
     ax.set(xlabel=LABELS[x], ylabel=LABELS[y])
 
 
+def trade_off(ax: Axes, removed: pd.DataFrame, scaling: pd.DataFrame, x: str, y: str) -> None:
+    """One measure against another in one seed: along the scaled updates, and as each control removes more."""
+    ax.plot(*scaling[[x, y]].dropna().to_numpy().T, color=COLOURS["scaling"], lw=1.5, marker=".", label="scaling")
+    first = removed[removed["draw"] == 0].dropna(subset=[x, y])
+    for place, (control, group) in enumerate(first.groupby("control", sort=False)):
+        colour, marker = look(control, place)
+        ax.plot(group[x], group[y], "--", color=colour, marker=marker, ms=4, lw=0.8, label=control)
+    ax.set(xlabel=LABELS[x], ylabel=LABELS[y])
+
+
 def reference(ax: Axes, value: float, label: str) -> None:
     """A dashed level with its name, such as the value of the aligned model."""
     ax.axhline(value, color=_DARK, ls="--", lw=0.9)

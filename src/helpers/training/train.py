@@ -69,7 +69,7 @@ def moved_share(before: Path, after: Path) -> float:
     """
     start, end = Checkpoint(before), Checkpoint(after)
     moved = total = 0
-    for name in matched({"before": start, "after": end}).names:
+    for name in matched((start, end)):
         changed = start.tensor(name) != end.tensor(name)
         moved, total = moved + int(changed.sum()), total + changed.numel()
     return moved / total

@@ -5,8 +5,9 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from helpers.paths import NOTEBOOKS, ROOT
 
@@ -18,15 +19,18 @@ SILENT = {  # modules that cannot change a number: they name, check, read and wr
 }  # fmt: skip
 
 
-def code_of(notebook: str, without: Collection[str] = ()) -> str:
+Chosen = Mapping[str, Collection[str]]  # module that finds others by names in a study -> those that it finds
+
+
+def code_of(notebook: str, without: Collection[str] = (), chosen: Chosen = MappingProxyType({})) -> str:
     """Hash of a notebook's code and of the modules of ``helpers`` behind it, but for SILENT ones and ``without``."""
-    modules = modules_of(notebook, without)
+    modules = modules_of(notebook, without, chosen)
     parts = [_notebook(NOTEBOOKS / f"{notebook}.ipynb")[1], *(_module(path)[1] for path in modules)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def modules_of(notebook: str, without: Collection[str] = ()) -> list[Path]:
-    """Files of the modules of ``helpers`` that a notebook imports, and those they import."""
+def modules_of(notebook: str, without: Collection[str] = (), chosen: Chosen = MappingProxyType({})) -> list[Path]:
+    """Files of the modules of ``helpers`` that a notebook imports, and those they import or find by name."""
     found: set[Path] = set()
     waiting = set(_notebook(NOTEBOOKS / f"{notebook}.ipynb")[0])
     while waiting:
@@ -34,7 +38,7 @@ def modules_of(notebook: str, without: Collection[str] = ()) -> list[Path]:
         path = _file(name)
         if path is not None and path not in found and not _left_out(name, {*SILENT, *without}):
             found.add(path)
-            waiting |= set(_module(path)[0])
+            waiting |= {*_module(path)[0], *chosen.get(name, ())}
     return sorted(found)
 
 
@@ -78,6 +82,7 @@ def _notebook(path: Path) -> tuple[frozenset[str], str]:
 
 def _read(text: str) -> tuple[frozenset[str], str]:
     tree = ast.parse(text)
+    tree.body = [node for node in tree.body if not _for_types(node)]
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module:
@@ -90,6 +95,11 @@ def _read(text: str) -> tuple[frozenset[str], str]:
         if isinstance(body, list) and body and _is_text(body[0]) and not isinstance(node, ast.If):
             node.body = body[1:]
     return frozenset(names), ast.dump(tree)
+
+
+def _for_types(node: ast.stmt) -> bool:
+    """Whether a statement only imports what annotations name."""
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
 def _is_text(node: ast.stmt) -> bool:

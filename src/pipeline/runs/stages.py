@@ -7,7 +7,9 @@ from pathlib import Path
 import yaml
 
 from helpers.paths import PUBLISHED, ROOT, RunPaths, bench_tables, power_table
+from helpers.studies.doors import tenants
 from helpers.studies.own_models import OwnModels
+from helpers.studies.sections import JUDGES
 from helpers.studies.settings import MODELS, OBJECTIVES, Study, digest
 from pipeline.results.tables import SCHEMAS
 from pipeline.runs.code import code_of
@@ -95,7 +97,7 @@ def made_from(notebook: str, study: Settings, objective: str = "", seeds: str = 
     tables = [key.split("/")[1].split("-")[0] for key in stage.writes if key.startswith("tables/")]
     return digest(
         settings_of(notebook, study, objective),
-        code_of(notebook, () if notebook in CHAPTERS | APART else (DRAWN,)),
+        code_of(notebook, () if notebook in CHAPTERS | APART else (DRAWN,), _chosen(study)),
         {table: list(SCHEMAS[table]) for table in tables},
         _ledger(stage, study),
         [file.read_text(encoding="utf-8") for file in files_of(notebook, study)],
@@ -113,6 +115,18 @@ def files_of(notebook: str, study: Settings) -> list[Path]:
     if notebook == "15_verdict" and power and power.parents[2].name != study.name:
         found.append(power)
     return found
+
+
+def _chosen(study: Settings) -> dict[str, list[str]]:
+    """The modules of the judge, the subspaces and the edits that a study names, by the modules that find them."""
+    if isinstance(study, OwnModels):
+        return {}
+    kinds = {"subspace": study.projection.subspaces, "edit": study.projection.edits}
+    methods = [tenants("methods", kind)[name].module for kind, names in kinds.items() for name in names]
+    return {
+        "helpers.evaluation.judges": [f"helpers.evaluation.judges.{JUDGES[study.evaluation.judge.kind].module}"],
+        "helpers.methods.door": [f"helpers.methods.{module}" for module in methods],
+    }
 
 
 def _own_files(study: OwnModels) -> list[tuple[str, int, int]]:

@@ -5,6 +5,7 @@ this folder; the settings find it there (``helpers.studies.doors``), so there is
 """
 
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -28,7 +29,7 @@ class Judgement:
             raise StudyError(f"{self} is no verdict: give a score of 1 to 5 or None, and refused as True or False")
 
 
-class Judge:
+class Judge(ABC):
     """What every judge is: who it is, and its verdicts."""
 
     def __init__(self, **facts: Any):
@@ -38,9 +39,9 @@ class Judge:
         """``judge``, ``model`` and ``rubric``, and what else a verdict depends on beside the prompt and the answer."""
         return dict(self._facts)
 
+    @abstractmethod
     def judge(self, prompts: list[str], answers: list[str], references: list[str]) -> list[Judgement]:
         """One verdict per answer, in order. References are the right answers, where the data set has any."""
-        raise NotImplementedError
 
 
 class FunctionJudge(Judge):
