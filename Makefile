@@ -32,6 +32,8 @@ help:  ## list the targets
 	@echo "make audit ask for known vulnerabilities of the pinned packages, where there is a network"
 	@echo "make clean remove the report, the results and the environment"
 	@echo "profiles:  $(notdir $(patsubst %/,%,$(wildcard profiles/*/)))"
+	@echo "subspaces: $$(sed -n 's/^@subspace("\([^"]*\)".*/\1/p' src/helpers/methods/*.py | xargs)"
+	@echo "edits:     $$(sed -n 's/^@edit("\([^"]*\)".*/\1/p' src/helpers/methods/*.py | xargs)"
 	@echo "judges:    $$(sed -n 's/^@judge("\([^"]*\)".*/\1/p' src/helpers/evaluation/judges/*.py | xargs)"
 	@echo "studies:   $(basename $(notdir $(wildcard studies/*.yml)))"
 
@@ -79,7 +81,9 @@ publish: $(READY)  ## copy a study's tables, without weights and texts, to publi
 	@$(RUN) pipeline.publish "$$STUDY" --seeds "$$SEEDS"
 
 audit: $(READY)  ## ask for known vulnerabilities of the pinned packages
-	@$(RUN) pipeline.audit
+	@$(PYTHON) -m venv .cache/audit && .cache/audit/bin/python -m pip install -q --disable-pip-version-check pip-audit==2.10.1 && \
+		.cache/audit/bin/python -m pip_audit -r constraints.txt --no-deps --disable-pip --progress-spinner off || \
+		{ echo "error: there are known vulnerabilities (see above), or their list cannot be reached: run it where there is a network" >&2; exit 1; }
 
 clean:  ## remove everything that the other targets made
 	rm -rf _build results .cache .snakemake .venv .pytest_cache .hypothesis .ruff_cache src/*.egg-info

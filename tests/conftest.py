@@ -27,7 +27,8 @@ for name in ("MAKELEVEL", "MAKEFLAGS", "MFLAGS", "STUDY", "SEEDS", "CORES", "PRO
 
 GROUPS = {  # files whose tests share a fixture that takes long to make: each group is run by one process
     "paper_studies": "paper", "slurm": "slurm", "book": "report", "publish": "report", "staging": "report",
-    "kills": "toy", "reruns": "toy", "faults_of_runs": "toy", "workflow": "smoke", "parts": "smoke", "own_models": "own",
+    "kills": "toy", "reruns": "toy", "faults_of_runs": "toy", "workflow": "smoke", "parts": "smoke",
+    "own_models": "own",
 }  # fmt: skip
 FIRST = ("paper", "slurm", "report", "smoke", "toy", "own")  # begun first
 
@@ -129,7 +130,7 @@ class Workspace:
 
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory) -> Workspace:
-    """The smoke study, run from the weights to the report by Snakemake, papermill and Jupyter Book: only to be read."""
+    """The smoke study, run from the weights to the report by papermill and Jupyter Book: only to be read."""
     base = tmp_path_factory.getbasetemp()
     base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # of all processes that test side by side
     workspace, made = Workspace(base / "smoke study, été"), base / "smoke study made"  # letters beyond ASCII on purpose

@@ -149,16 +149,15 @@ def band(ax: Axes, places: pd.Series, label: str) -> None:
 
 
 def heatmap(ax: Axes, table: pd.DataFrame, title: str) -> None:
-    """A matrix of numbers between 0 and 1, annotated."""
-    image = ax.imshow(table.to_numpy(float), vmin=0, vmax=1, cmap="cividis", aspect="auto")
-    for (row, column), value in np.ndenumerate(table.to_numpy(float)):
-        if not np.isnan(value):
-            colour = "white" if image.norm(value) < 0.5 else "#262626"
-            ax.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7, color=colour)
-    ax.set_xticks(range(table.shape[1]), table.columns.astype(str), rotation=35, ha="right")
-    ax.set_yticks(range(table.shape[0]), table.index.astype(str))
+    """A matrix of overlaps between 0 and 1, annotated."""
+    import seaborn as sns  # here, because it imports scipy.stats, which figures without a matrix need not wait for
+
+    look = {"vmin": 0, "vmax": 1, "cmap": "cividis", "cbar": False}
+    sns.heatmap(table, ax=ax, annot=True, fmt=".2f", annot_kws={"fontsize": 7}, **look)
     ax.set(title=title, xlabel="", ylabel="")
     ax.grid(False)
+    ax.tick_params(axis="x", rotation=35)
+    ax.tick_params(axis="y", rotation=0)
 
 
 def loss_curve(ax: Axes, log: pd.DataFrame, column: str = "loss", title: str = "") -> None:

@@ -69,11 +69,11 @@ def demand(notebook: str, study: Study | OwnModels, objective: str = "", share: 
     return Demand(_megabytes(study, size, gpus), gpus, minutes, threads)
 
 
-def asked(notebook: str, study: Study | OwnModels, share: float = 1.0) -> dict[str, Callable]:
-    """The same as resources of a rule: functions of its wildcards, which give None, so no such resource, for 0."""
+def asked(notebook: str, study: Study | OwnModels, share: float = 1.0, objective: str = "") -> dict[str, Callable]:
+    """The same as resources of a rule: functions, which give None, so no such resource, for 0."""
 
     def resource(name: str) -> Callable:
-        return lambda wildcards: getattr(demand(notebook, study, wildcards.get("objective", ""), share), name) or None
+        return lambda wildcards: getattr(demand(notebook, study, objective, share), name) or None
 
     return {name: resource(name) for name in ("mem_mb", "gpu", "nodes", "runtime")}
 

@@ -128,7 +128,7 @@ def _follow(workflow: subprocess.Popen, expected: Mapping[Job, float]) -> int:
 
 
 def _failures(folder: Path, profile: Profile, earlier: set) -> list[str]:
-    """Say what stopped notebooks that ran elsewhere, and where their jobs' logs are (``earlier``: those from before)."""
+    """Say what stopped notebooks elsewhere, and where their jobs' logs are (``earlier``: those from before)."""
     stopped = [
         f"{folder.name}/{path.parts[-3]} {path.stem}: {path.read_text(encoding='utf-8').strip()}"
         for path in sorted(folder.glob(f"*/logs/*{FAILURE}"))

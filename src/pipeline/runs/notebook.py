@@ -131,7 +131,7 @@ class Run:
         return found, provenance.read_record(provenance.sidecar(files[0]))
 
     def prompts_of_seeds(self) -> dict[int, pd.DataFrame]:
-        """The table ``projection_prompts`` of every seed; nothing unless all seeds have it (published results do not)."""
+        """The table ``projection_prompts`` of every seed; nothing unless all have it (published results do not)."""
         files = [RunPaths(self.study.name, seed, self.published).table("projection_prompts") for seed in self.seeds]
         if not all(file.exists() for file in files):
             return {}
@@ -205,7 +205,7 @@ def begin(name: str, **parameters: Any) -> Run:
 
 
 def _folder(name: str, study: Study | OwnModels, seed: int | None, seeds: str | int | list[int]) -> RunPaths:
-    """Where results go: of a chapter that is run by hand with other seeds than the report's, apart from the report's."""
+    """Where results go: those of a chapter run by hand with other seeds than the report's are kept apart."""
     folder = RunPaths(study.name, seed)
     if name not in CHAPTERS or WORKFLOW in os.environ:
         return folder
@@ -222,7 +222,7 @@ def _asked(seeds: str | int | list[int], study: Study | OwnModels) -> str:
 
 
 def seeds_of_report(folder: RunPaths) -> str:
-    """The seeds that the tables over all seeds in a folder were made from, as they were asked for; empty without one."""
+    """The seeds that the tables over all seeds in a folder were made from, as asked for; empty without one."""
     for path in provenance.records_of(folder):
         with suppress(Damaged):
             if (seeds := provenance.read_record(path).get("parameters", {}).get("seeds")) is not None:

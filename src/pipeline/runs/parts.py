@@ -1,7 +1,8 @@
 """Parts of the long notebooks of a seed, which a scheduler's jobs make side by side before the notebook gathers them.
 
 A part only fills what the notebook keeps anyway (the geometry's finished tensors, the projection's pieces), so results
-are the same with and without it: ``python -m pipeline.runs.parts 05_projection llama-2-7b --seed 0 --part …`` makes one.
+are the same with and without it. ``python -m pipeline.runs.parts 05_projection llama-2-7b --seed 0 --part …`` makes
+one.
 """
 
 import os

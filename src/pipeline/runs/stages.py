@@ -213,9 +213,9 @@ def result(folder: RunPaths, key: str) -> Path:
 
 
 def jobs_of(study: Settings, seeds: list[int], asked: str) -> list[Job]:
-    """All runs of notebooks of a study, each after those that it reads from; ``asked``: the seeds as they are asked for.
+    """All runs of notebooks of a study, each after those that it reads from.
 
-    Of published results (``asked`` is the word) there are only the chapters.
+    ``asked``: the seeds as they are asked for. Of published results (the word ``published``) there are only chapters.
     """
     published = asked == PUBLISHED
     found = []
