@@ -45,15 +45,6 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: FIRST.index(group(item)) if group(item) in FIRST else len(FIRST))
 
 
-NO_REPORT = """
-import sys
-from pipeline.build import only_run, run
-from pipeline.runs.profiles import load
-from pipeline.runs.selections import select
-from helpers.studies.settings import load_study
-with only_run("smoke") as lock:
-    run([select(load_study("smoke"), sys.argv[1])], 1, [lock], load(sys.argv[2]))
-"""
 CANARY_KEY = "sk-canary-0ddba11c0ffee"  # in the environment of every study that is run; in nothing that it writes
 
 
@@ -120,7 +111,7 @@ class Workspace:
 
     def run_study(self, seeds: str = "", profile: str = "local", **variables: str) -> subprocess.CompletedProcess:
         """Run the notebooks of the smoke study that are not up to date, one at a time, without the report."""
-        return self.run(sys.executable, "-c", NO_REPORT, seeds, profile, **variables)
+        return self.run(sys.executable, "-c", toy.RUN, "smoke", seeds, "1", profile, **variables)
 
     def build(self, *options: str) -> subprocess.CompletedProcess:
         """Run the smoke study and build its report, as ``make book STUDY=smoke`` does."""

@@ -50,9 +50,10 @@ from pipeline.build import only_run, run
 from pipeline.runs.profiles import load
 from pipeline.runs.selections import select
 from helpers.studies.settings import load_study
-with only_run("smoke") as lock:
-    run([select(load_study("smoke"), sys.argv[1])], int(sys.argv[2]), [lock], load(sys.argv[3]))
-"""
+name, seeds, cores, profile = sys.argv[1:]
+with only_run(name) as lock:
+    run([select(load_study(name), seeds)], int(cores), [lock], load(profile))
+"""  # what ``make book`` does, but for the report
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Toy:
 
     def command(self, seeds: str = "", profile: str = "local", cores: int = 2) -> list[str]:
         """The command that runs what is not up to date, without a report."""
-        return [sys.executable, "-c", RUN, seeds, str(cores), profile]
+        return [sys.executable, "-c", RUN, "smoke", seeds, str(cores), profile]
 
     def run(self, *command: str, **variables: str) -> subprocess.CompletedProcess:
         """Run a command in the clone."""

@@ -1,7 +1,7 @@
 """Which notebooks of a study have to run: decided by what results were made from, as their records say, never by time.
 
 A record beside every result holds ``made_from`` (``pipeline.runs.stages``) and the hashes of its inputs; one beside
-every executed notebook holds the same of the run. So a copied, moved or older file with the right content is up to date.
+every executed notebook holds the same of the run. So a copied, moved or older file of the right content is up to date.
 """
 
 import json
