@@ -51,6 +51,7 @@ def write_results(study: Study, seeds: list[int], published: bool = False) -> No
     for seed in seeds if published else ():
         publish_behaviour(study, seed)
     run = begin("15_verdict", study=study.name, seeds="published" if published else seeds)
+    run.folder = RunPaths(study.name)  # as in a workflow
     criteria = judge_criteria(study, pd.DataFrame(statistics))
     run.write("distinct", distinctness(study, pd.DataFrame(statistics)))
     run.write("verdicts", verdicts(study, criteria, run.records_of_seeds))
@@ -73,6 +74,7 @@ def figure(study: Study, seeds: list[int]) -> str:
     drawn, axes = plt.subplots()
     axes.plot([0, 1], [0, 1], label="identity")
     run = begin("15_verdict", study=study.name, seeds=seeds)
+    run.folder = RunPaths(study.name)
     return figures.show(drawn, "fig-line", "A line; shown is y over x.", run, "verdicts").data
 
 

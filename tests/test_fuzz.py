@@ -198,13 +198,13 @@ COMMANDS = [  # module, options, words of the answer
     ("build", ["smoke", "--cores", "9" * 5000], "--cores"),
     ("build", ["smoke", "--core", "1"], "unrecognized arguments: --core 1"),
     ("build", ["smoke", "--profile", "../local"], "profile '../local' does not exist"),
-    ("plan", ["nosuch"], "study 'nosuch' does not exist"),
-    ("plan", ["smoke", "--seeds", "-1"], "seeds '-1' must be distinct"),
-    ("plan", ["smoke", "--cores", "2.5"], "--cores: '2.5' must be"),
-    ("plan", ["smoke", "--price", "a", "b"], "--price: 'a' must be a number"),
-    ("plan", ["smoke", "--price", "nan", "1"], "--price: 'nan' must be a number"),
-    ("plan", ["smoke", "--price", "1"], "--price: expected 2 arguments"),
-    ("report", ["nosuch"], "study 'nosuch' does not exist"),
+    ("plan.plan", ["nosuch"], "study 'nosuch' does not exist"),
+    ("plan.plan", ["smoke", "--seeds", "-1"], "seeds '-1' must be distinct"),
+    ("plan.plan", ["smoke", "--cores", "2.5"], "--cores: '2.5' must be"),
+    ("plan.plan", ["smoke", "--price", "a", "b"], "--price: 'a' must be a number"),
+    ("plan.plan", ["smoke", "--price", "nan", "1"], "--price: 'nan' must be a number"),
+    ("plan.plan", ["smoke", "--price", "1"], "--price: expected 2 arguments"),
+    ("report.build", ["nosuch"], "study 'nosuch' does not exist"),
     ("publish", ["nosuch"], "study 'nosuch' does not exist"),
 ]
 
@@ -212,7 +212,7 @@ COMMANDS = [  # module, options, words of the answer
 @pytest.mark.parametrize(("module", "options", "words"), COMMANDS, ids=lambda value: str(value)[:30])
 def test_a_bad_option_is_one_sentence_and_a_status(capsys, module, options, words):
     try:
-        status = importlib.import_module(f"helpers.{module}").main(options)
+        status = importlib.import_module(f"pipeline.{module}").main(options)
     except SystemExit as ended:
         status = ended.code
     written = capsys.readouterr().err.strip()

@@ -5,7 +5,6 @@ import resource
 import socket
 import sys
 import time
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,13 +14,15 @@ from helpers.paths import ROOT
 from helpers.studies.own_models import OwnModels
 from helpers.studies.sections import Judged, Origin
 from helpers.studies.settings import available, load_study
-from pipeline.build import costs_here
+from pipeline.build import seconds_here
 from pipeline.plan import needs, sizes, work
 from pipeline.plan import plan as planning
 from pipeline.plan.rates import measured
 from pipeline.plan.sizes import NUMBERS, exact, near
 from pipeline.plan.table import table
 from pipeline.results import tables
+from pipeline.runs.selections import Selection
+from pipeline.runs.stages import STAGES, jobs_of
 
 RATES = {"train_calls": 0.01, "train_tokens": 1e-4, "train_steps": 0.01, "calls": 0.01, "tokens": 1e-5, "decoded": 0.01}
 RATES |= {"float64": 1e-11, "float32": 1e-11, "traffic": 1e-9, "start": 3.0}
@@ -213,9 +214,10 @@ def test_a_model_of_unknown_size_has_no_estimate_and_the_plan_goes_on(quick, tmp
 
 def test_the_book_is_made_without_an_estimate(tmp_path):
     """Progress is then weighed as in the organism study."""
-    study, todo = load_study("own-models"), {str(tmp_path / "30_own_models.ipynb"): 30.0}
+    study = load_study("own-models")
     nowhere = study.model_copy(update={"base": Origin(origin="folder", path=str(tmp_path))})
-    assert costs_here(SimpleNamespace(study=nowhere, published=False), todo) == todo
+    jobs = jobs_of(nowhere, [0], "0")
+    assert seconds_here(Selection(nowhere, [0]), jobs) == {job: STAGES["30_own_models"].seconds for job in jobs}
 
 
 @pytest.mark.parametrize(

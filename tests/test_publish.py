@@ -14,8 +14,7 @@ from helpers.errors import SettingsError, StudyError
 from helpers.files import sha256
 from helpers.paths import RunPaths
 from helpers.studies.settings import OBJECTIVES, load_study, parse_seeds
-from pipeline import publish
-from pipeline.build import run_published
+from pipeline import build, publish
 from pipeline.results import tables
 from pipeline.runs.notebook import begin
 from pipeline.runs.selections import Selection
@@ -121,13 +120,14 @@ def test_a_chapter_reads_published_seeds_only_where_it_is_asked_to(folders):
         begin("10_C0_behaviour", study=STUDY.name, seeds="0").read_all_seeds("behaviour")
 
 
-def test_a_published_study_that_is_being_run_is_left_out(folders, capsys):
+def test_a_published_study_that_is_being_run_is_left_out(folders, capsys, monkeypatch):
     write_tables(0)
     publish.publish(STUDY, [0])
     lock = folders / "results" / STUDY.name / ".lock"
     with open(lock, "w", encoding="utf-8") as file, ExitStack() as held:
         fcntl.flock(file, fcntl.LOCK_EX)
-        assert list(run_published([Selection(STUDY, [0], published=True)], 1, held, "local")) == []
+        monkeypatch.setattr(build, "beside", lambda main: [Selection(STUDY, [0], published=True)])
+        assert build.shown_beside(Selection(STUDY, [1]), held) == []
     assert "study smoke is left out of this report: study smoke is already being run" in capsys.readouterr().out
 
 

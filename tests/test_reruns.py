@@ -25,7 +25,7 @@ for name in ("own-models", "smollm2-135m", "planted"):
 print(json.dumps(of))
 """
 EVERY = set(STAGES)
-DRAW = {name for name in STAGES if name not in PER_SEED} - {"22_judge_validation"}
+DRAW = {name for name in STAGES if name not in PER_SEED} - {"22_judge_validation", "30_own_models"}  # these compute
 LEDGER = {"15_verdict", "16_power", "17_sensitivity"}
 
 

@@ -18,6 +18,7 @@ def agreement(table: pd.DataFrame) -> pd.DataFrame:
     ``rank correlation`` (Spearman) over matrices of predicted and measured; ``within modules`` the same after the mean
     of each module type is taken off both; ``absolute error``, and the means ``predicted`` and ``measured``.
     """
+    table = table.reset_index(drop=True)
     centred = table[SIDES] - table.groupby([*KEY, "module"], sort=False)[SIDES].transform("mean")
     rows = []
     for key, group in table.groupby(KEY, sort=False):

@@ -29,7 +29,8 @@ class _Report(logging.Filter):
 
 
 REPORT = _Report()
-logging.getLogger("transformers.modeling_utils").addFilter(REPORT)
+LOADER = logging.getLogger("transformers.modeling_utils")
+LOADER.addFilter(REPORT)
 
 
 def best_device() -> str:
@@ -66,7 +67,8 @@ def read_weights(folder: Path, **options) -> PreTrainedModel:
     ``options`` are the loader's. Tensors without a place in the model are said in one line. Raises StudyError, which
     names the tensors, if one is missing or has another shape than ``config.json`` asks for, and what the loader does.
     """
-    REPORT.text = ""
+    REPORT.text, level = "", LOADER.level
+    LOADER.setLevel(logging.WARNING)  # in which it names the tensors, whatever a notebook asks to be quiet about
     try:
         model, found = AutoModelForCausalLM.from_pretrained(
             folder, trust_remote_code=False, output_loading_info=True, ignore_mismatched_sizes=True, **options
@@ -75,6 +77,8 @@ def read_weights(folder: Path, **options) -> PreTrainedModel:
         if broken := re.findall(r"^(\S.*?) +\| CONVERSION", REPORT.text, re.MULTILINE):
             raise StudyError(f"{folder} does not hold all parts of {_listed(broken)}: {AGAIN}") from None
         raise
+    finally:
+        LOADER.setLevel(level)
     unexpected = sorted(found["unexpected_keys"])
     if found["missing_keys"]:
         raise StudyError(_why_missing(folder, model, sorted(found["missing_keys"]), unexpected))

@@ -30,6 +30,7 @@ class Stage:
     seconds: float = 5.0
     files: tuple[str, ...] = ()
     claims: str = ""
+    computes: bool = False
     only: str = ""
 
 
@@ -97,7 +98,7 @@ def made_from(notebook: str, study: Settings, objective: str = "", seeds: str = 
     tables = [key.split("/")[1].split("-")[0] for key in stage.writes if key.startswith("tables/")]
     return digest(
         settings_of(notebook, study, objective),
-        code_of(notebook, () if notebook in CHAPTERS | APART else (DRAWN,), _chosen(study)),
+        code_of(notebook, (DRAWN,) if notebook in PER_SEED or stage.computes else (), _chosen(study)),
         {table: list(SCHEMAS[table]) for table in tables},
         _ledger(stage, study),
         [file.read_text(encoding="utf-8") for file in files_of(notebook, study)],
