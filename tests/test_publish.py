@@ -114,7 +114,7 @@ def test_a_chapter_reads_published_seeds_only_where_it_is_asked_to(folders):
     assert run.seeds == [0]
     assert run.read_all_seeds("behaviour")["value"].tolist() == [0.123457]
     run.write("behaviour_summary", pd.DataFrame([dict.fromkeys(tables.SCHEMAS["behaviour_summary"], 1.0)]))
-    record = json.loads(RunPaths(STUDY.name).table("behaviour_summary").with_suffix(".json").read_text())
+    record = json.loads(run.folder.table("behaviour_summary").with_suffix(".json").read_text())
     assert list(record["inputs"]) == ["published/smoke/seed-0/tables/behaviour.csv"]
     with pytest.raises(StudyError, match="is missing"):
         begin("10_C0_behaviour", study=STUDY.name, seeds="0").read_all_seeds("behaviour")
