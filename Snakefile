@@ -28,56 +28,63 @@ end_with(os.environ.pop(BUILD, None))
 shell.prefix(f"export {WORKFLOW}={os.getpid()}; ")
 
 
-def file(path):
-    """A result as a file of the workflow, relative to the clone: of a model its weights."""
-    return os.path.relpath(path if path.suffix == ".csv" else path / "model.safetensors", ROOT)
+def file(path, seed=None):
+    """A result as a file of the workflow, relative to the clone: of a model its weights; of any seed for one of a seed."""
+    found = os.path.relpath(path if path.suffix in (".csv", ".ipynb") else path / "model.safetensors", ROOT)
+    return found if seed is None else found.replace(f"/seed-{seed}/", "/seed-{seed}/")
 
 
 def command(job):
     """The command of a job."""
-    given = " ".join(f"-p {name} '{value}'" for name, value in job.parameters.items())
-    return f"{sys.executable} -m pipeline.runs.execute notebooks/{job.notebook}.ipynb {{output.notebook:q}} {given}"
+    given = job.parameters | ({} if job.seed is None else {"seed": "{wildcards.seed}"})
+    options = " ".join(f"-p {name} '{value}'" for name, value in given.items())
+    return f"{sys.executable} -m pipeline.runs.execute notebooks/{job.notebook}.ipynb {{output.notebook:q}} {options}"
+
+
+wildcard_constraints:
+    seed=r"\d+",
 
 
 rule all:
     input:
-        [os.path.relpath(job.output, ROOT) for job in JOBS],
+        [file(job.output) for job in JOBS],
 
 
-for job in JOBS:
-    name = f"{STUDY.name}_{job.folder.root.name}_{job.name}".replace("-", "_").replace(".", "_")
-    reads = [file(path) for path in job.reads(SEEDS, ASKED == "published")]
+for job in [job for job in JOBS if job.seed in (None, SEEDS[0])]:
+    name = job.name.replace("-", "_")
+    reads = [file(path, job.seed) for path in job.reads(SEEDS, ASKED == "published")]
     parts = divided(job.notebook, STUDY) if job.notebook in PER_SEED else []
-    done = [os.path.relpath(job.folder.scratch("parts") / f"{job.notebook}-{part}", ROOT) for part in parts]
-    size = {"objective": job.objective}
+    part = file(job.folder.scratch("parts") / f"{job.notebook}-.csv", job.seed).replace("-.csv", "-{part}")
 
-    for part, touched in zip(parts, done):
+    if parts:
 
         rule:
             name:
-                f"{name}_{part}".replace("-", "_").replace(".", "_")
+                f"{name}_part"
             input:
                 reads,
             params:
-                command=f"{sys.executable} -m pipeline.runs.parts {job.notebook} {STUDY.name} --seed {job.seed} --part {part}",
+                command=f"{sys.executable} -m pipeline.runs.parts {job.notebook} {STUDY.name}",
             output:
-                temp(touch(touched)),
+                temp(touch(part)),
+            wildcard_constraints:
+                part="|".join(parts),
             resources:
                 **asked(job.notebook, STUDY, share=1 / len(parts)),
             threads: THREADS or demand(job.notebook, STUDY).threads
             group: group(job.notebook, STUDY)
             shell:
-                THREADED + " {params.command}"
+                THREADED + " {params.command} --seed {wildcards.seed} --part {wildcards.part}"
 
     rule:
         name:
             name
         input:
             reads,
-            done,
+            expand(part, part=parts, allow_missing=True),
         output:
-            [file(path) for path in job.writes],
-            notebook=os.path.relpath(job.output, ROOT),
+            [file(path, job.seed) for path in job.writes],
+            notebook=file(job.output, job.seed),
         resources:
             **asked(job.notebook, STUDY, share=0 if parts else 1, objective=job.objective),
         threads: THREADS or demand(job.notebook, STUDY).threads

@@ -33,6 +33,7 @@ GROUPS = {  # files whose tests share a fixture that takes long to make: each gr
 FIRST = ("paper", "slurm", "report", "smoke", "toy", "own")  # begun first
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
 def pytest_collection_modifyitems(items):
     """Tests of a group stay together, the longest groups first; of all other files each is a group of its own."""
 

@@ -128,6 +128,5 @@ def test_snakemake_by_hand_plans_the_whole_study(smoke):
     plan = smoke.run(*command)
     assert plan.returncode == 0, plan.stderr
     planned = {line.split()[1].rstrip(":") for line in plan.stdout.splitlines() if line.strip().startswith("rule ")}
-    study = load_study("smoke")
-    jobs = jobs_of(study, study.seeds, "0,1")
-    assert planned == {"all"} | {f"smoke_{j.folder.root.name}_{j.name}".replace("-", "_") for j in jobs}
+    jobs = jobs_of(load_study("smoke"), [0, 1], "0,1")
+    assert planned == {"all", *(job.name.replace("-", "_") for job in jobs)}
