@@ -122,8 +122,11 @@ def first_report(asked: Selection, others: list[tuple[Selection, int | None]], c
     published = [one for one in [with_results(asked.study), *(selection for selection, _ in others)] if one]
     published = [one for one in published if one.published]
     if published and not (folder / "html" / "index.html").exists():
-        run(published, cores, [], load(DEFAULT))
-        print(f"to read meanwhile, published results: {build(published, folder)}", flush=True)
+        try:
+            run(published, cores, [], load(DEFAULT))
+            print(f"to read meanwhile, published results: {build(published, folder)}", flush=True)
+        except StudyError as error:  # which must not keep the study from running
+            print(f"there is no report of published results to read meanwhile: {error}", flush=True)
 
 
 def make(asked: Selection, cores: int, profile: Profile, folder: Path) -> Path:
