@@ -3,12 +3,13 @@
 ``python -m helpers.methods`` lists them. The page "Add your own" of the book shows how to write one.
 """
 
-from importlib import import_module
+from helpers.lazily import from_places
 
-__all__ = ["Context", "Weights", "edit", "subspace"]
-
-
-def __getattr__(name: str):
-    if name in __all__:
-        return getattr(import_module("helpers.methods.door" if name.islower() else "helpers.methods.context"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+_PLACES = {
+    "Context": "helpers.methods.context",
+    "Weights": "helpers.methods.context",
+    "edit": "helpers.methods.door",
+    "subspace": "helpers.methods.door",
+}
+__all__ = [*_PLACES]
+__getattr__ = from_places(__name__, _PLACES)

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import threading
+from abc import abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +43,9 @@ class KeptJudge(Judge):
             self.ask(missing)
         return [self._known[self._key(pair)] for pair in pairs]
 
+    @abstractmethod
     def ask(self, pairs: list[Pair]) -> None:
         """Ask about all pairs, and ``keep`` each verdict as it comes."""
-        raise NotImplementedError
 
     def keep(self, pair: Pair, verdict: Judgement) -> None:
         """Put a verdict on disk; may be called from any thread."""
