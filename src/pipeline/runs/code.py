@@ -15,7 +15,8 @@ SOURCES = ROOT / "src"
 DATA = (".yml", ".yaml", ".txt")  # endings of data files beside modules
 NAME = re.compile(r"helpers(\.\w+)+")
 SILENT = {  # modules that cannot change a number: they name, check, read and write what others compute
-    "helpers.errors", "helpers.files", "helpers.lazily", "helpers.lifeline", "helpers.memory", "helpers.paths", "helpers.studies",
+    "helpers.errors", "helpers.files", "helpers.lazily", "helpers.lifeline", "helpers.memory", "helpers.paths",
+    "helpers.studies",
 }  # fmt: skip
 
 
