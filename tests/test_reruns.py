@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 
 import toy
-from helpers.paths import ROOT
-from pipeline.runs.stages import PER_SEED, STAGES
+from helpers.paths import NOTEBOOKS, ROOT
+from helpers.studies.settings import load_study, parse_seeds
+from pipeline.runs import execute
+from pipeline.runs.stages import PER_SEED, STAGES, jobs_of
+from pipeline.runs.uptodate import pending
 
 PRINTS = """
 import json
@@ -136,3 +139,16 @@ def test_a_chapter_by_hand_with_other_seeds_writes_apart_and_says_where(own_toy)
     assert {path: after[path] for path in before} == before
     again = own_toy.study()
     assert again.returncode == 0 and " 0 notebooks to run" in again.stdout, again.stdout + again.stderr
+
+
+def test_a_chapter_of_published_tables_is_up_to_date_once_it_has_run(tmp_path, monkeypatch):
+    """Also one that is told no seeds, as that on the judge, which reads the published tables over all seeds."""
+    monkeypatch.setenv("SUBSPACES_RESULTS", str(tmp_path))
+    study = load_study("smollm2-135m")
+    seeds = parse_seeds("published", study)
+    job = next(job for job in jobs_of(study, seeds, "published") if job.notebook == "19_judge")
+    job.output.parent.mkdir(parents=True)
+    job.output.write_text("{}", encoding="utf-8")
+    assert "19_judge" in {one.notebook for one in pending(study, seeds, "published")}
+    execute._note(NOTEBOOKS / "19_judge.ipynb", job.output, job.parameters, job.seeds, 1.0)
+    assert "19_judge" not in {one.notebook for one in pending(study, seeds, "published")}

@@ -144,7 +144,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def run(notebook: Path, output: Path, parameters: dict) -> float:
+def run(notebook: Path, output: Path, parameters: dict, asked: str = "") -> float:
     """Execute a notebook and record what it was made from; returns its seconds.
 
     What it stopped with, if anything, is beside its log. Raises StudyError.
@@ -155,7 +155,7 @@ def run(notebook: Path, output: Path, parameters: dict) -> float:
     try:
         execute(notebook, output, parameters)
         seconds = time.monotonic() - started
-        _note(notebook, output, parameters, seconds)
+        _note(notebook, output, parameters, asked or str(parameters.get("seeds", "")), seconds)
     except StudyError as error:
         with suppress(Unwritable):
             write_text(failure, f"{error}\n")
@@ -163,13 +163,12 @@ def run(notebook: Path, output: Path, parameters: dict) -> float:
     return seconds
 
 
-def _note(notebook: Path, output: Path, parameters: dict, seconds: float) -> None:
+def _note(notebook: Path, output: Path, parameters: dict, asked: str, seconds: float) -> None:
     """Record what the run of a study's notebook was made from, where it was executed to its place in the results."""
     if notebook.stem not in STAGES or notebook.resolve().parent != NOTEBOOKS:
         return
     study = load_study(parameters["study"]) if "study" in parameters else None
     if study is not None:
-        asked = str(parameters.get("seeds", ""))
         seeds = parse_seeds(asked, study)
         job = Job(notebook.stem, study, parameters.get("seed"), parameters.get("objective", ""), asked)
         if output.resolve() == job.output.resolve():

@@ -75,7 +75,7 @@ def _run(expected: Mapping[Job, float], processes: int) -> list[str]:
     try:
         while order.is_active():
             for job in sorted(order.get_ready(), key=lambda job: -expected[job]):  # the longest first, to end together
-                running[pool.submit(_execute, job.notebook, job.output, job.parameters)] = job
+                running[pool.submit(_execute, job.notebook, job.output, job.parameters, job.seeds)] = job
             if not running:  # what is left waits for jobs that stopped
                 break
             for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -110,10 +110,10 @@ def _begin(parent: int) -> None:
     end_with(parent)
 
 
-def _execute(notebook: str, output: Path, parameters: dict) -> tuple[float, str]:
+def _execute(notebook: str, output: Path, parameters: dict, asked: str) -> tuple[float, str]:
     """Seconds of a run, and the sentence that it stopped with, if it did."""
     try:
-        return run(NOTEBOOKS / f"{notebook}.ipynb", output, parameters), ""
+        return run(NOTEBOOKS / f"{notebook}.ipynb", output, parameters, asked), ""
     except StudyError as error:
         return 0.0, str(error)
 
