@@ -10,12 +10,13 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 PIP_ARGS ?=
 READY = .venv/.ready
 RUN = .venv/bin/python -m
-PIP = .venv/bin/python -m pip install --disable-pip-version-check --no-compile --progress-bar off
+PIP = .venv/bin/python -m pip install --disable-pip-version-check --progress-bar off
 
 export OMP_NUM_THREADS = 1
 export SUBSPACES_THREADS = $(THREADS)
 export STUDY SEEDS CORES PROFILE PRICE
 export TOKENIZERS_PARALLELISM = false
+unexport PYTHONDONTWRITEBYTECODE  # else every notebook would compile the packages anew
 
 .PHONY: help env plan book test soak lab bench coverage publish audit clean
 .DEFAULT_GOAL := help
