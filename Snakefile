@@ -34,11 +34,10 @@ def file(path, seed=None):
     return found if seed is None else found.replace(f"/seed-{seed}/", "/seed-{seed}/")
 
 
-def command(job):
-    """The command of a job."""
-    given = job.parameters | ({} if job.seed is None else {"seed": "{wildcards.seed}"})
-    options = " ".join(f"-p {name} '{value}'" for name, value in given.items())
-    return f"{sys.executable} -m pipeline.runs.execute notebooks/{job.notebook}.ipynb {{output.notebook:q}} {options}"
+def options(job, seed):
+    """The parameters of a job's notebook, for a seed, as options."""
+    given = job.parameters | ({} if job.seed is None else {"seed": seed})
+    return " ".join(f"-p {name} '{value}'" for name, value in given.items())
 
 
 wildcard_constraints:
@@ -82,6 +81,9 @@ for job in [job for job in JOBS if job.seed in (None, SEEDS[0])]:
         input:
             reads,
             expand(part, part=parts, allow_missing=True),
+        params:  # what is written below `shell` is read when the loop has ended
+            command=f"{sys.executable} -m pipeline.runs.execute notebooks/{job.notebook}.ipynb",
+            options=lambda wildcards, job=job: options(job, wildcards.get("seed")),
         output:
             [file(path, job.seed) for path in job.writes],
             notebook=file(job.output, job.seed),
@@ -90,4 +92,4 @@ for job in [job for job in JOBS if job.seed in (None, SEEDS[0])]:
         threads: THREADS or demand(job.notebook, STUDY).threads
         group: group(job.notebook, STUDY)
         shell:
-            f"{THREADED} {command(job)}"
+            THREADED + " {params.command} {output.notebook:q} {params.options}"
