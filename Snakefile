@@ -51,7 +51,7 @@ rule all:
 
 for job in [job for job in JOBS if job.seed in (None, SEEDS[0])]:
     name = job.name.replace("-", "_")
-    reads = [file(path, job.seed) for path in job.reads(SEEDS, ASKED == "published")]
+    reads = [ancient(file(path, job.seed)) for path in job.reads(SEEDS, ASKED == "published")]
     parts = divided(job.notebook, STUDY) if job.notebook in PER_SEED else []
     part = file(job.folder.scratch("parts") / f"{job.notebook}-.csv", job.seed).replace("-.csv", "-{part}")
 

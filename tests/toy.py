@@ -50,9 +50,13 @@ from pipeline.build import only_run, run
 from pipeline.runs.profiles import load
 from pipeline.runs.selections import select
 from helpers.studies.settings import load_study
+from helpers.errors import StudyError
 name, seeds, cores, profile = sys.argv[1:]
-with only_run(name) as lock:
-    run([select(load_study(name), seeds)], int(cores), [lock], load(profile))
+try:
+    with only_run(name) as lock:
+        run([select(load_study(name), seeds)], int(cores), [lock], load(profile))
+except StudyError as error:
+    sys.exit(f"error: {error}")
 """  # what ``make book`` does, but for the report
 
 

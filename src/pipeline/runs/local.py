@@ -17,8 +17,9 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 from helpers.errors import StudyError
+from helpers.files import sweep
 from helpers.lifeline import WORKFLOW, end_with
-from helpers.paths import NOTEBOOKS, PUBLISHED
+from helpers.paths import NOTEBOOKS, PUBLISHED, results_root
 from helpers.studies.settings import parse_seeds
 from pipeline.runs.code import needs
 from pipeline.runs.execute import ended, run
@@ -89,6 +90,9 @@ def _run(expected: Mapping[Job, float], processes: int) -> list[str]:
     except BaseException:  # Ctrl-C: nothing is waited for, the processes end with this one
         for process in list(pool._processes.values()):
             process.kill()
+            process.join()
+        for study in {job.study.name for job in expected}:
+            sweep(results_root() / study)
         raise
     pool.shutdown()
     return said
