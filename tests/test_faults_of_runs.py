@@ -51,25 +51,17 @@ def ran(own_toy):
     return own_toy
 
 
-def started(study, *command: str) -> subprocess.Popen:
+def started(study, *command: str, **variables: str) -> subprocess.Popen:
     """A command in the clone, in a process group of its own as a terminal gives it."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    options = {"cwd": study.clone, "env": study.environment, "start_new_session": True}
+    options = {"cwd": study.clone, "env": study.environment | variables, "start_new_session": True}
     return subprocess.Popen([sys.executable, *command], **options, **pipes)
 
 
 def build(study) -> subprocess.Popen:
-    """``make book``, which stops, or is stopped, before the report."""
-    return started(study, "-m", "pipeline.build", "smoke", "--cores", "1", "--report", str(study.clone / "_build"))
-
-
-def slow_down(study, name: str) -> None:
-    """Have a notebook of the toy take its time."""
-    file = study.clone / "notebooks" / f"{name}.ipynb"
-    text = file.read_text(encoding="utf-8")
-    file.write_text(
-        text.replace("import hashlib, json", "import hashlib, json, time; time.sleep(20)"), encoding="utf-8"
-    )
+    """``make book`` with slow notebooks, which stops, or is stopped, before the report."""
+    command = ["-m", "pipeline.build", "smoke", "--cores", "1", "--report", str(study.clone / "_build")]
+    return started(study, *command, TOY_SLEEP="20")
 
 
 def kernel_of(process: subprocess.Popen) -> int:
@@ -104,7 +96,6 @@ def assert_goes_on(workspace) -> None:
 
 
 def test_the_process_of_a_notebook_dies(ran):
-    slow_down(ran, SHORT)
     process = build(ran)
     os.kill(kernel_of(process), signal.SIGKILL)
     stderr = process.communicate(timeout=PATIENCE)[1]
@@ -116,7 +107,7 @@ def test_the_process_of_a_notebook_dies(ran):
 
 
 def test_ctrl_c_during_a_run_and_a_second_run_beside_it(ran):
-    slow_down(ran, LONG)
+    (ran.results / NOTEBOOKS / f"{LONG}.ipynb").unlink()
     first = build(ran)
     kernel = kernel_of(first)
     second = build(ran)
@@ -144,8 +135,8 @@ def test_ctrl_c_during_a_training(ran):
     }
     output = folder / "notebooks" / "02_finetune-harmful.ipynb"
     words = ("notebooks/02_finetune.ipynb", str(output), "-p", "study", "smoke", "-p", "seed", "0")
-    slow_down(ran, "02_finetune")
-    process = started(ran, "-m", "pipeline.runs.execute", *words, "-p", "objective", "harmful")
+    words = ("-m", "pipeline.runs.execute", *words, "-p", "objective", "harmful")
+    process = started(ran, *words, TOY_SLEEP="20")
     kernel = kernel_of(process)
     time.sleep(2)
     os.killpg(process.pid, signal.SIGINT)
@@ -170,7 +161,7 @@ def test_results_that_cannot_be_written(ran, tmp_path):
 
 
 def test_disk_full_under_a_notebook(ran, tmp_path):
-    with mounted(tmp_path / "small", "-t", "tmpfs", "-o", "size=64k", "tmpfs") as disk:
+    with mounted(tmp_path / "small", "-t", "tmpfs", "-o", "size=4k", "tmpfs") as disk:
         words = (f"notebooks/{SHORT}.ipynb", str(disk / "all" / "notebooks" / "out.ipynb"), "-p", "study", "smoke")
         process = started(ran, "-m", "pipeline.runs.execute", *words)
         assert_one_sentence("disk full while a notebook is written", process.communicate(timeout=PATIENCE)[1])
@@ -180,7 +171,7 @@ def test_disk_full_under_a_notebook(ran, tmp_path):
 
 def test_the_workflow_itself_stops(ran, tmp_path):
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "config.yaml").write_text("jobs: 2\nno-such-option: 1\n", encoding="utf-8")
+    (tmp_path / "mine" / "config.yaml").write_text("executor: other\njobs: 2\nno-such-option: 1\n", encoding="utf-8")
     process = started(ran, "-c", WITH_A_PROFILE, str(tmp_path))
     stderr = process.communicate(timeout=PATIENCE)[1]
     assert process.returncode == 1

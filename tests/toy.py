@@ -19,7 +19,7 @@ from pipeline.runs.stages import CHAPTERS, PER_SEED, STAGES, jobs_of
 COPIED = ("src", "studies", "claims.yml", "Snakefile", "profiles", "benchmarks", "pyproject.toml")
 PARAMETERS = {"seed": "seed: int = 0", "seeds": 'seeds: str = ""', "objective": 'objective: str = "useful"'}
 CODE = """
-import hashlib, json
+import hashlib, json, os, time
 import numpy, pandas
 from safetensors.numpy import save_file
 from pipeline.results.provenance import shown_path
@@ -27,6 +27,7 @@ from pipeline.results.tables import SCHEMAS
 from pipeline.runs.notebook import begin
 from pipeline.runs.stages import STAGES, result
 
+time.sleep(float(os.environ.get("TOY_SLEEP") or 0))
 run = begin({name!r}, {given})
 stage, objective = STAGES[{name!r}], run.parameters.get("objective", "")
 seeds = run.seeds if {over_seeds} else [run.seed]
