@@ -171,7 +171,7 @@ def test_disk_full_under_a_notebook(ran, tmp_path):
 
 def test_the_workflow_itself_stops(ran, tmp_path):
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "config.yaml").write_text("executor: other\njobs: 2\nno-such-option: 1\n", encoding="utf-8")
+    (tmp_path / "mine" / "config.yaml").write_text("executor: touch\njobs: 2\nno-such-option: 1\n", encoding="utf-8")
     process = started(ran, "-c", WITH_A_PROFILE, str(tmp_path))
     stderr = process.communicate(timeout=PATIENCE)[1]
     assert process.returncode == 1
