@@ -1,11 +1,11 @@
-"""Inference over few seeds: intervals over seeds and prompts, decisions, sign flips, effect sizes, exact rates.
+"""Inference over few seeds: intervals over seeds and prompts, decisions, exact rates.
 
 The seed is the unit of replication and the prompts of a seed are a sample within it. ``helpers.claims.over_seeds`` has
 the plain t interval; what is here says how sure one may be of a difference, and of the absence of one. Derivations are
 in the chapter on statistics of the book, and ``benchmarks.coverage`` measures the coverage on data with a known truth.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -13,8 +13,7 @@ from scipy import special
 
 from helpers.claims.over_seeds import interval, t_quantile
 
-Decision = Literal["distinct", "not distinct", "undecided"]
-EXACT = 16  # seeds up to which all changes of sign are made
+Decision = Literal["distinct", "not distinct", "undecided", "not measurable"]
 
 
 def prompt_weights(ids: Sequence[np.ndarray], replicates: int, rng: np.random.Generator) -> list[np.ndarray]:
@@ -57,51 +56,24 @@ def combine(
     return {"mean": mean, "low": mean - half, "high": mean + half, **spread, **units}
 
 
-def sign_flip_test(values: np.ndarray) -> float:
-    """p value of the mean of one paired difference per seed being above 0, by flipping signs; exact up to 16 seeds.
-
-    With n seeds it cannot be below 1/2ⁿ, which no number of prompts changes.
-    """
-    values = np.asarray(values, float)
-    if len(values) <= EXACT:
-        signs = 1 - 2 * (np.arange(2 ** len(values))[:, None] >> np.arange(len(values)) & 1)  # (2ⁿ, seeds)
-        flipped = np.mean(signs * values, axis=1)
-        return float(np.mean(flipped >= values.mean() - 1e-14 * abs(values.mean())))
-    from scipy import stats  # a second of import, for so many seeds alone
-
-    options = {"permutation_type": "samples", "vectorized": True, "n_resamples": 9999, "alternative": "greater"}
-    return float(stats.permutation_test((values,), np.mean, rng=np.random.default_rng(0), **options).pvalue)
-
-
 def decide(values: np.ndarray, margin: float, confidence: float) -> Decision:
-    """Is a statistic over seeds beyond its margin? Positive values mean separable.
-
-    *distinct* if the whole t interval lies above the margin, *not distinct* if it lies below (an equivalence test of
-    one side), else *undecided*: each of the first two is wrong in at most (1 − confidence)/2 of cases.
-    """
+    """``decision`` by the t interval of one value per seed."""
     known = np.asarray(values, float)
-    found = interval(known[~np.isnan(known)], confidence)
+    return decision(interval(known[~np.isnan(known)], confidence), margin)
+
+
+def decision(found: Mapping[str, float], margin: float) -> Decision:
+    """Is a statistic, given by ``mean``, ``low`` and ``high``, beyond its margin? Positive values mean separable.
+
+    *distinct* if the whole interval lies above the margin, *not distinct* if it lies below (an equivalence test of one
+    side), else *undecided*: each of the first two is wrong in at most (1 − confidence)/2 of cases. *not measurable*
+    without a mean.
+    """
+    if np.isnan(found["mean"]):
+        return "not measurable"
     if found["low"] > margin:
         return "distinct"
     return "not distinct" if found["high"] < margin else "undecided"
-
-
-def holm(p: np.ndarray) -> np.ndarray:
-    """p values corrected for their number by Holm, which bounds the family-wise error."""
-    order = np.argsort(p, kind="stable")
-    steps = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    return np.minimum(steps, 1)[np.argsort(order)]
-
-
-def hedges_g(values: np.ndarray) -> float:
-    """Standardised mean of paired differences, Hedges' g; NaN without variation."""
-    values = np.asarray(values, float)
-    freedom = len(values) - 1
-    if freedom < 1 or np.ptp(values) == 0:
-        return float("nan")
-    small = np.exp(special.gammaln(freedom / 2) - special.gammaln((freedom - 1) / 2)) / np.sqrt(freedom / 2)
-    correction = small if freedom > 1 else 1.0  # is not defined for two values
-    return float(correction * values.mean() / values.std(ddof=1))
 
 
 def rate_interval(successes: int, trials: int, confidence: float) -> dict[str, float]:

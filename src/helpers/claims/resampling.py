@@ -1,5 +1,7 @@
 """How much the statistics of C1 and C2 owe to the choice of prompts: prompts drawn anew, alike for all variants.
 
+The matching at equal utility and the choice of the variants that keep it are made anew in every replicate as well.
+
 For each replicate every prompt gets a weight, the means of the tables ``projection`` and ``scaling`` are made again
 from ``projection_prompts``, and the statistics are computed from them as they are from the tables.
 """
@@ -13,21 +15,23 @@ import pandas as pd
 
 from helpers.claims.inference import combine, prompt_weights
 from helpers.claims.statistics import STATISTICS, TABLES, SeedResults
-from helpers.evaluation.per_prompt import SUBSPACE, set_of
+from helpers.evaluation.per_prompt import KEY, set_of
 from helpers.studies.settings import Study
 
 RESAMPLED = (  # statistics that need nothing but the variants whose prompts are kept
-    "top_k_gain_utility",
-    "top_k_gain_harm",
-    "parallel_selectivity",
-    "gain_gap_at_matched_energy",
-    "extra_harm_removed_margin",
-    "extra_harm_removed_judge",
+    "top_k_above_random_utility",
+    "top_k_above_random_harm",
+    "extra_harm_kept_at_equal_exact_match",
+    "extra_harm_kept_at_equal_margin",
+    "extra_harm_kept_above_random",
+    "extra_harm_removed_at_equal_exact_match",
+    "extra_harm_removed_at_equal_margin",
     "extra_harm_removed_above_random",
+    "extra_harm_removed_above_random_k",
+    "extra_harm_removed_above_unrelated",
 )
 REPLICATES = 200  # over all seeds together, at least FEWEST of each: the mean SD over prompts is then known to some 5 %
 FEWEST = 10
-KEY = ["task", "control", "size"]
 INTERVAL = ["mean", "low", "high", "seed_sd", "prompt_sd", "seeds", "prompts", "over"]
 COLUMNS = ["study", "claim", "statistic", *INTERVAL]
 Replicates = dict[str, pd.DataFrame]  # measure -> means (variants, replicates)
@@ -40,18 +44,18 @@ class Redrawn(SeedResults):
     means: Replicates
     replicates: int
 
-    def variants(self, mode: str, task: str, control: str, measure: str, subspace: str = SUBSPACE) -> pd.DataFrame:
+    def variants(self, mode: str, task: str, control: str, measure: str, subspace: str = "alignment") -> pd.DataFrame:
         """As of ``SeedResults``, drawn anew where single prompts were kept."""
         own = super().variants(mode, task, control, measure, subspace)
-        return self._drawn(own, task, control, measure)
+        return self._drawn(own, (mode, task, subspace, control), measure)
 
     def scaled(self, task: str, measure: str) -> pd.DataFrame:
         """As of ``SeedResults``, drawn anew where single prompts were kept."""
-        return self._drawn(super().scaled(task, measure), task, "scaling", measure)
+        return self._drawn(super().scaled(task, measure), ("scaling", task, "none", "scaling"), measure)
 
-    def _drawn(self, own: pd.Series, task: str, control: str, measure: str) -> pd.DataFrame:
+    def _drawn(self, own: pd.Series, where: tuple[str, ...], measure: str) -> pd.DataFrame:
         known = self.means.get(measure)
-        asked = pd.MultiIndex.from_product([[task], [control], own.index])
+        asked = pd.MultiIndex.from_tuples([(*where, size) for size in own.index], names=KEY)
         drawn = np.full((len(own), self.replicates), np.nan) if known is None else known.reindex(asked).to_numpy()
         return pd.DataFrame(np.where(np.isnan(drawn), own.to_numpy()[:, None], drawn), index=own.index)
 
@@ -74,10 +78,13 @@ def claim_uncertainty(
     rows = []
     for claim, name in _asked(study):
         estimates = np.array([STATISTICS[name](r) for r in own])  # (seeds,)
-        sampled = np.array([STATISTICS[name](r) for r in drawn])  # (seeds, replicates)
-        known = ~np.isnan(estimates) & ~np.isnan(sampled).any(axis=1)
+        sampled = np.array([np.broadcast_to(STATISTICS[name](r), replicates) for r in drawn])  # (seeds, replicates)
+        known = ~np.isnan(estimates) & ~np.isnan(sampled).all(axis=1)
         if known.any():
-            found = combine(estimates[known], sampled[known], size, study.confidence, shared)
+            filled = np.where(
+                np.isnan(sampled[known]), np.nanmean(sampled[known], axis=1, keepdims=True), sampled[known]
+            )
+            found = combine(estimates[known], filled, size, study.confidence, shared)
             rows.append({"study": study.name, "claim": claim, "statistic": name, **found})
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -96,7 +103,9 @@ def _means(tables: list[pd.DataFrame], replicates: int) -> list[Replicates]:
         items = [np.unique(table["item"]) for table in own]
         for means, table, names, weights in zip(found, own, items, prompt_weights(items, replicates, rng), strict=True):
             for measure, rows in table.groupby("measure"):
-                wide = rows.pivot(index=KEY, columns="item", values="value").reindex(columns=names)
+                wide = rows.pivot_table(index=KEY, columns="item", values="value").reindex(
+                    columns=names
+                )  # draws averaged
                 known = wide.notna().to_numpy(float)  # a prompt without a value has no part in the mean
                 sums = wide.fillna(0).to_numpy() @ weights.T
                 means[str(measure)] = pd.DataFrame(sums / (known @ weights.T), index=wide.index)

@@ -10,10 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from helpers.claims.inference import decide
-from helpers.claims.over_seeds import interval
 from helpers.claims.statistics import STATISTICS, SeedResults
-from helpers.claims.verdicts import judge_criteria, judged_claim
+from helpers.claims.verdicts import FOUND, intervals, judged_stated, judged_strict, stated_table, strict_table
 from helpers.studies.settings import Study
 
 NOT_MEASURED = "not measured"
@@ -35,13 +33,13 @@ class Choice:
 
 
 def choices(study: Study, results: dict[int, SeedResults], modules: pd.DataFrame) -> list[Choice]:
-    """Every choice of every claim that has a statistic of distinctness, the ledger's own first.
+    """Every choice of every claim that has a strict level, the ledger's own first.
 
     ``modules``: the table ``energy_by_module``, for the average that is weighted by energy.
     """
     one = next(iter(results.values()))
     found = {
-        "C1": [*_fractions(study), *_subspaces(study), _SCALE, ("compared with", "Random-K", _against_random_k)],
+        "C1": [*_fractions(study), *_subspaces(study), _JUDGE],
         "C2": [*_fractions(study), *_subspaces(study), _JUDGE, *_edits(study)],
         "C3": [*_overlap(study, one, modules)],
         "C4": [*_activation(one)],
@@ -49,67 +47,58 @@ def choices(study: Study, results: dict[int, SeedResults], modules: pd.DataFrame
     return [
         Choice(claim, *rest)
         for claim, entry in study.claims.items()
-        if entry.distinct is not None
+        if entry.strict
         for rest in [(LEDGER, "", lambda r: r), *found.get(claim, [])]
     ]
 
 
 def sensitivity_table(study: Study, results: dict[int, SeedResults], modules: pd.DataFrame) -> pd.DataFrame:
-    """Statistic, interval over seeds, decision and verdict under every choice (table ``sensitivity``).
+    """Both verdicts under every choice, and the statistic that decides the strict one (table ``sensitivity``).
 
-    *not measured* where the study's tables lack what a choice needs.
+    *not measured* where the study's tables lack what a choice needs. Intervals are over seeds.
     """
     rows = []
     for choice in choices(study, results, modules):
-        distinct = study.claims[choice.claim].distinct
         changed = {seed: choice.change(r) for seed, r in results.items()}
-        values = _statistics(study, choice.claim, {seed: r for seed, r in changed.items() if r is not None})
-        known = values.loc[values["statistic"] == distinct.statistic, "value"].dropna().to_numpy(float)
-        rows.append(
-            {
-                "claim": choice.claim,
-                "choice": choice.choice,
-                "setting": choice.setting,
-                "statistic": distinct.statistic,
-                "margin": distinct.margin,
-                **interval(known, study.confidence),
-                "decision": decide(known, distinct.margin, study.confidence) if len(known) else NOT_MEASURED,
-                "verdict": _verdict(study, choice.claim, values) if len(known) else NOT_MEASURED,
-            }
-        )
+        found = _judged(study, choice.claim, {seed: r for seed, r in changed.items() if r is not None})
+        rows.append({"claim": choice.claim, "choice": choice.choice, "setting": choice.setting, **found})
     return pd.DataFrame(rows)
 
 
-def stability(table: pd.DataFrame) -> pd.DataFrame:
-    """For each claim and choice, how many settings are decided, and judged, as the ledger's own is.
+def _judged(study: Study, claim: str, results: dict[int, SeedResults]) -> dict:
+    """Both verdicts on one claim from the tables of some seeds."""
+    entry = study.claims[claim]
+    values = [
+        (claim, name, seed, float(STATISTICS[name](r))) for name in entry.statistics for seed, r in results.items()
+    ]
+    statistics = pd.DataFrame(values, columns=["claim", "statistic", "seed", "value"])
+    found = intervals(study, statistics, pd.DataFrame(columns=["claim", "statistic", *FOUND]))
+    stated, strict = (table(study, found).query("claim == @claim") for table in (stated_table, strict_table))
+    verdicts = {"statistic": ""} | judged_strict(strict) | judged_stated(entry, stated)
+    if not results:
+        verdicts |= {"strict": NOT_MEASURED, "stated": NOT_MEASURED}
+    verdicts["statistic"] = verdicts.pop("strict_by")
+    return {name: verdicts[name] for name in ("strict", "statistic", "margin", *FOUND[:-1], "stated")}
 
-    Columns claim, choice, settings (measured ones), same_decision, same_verdict, lowest and highest (means).
+
+def stability(table: pd.DataFrame) -> pd.DataFrame:
+    """For each claim and choice, how many settings have the verdicts that the ledger's own has.
+
+    Columns claim, choice, settings (measured ones), same_strict, same_stated, lowest and highest (means).
     """
     own = table[table["choice"] == LEDGER].set_index("claim")
     rows = []
-    measured = table[(table["choice"] != LEDGER) & (table["decision"] != NOT_MEASURED)]
+    measured = table[(table["choice"] != LEDGER) & (table["strict"] != NOT_MEASURED)]
     for (claim, choice), group in measured.groupby(["claim", "choice"], sort=False):
         same = {
             "settings": len(group),
-            "same_decision": int((group["decision"] == own.loc[claim, "decision"]).sum()),
-            "same_verdict": int((group["verdict"] == own.loc[claim, "verdict"]).sum()),
+            "same_strict": int((group["strict"] == own.loc[claim, "strict"]).sum()),
+            "same_stated": int((group["stated"] == own.loc[claim, "stated"]).sum()),
         }
         ends = {"lowest": group["mean"].min(), "highest": group["mean"].max()}
         rows.append({"claim": claim, "choice": choice, **same, **ends})
-    columns = ["claim", "choice", "settings", "same_decision", "same_verdict", "lowest", "highest"]
+    columns = ["claim", "choice", "settings", "same_strict", "same_stated", "lowest", "highest"]
     return pd.DataFrame(rows, columns=columns)
-
-
-def _statistics(study: Study, claim: str, results: dict[int, SeedResults]) -> pd.DataFrame:
-    """All statistics of one claim for every seed, as the table ``claim_statistics``."""
-    names = study.claims[claim].statistics
-    rows = [(study.name, claim, name, seed, STATISTICS[name](r)) for name in names for seed, r in results.items()]
-    return pd.DataFrame(rows, columns=["study", "claim", "statistic", "seed", "value"])
-
-
-def _verdict(study: Study, claim: str, values: pd.DataFrame) -> str:
-    entry = study.claims[claim]
-    return judged_claim(entry, judge_criteria(study, values, {claim: entry}))["verdict"]
 
 
 def _rows(table: str, keep: Callable[[pd.DataFrame], pd.Series]) -> Change:
@@ -196,16 +185,8 @@ def _with(measures: dict[str, str]) -> Change:
     return change
 
 
-def _against_random_k(r: SeedResults) -> SeedResults | None:
-    """Random-K in the place of Random; None where it was not measured."""
-    if "random-k" not in set(r.projection["control"]):
-        return None
-    return replace(r, projection=r.projection.replace({"control": {"random": "random-k", "random-k": "random"}}))
-
-
 _JUDGED = {"harm_margin": "harm"}
-_SCALE = ("scale", "judge and exact match", _with(_JUDGED | {"utility_margin": "utility"}))
-_JUDGE = ("scale", "judge, at equal utility margin", _with(_JUDGED))
+_JUDGE = ("scale", "judged harm", _with(_JUDGED))
 
 
 def _overlap(study: Study, one: SeedResults, modules: pd.DataFrame) -> Iterator[tuple[str, str, Change]]:
@@ -224,7 +205,7 @@ def _overlap(study: Study, one: SeedResults, modules: pd.DataFrame) -> Iterator[
         yield "tensors", setting, _rows(table, lambda rows, names=left_out: ~rows["module"].isin(names))
     for module in one.update_overlap["module"].unique():
         yield "one module type", module, _equal(table, "module", module)
-    yield "baseline", "random overlap taken off", _above_random
+    yield "baseline", "random overlap left in", _without_baseline
     yield from _subspaces(study)
 
 
@@ -255,28 +236,34 @@ def _weighted_by_energy(modules: pd.DataFrame) -> Change:
     return change
 
 
-def _above_random(r: SeedResults) -> SeedResults:
-    table = r.update_overlap
-    return replace(r, update_overlap=table.assign(mso=table["mso"] - table["random"]))
+def _without_baseline(r: SeedResults) -> SeedResults:
+    return replace(r, update_overlap=r.update_overlap.assign(random=0.0))
 
 
 def _activation(one: SeedResults) -> Iterator[tuple[str, str, Change]]:
     """Choices of C4: model, layer, energy fraction, the pairs that are compared."""
-    table, rows = "activation_overlap", one.activation_overlap
+    rows = one.activation_overlap
     for model in rows.loc[rows["model"] != "aligned", "model"].unique():
         yield "model", str(model), _as_aligned(str(model))
-    for layer in np.sort(rows.loc[rows["in_band"], "layer"].unique()):
-        yield "layer", str(layer), _equal(table, "layer", layer)
-    yield (
-        "layer",
-        "all layers",
-        lambda r: replace(r, activation_overlap=r.activation_overlap.assign(in_band=True)),
-    )
+    for layer in np.sort(rows["layer"].unique()):
+        yield "layer", str(layer), _of_activations(lambda table, layer=layer: table["layer"] == layer)
     for eta in rows["eta"].unique():
-        yield "η", f"{eta:g}", _equal(table, "eta", eta)
-    yield "pair", "useful instead of benign", _pair("useful-harmful", "benign-harmful")
+        yield "η", f"{eta:g}", _of_activations(lambda table, eta=eta: table["eta"] == eta, band=None)
+    yield "pair", "benign instead of useful", _pair("benign-harmful", "useful-harmful")
     for pair in [name for name in SECOND_SETS if name in set(rows["pair"])]:
         yield "pair", SECOND_SETS[pair], _pair(pair, "harmful-harmful")
+
+
+def _of_activations(keep: Callable[[pd.DataFrame], pd.Series], band: bool | None = True) -> Change:
+    """Leave the rows of both tables of activations for which ``keep`` is true, and count them as in the band."""
+
+    def change(r: SeedResults) -> SeedResults | None:
+        tables = {name: getattr(r, name) for name in ("activation_overlap", "matched_activations")}
+        kept = {name: table[keep(table)] for name, table in tables.items()}
+        marked = {name: table if band is None else table.assign(in_band=band) for name, table in kept.items()}
+        return replace(r, **marked) if len(kept["activation_overlap"]) else None
+
+    return change
 
 
 def _as_aligned(model: str) -> Change:

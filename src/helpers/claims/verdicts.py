@@ -1,128 +1,164 @@
-"""The verdicts: what the ledger's criteria say of the statistics, and whether each claim's safety is found distinct."""
+"""The two verdicts on a claim: whether the paper's statement is seen, and whether anything is strictly distinct.
+
+Both rest on whole intervals (``intervals``): over seeds and prompts where single prompts were kept, else over seeds.
+"""
 
 from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
 
-from helpers.claims.inference import decide, hedges_g, holm, rate_interval, sign_flip_test
+from helpers.claims.inference import decision, rate_interval
 from helpers.claims.over_seeds import interval
 from helpers.studies.ledger import Claim, Criterion, since
 from helpers.studies.settings import Study
 
-NOT_TESTED = "not tested"
+NOT_TESTED, NOT_MEASURABLE, NO_RISE = "not tested", "not measurable", "no rise"
+STATED = ("no", NOT_MEASURABLE, "undecided", "direction", "yes")  # from the weakest on
+STRICT = ("not distinct", NOT_MEASURABLE, "undecided", "distinct")
+FOUND = ["mean", "low", "high", "seeds", "over"]
 
 
-def outcome(criterion: Criterion, found: dict[str, float]) -> str:
-    """``holds`` if the whole interval meets the bounds, ``direction`` if only the mean does or beats ``neutral``."""
-    low, high, mean = found["low"], found["high"], found["mean"]
+def intervals(study: Study, statistics: pd.DataFrame, uncertainty: pd.DataFrame) -> pd.DataFrame:
+    """Mean and interval of every statistic, by claim and statistic: columns mean, low, high, seeds, over.
+
+    Of ``claim_uncertainty`` where it has one, which knows of shared prompts; else a t interval over seeds.
+    """
+    known = uncertainty.set_index(["claim", "statistic"])
+    rows = {}
+    for key, values in statistics.groupby(["claim", "statistic"], sort=False)["value"]:
+        found = interval(values.dropna().to_numpy(), study.confidence) | {"over": "seeds"}
+        rows[key] = known.loc[key, FOUND].to_dict() if key in known.index and found["seeds"] else found
+    return pd.DataFrame.from_dict(rows, orient="index", columns=FOUND)
+
+
+def outcome(criterion: Criterion, found: Mapping[str, float]) -> str:
+    """*yes* if the whole interval meets the bounds, *no* if none of it does and the mean is not even beyond neutral.
+
+    *direction* if the mean meets the bounds or is beyond neutral, else *undecided*. A number without an interval, as of
+    a single seed, is taken as it is, as the paper's own are.
+    """
+    mean = found["mean"]
+    low, high = (mean if np.isnan(end) else end for end in (found["low"], found["high"]))
+    if np.isnan(mean):
+        return NOT_MEASURABLE
     lower = -np.inf if criterion.at_least is None else criterion.at_least
     upper = np.inf if criterion.at_most is None else criterion.at_most
     if lower <= low and high <= upper:
-        return "holds"
+        return "yes"
     neutral = criterion.neutral
-    beats_neutral = neutral is not None and (mean > neutral if criterion.at_least is not None else mean < neutral)
-    return "direction" if lower <= mean <= upper or beats_neutral else "fails"
+    points = neutral is not None and (mean > neutral if criterion.at_least is not None else mean < neutral)
+    if lower <= mean <= upper or points:
+        return "direction"
+    return "no" if high < lower or low > upper else "undecided"
 
 
-def judge_criteria(study: Study, statistics: pd.DataFrame, claims: Mapping[str, Claim] | None = None) -> pd.DataFrame:
-    """Interval and outcome of every criterion of every claim (of the study's, unless some are given).
-
-    A criterion without results is not tested.
-    """
-    rows = []
-    for claim, entry in (claims or study.claims).items():
-        for criterion in entry.criteria:
-            values = _values(statistics, claim, criterion.statistic)
-            found = interval(values, study.confidence)
-            rows.append(
-                {
-                    "study": study.name,
-                    "claim": claim,
-                    "statistic": criterion.statistic,
-                    "criterion": criterion.wording(),
-                    **found,
-                    "outcome": outcome(criterion, found) if len(values) else NOT_TESTED,
-                }
-            )
+def stated_table(study: Study, found: pd.DataFrame) -> pd.DataFrame:
+    """What was found of every criterion of the paper's statements: table ``stated``."""
+    rows = [
+        {"study": study.name, "claim": name, "statistic": criterion.statistic, "criterion": criterion.wording()}
+        | (own := _of(found, name, criterion.statistic))
+        | {"outcome": outcome(criterion, own) if own["seeds"] or name in found.index else NOT_TESTED}
+        for name, claim in study.claims.items()
+        for criterion in claim.stated
+    ]
     return pd.DataFrame(rows)
 
 
-def _values(statistics: pd.DataFrame, claim: str, name: str) -> pd.Series:
-    """A statistic of a claim, one value for each seed that has one."""
-    own = (statistics["claim"] == claim) & (statistics["statistic"] == name)
-    return statistics.loc[own, "value"].dropna()
-
-
-def distinctness(study: Study, statistics: pd.DataFrame) -> pd.DataFrame:
-    """For each claim whether what it speaks of is found distinct, by the statistic and the margin of the ledger.
-
-    ``decision`` is over seeds; ``share_of_seeds`` is the share of seeds whose own value is above the margin, with its
-    exact interval. ``p`` is that of the mean being above the margin, by flipping the signs of the seeds, ``p_holm``
-    corrected for the number of claims, and ``g`` the distance from the margin in standard deviations over seeds.
-    """
-    rows = []
-    for claim, entry in study.claims.items():
-        if entry.distinct is not None:
-            name, margin = entry.distinct.statistic, entry.distinct.margin
-            values = _values(statistics, claim, name)
-            found = interval(values, study.confidence)
-            decision = decide(values.to_numpy(float), margin, study.confidence) if len(values) else NOT_TESTED
-            beyond = _beyond(values.to_numpy(float) - margin, study.confidence)
-            own = {"study": study.name, "claim": claim, "statistic": name, "margin": margin}
-            rows.append({**own, **found, "decision": decision, **beyond})
-    table = pd.DataFrame(rows)
-    known = table["p"].notna()
-    table.loc[known, "p_holm"] = holm(table.loc[known, "p"].to_numpy())
-    return table
-
-
-def _beyond(excess: np.ndarray, confidence: float) -> dict[str, float]:
-    """How far a statistic is beyond its margin, from one value per seed minus the margin (seeds,)."""
-    none = dict.fromkeys(("share_of_seeds", "share_low", "share_high", "p", "p_holm", "g"), float("nan"))
-    if not len(excess):
-        return none
-    rate = rate_interval(int((excess > 0).sum()), len(excess), confidence)
-    found = {"share_of_seeds": rate["rate"], "share_low": rate["low"], "share_high": rate["high"]}
-    if len(excess) > 1:
-        found |= {"p": sign_flip_test(excess), "g": hedges_g(excess)}
-    return none | found
-
-
-def verdicts(study: Study, criteria: pd.DataFrame, records: Iterable[dict] = ()) -> pd.DataFrame:
-    """One verdict per claim, and whether its entry in the ledger is the one that the ``records`` of the seeds hold.
-
-    *reproduced*: every criterion holds; *not reproduced*: a core criterion fails; *direction only*: anything between.
-    """
-    records = list(records)
-    rows = []
-    for claim, entry in study.claims.items():
-        recorded = {"ledger": entry.hash, "ledger_then": since(claim, entry, records)}
-        judged = judged_claim(entry, criteria[criteria["claim"] == claim])
-        rows.append({"study": study.name, "claim": claim, "statement": entry.statement, **judged, **recorded})
+def strict_table(study: Study, found: pd.DataFrame) -> pd.DataFrame:
+    """What was found of every statistic that must pass its margin for a claim to be distinct: table ``strict``."""
+    rows = [
+        {"study": study.name, "claim": name, "statistic": guard.statistic, "margin": guard.margin}
+        | (own := _of(found, name, guard.statistic))
+        | {"decision": decision(own, guard.margin) if own["seeds"] or name in found.index else NOT_TESTED}
+        for name, claim in study.claims.items()
+        for guard in claim.strict
+    ]
     return pd.DataFrame(rows)
 
 
-def judged_claim(entry: Claim, criteria: pd.DataFrame) -> dict:
-    """The verdict of a claim, and its weakest criterion: of the core ones, or of all where every core one holds."""
-    own = criteria.reset_index(drop=True)
-    core = own[[criterion.core for criterion in entry.criteria]]
-    rank = {"fails": 0, NOT_TESTED: 1, "direction": 2, "holds": 3}
-    weakest = core if (core["outcome"] != "holds").any() else own
-    deciding = weakest.loc[weakest["outcome"].map(rank).idxmin()]
-    verdict = {"verdict": _verdict(own["outcome"], core["outcome"]), "deciding": deciding["statistic"]}
-    return verdict | dict(deciding[["criterion", "mean", "low", "high", "seeds"]])
+def _of(found: pd.DataFrame, claim: str, statistic: str) -> dict:
+    key = (claim, statistic)
+    if key in found.index:
+        return found.loc[key].to_dict()
+    return {"mean": np.nan, "low": np.nan, "high": np.nan, "seeds": 0, "over": ""}
 
 
-def _verdict(all_outcomes: pd.Series, core: pd.Series) -> str:
-    if (core == NOT_TESTED).any():
-        return NOT_TESTED
-    if (core == "fails").any():
-        return "not reproduced"
-    return "reproduced" if (all_outcomes == "holds").all() else "direction only"
+def verdict_table(
+    study: Study,
+    statistics: pd.DataFrame,
+    found: pd.DataFrame,
+    stated: pd.DataFrame,
+    strict: pd.DataFrame,
+    records: Iterable[dict] = (),
+) -> pd.DataFrame:
+    """Both verdicts on every claim with the statistic that decides each: table ``verdicts``.
+
+    Where fine-tuning raises neither harm nor utility (the ``gate`` of the claims), there is no verdict on what
+    projections do to them. ``share_of_seeds``: seeds whose own values pass every margin, with its exact interval.
+    """
+    records, rows = list(records), []
+    rise = gate(study, found)
+    for name, claim in study.claims.items():
+        own_stated, own_strict = (table[table["claim"] == name] for table in (stated, strict))
+        verdicts = judged_stated(claim, own_stated) | judged_strict(own_strict) | _share(study, claim, name, statistics)
+        if not rise and not claim.gate and verdicts["stated"] != NOT_TESTED:
+            verdicts |= {"stated": NO_RISE, "strict": NO_RISE if claim.strict else ""}
+        ledger = {"ledger": claim.hash, "ledger_then": since(name, claim, records)}
+        rows.append({"study": study.name, "claim": name, "statement": claim.statement, **verdicts, **ledger})
+    return pd.DataFrame(rows)
 
 
-def power_with(power: pd.DataFrame, claim: str, name: str, seeds: int) -> pd.Series | None:
-    """The row of ``power`` for a claim's statistic with the most seeds that are no more than ``seeds``, if any."""
-    own = power[(power["claim"] == claim) & (power["statistic"] == name) & (power["seeds"] <= seeds)]
+def gate(study: Study, found: pd.DataFrame) -> bool:
+    """Whether every statistic of the claims' gates is above 0, by its whole interval where it has one."""
+    asked = [_of(found, name, statistic) for name, claim in study.claims.items() for statistic in claim.gate]
+    return all((one["mean"] if np.isnan(one["low"]) else one["low"]) > 0 for one in asked)
+
+
+def judged_stated(claim: Claim, own: pd.DataFrame) -> dict:
+    """The verdict on the paper's statement, and its weakest criterion: a core one, or any where all core ones hold."""
+    own = own.reset_index(drop=True)
+    core = own[[criterion.core for criterion in claim.stated]]
+    if (core["outcome"] == NOT_TESTED).any():
+        verdict, weakest = NOT_TESTED, core.iloc[0]
+    else:
+        pool = own if (core["outcome"] == "yes").all() else core
+        weakest = pool.loc[pool["outcome"].map(STATED.index).idxmin()]
+        verdict = weakest["outcome"] if pool is core else max(weakest["outcome"], "direction", key=STATED.index)
+    return {"stated": verdict, "stated_by": weakest["statistic"], "criterion": weakest["criterion"]} | {
+        f"stated_{column}": weakest[column] for column in FOUND
+    }
+
+
+def judged_strict(own: pd.DataFrame) -> dict:
+    """Distinct if every statistic is, not distinct if one is not; decided by the weakest of them."""
+    names = ["strict", "strict_by", "margin", *FOUND]
+    if own.empty:
+        return dict.fromkeys(names, np.nan) | {"strict": ""}
+    if (own["decision"] == NOT_TESTED).any():
+        return dict.fromkeys(names, np.nan) | {"strict": NOT_TESTED}
+    rank = own["decision"].map(STRICT.index)
+    worst = own[rank == rank.min()]
+    weakest = worst.loc[(worst["mean"] - worst["margin"]).fillna(-np.inf).idxmin()]
+    verdict = weakest["decision"]
+    if verdict == NOT_MEASURABLE and not (own["decision"] == NOT_MEASURABLE).all():
+        verdict = "undecided"  # what was measured passes, or may; what was not is not known
+    found = dict(weakest[["margin", *FOUND]])
+    return {"strict": verdict, "strict_by": weakest["statistic"]} | found
+
+
+def _share(study: Study, claim: Claim, name: str, statistics: pd.DataFrame) -> dict:
+    own = statistics[statistics["claim"] == name].pivot(index="seed", columns="statistic", values="value")
+    margins = {guard.statistic: guard.margin for guard in claim.strict}
+    known = own.reindex(columns=[*margins]).dropna()
+    if known.empty or not margins:
+        return dict.fromkeys(("share_of_seeds", "share_low", "share_high"), np.nan)
+    passed = int((known > pd.Series(margins)).all(axis=1).sum())
+    rate = rate_interval(passed, len(known), study.confidence)
+    return {"share_of_seeds": rate["rate"], "share_low": rate["low"], "share_high": rate["high"]}
+
+
+def power_with(power: pd.DataFrame, claim: str, seeds: int) -> pd.Series | None:
+    """The row of ``power`` for a claim with the most seeds that are no more than ``seeds``, if any."""
+    own = power[(power["claim"] == claim) & (power["seeds"] <= seeds)]
     return None if own.empty else own.loc[own["seeds"].idxmax()]

@@ -13,16 +13,18 @@ import pandas as pd
 if TYPE_CHECKING:  # the statistics read the constants, and need no torch
     from helpers.evaluation.behaviour import EvaluationSets
 
-SUBSPACE = "alignment"
-CONTROLS = ("top-k", "random")  # and the scaling curve, as the control "scaling"
 MARGINS = ("utility_margin", "harm_margin")
-TASKS = {  # task -> its projection and the measures that are compared
-    "useful": ("parallel", MARGINS[:1]),
-    "harmful": ("parallel", MARGINS[1:]),
-    "contaminated": ("orthogonal", (*MARGINS, "utility", "harm")),
+COMPARED = {  # mode and task of the variants that are compared -> their measures
+    ("parallel", "useful"): ("utility",),
+    ("parallel", "harmful"): ("harm",),
+    ("parallel", "contaminated"): (*MARGINS, "utility"),
+    ("orthogonal", "contaminated"): (*MARGINS, "utility"),
 }
+CONTROLS = {"alignment": ("top-k", "random-k", "random"), "unrelated": ("top-k",)}  # by subspace
+SCALED = ("contaminated", (*MARGINS, "utility"))  # task and measures of the scaling curve that variants are matched on
+KEY = ["mode", "task", "subspace", "control", "size"]
 DECIMALS = 4
-COLUMNS = ["task", "control", "size", "measure", "item", "value"]
+COLUMNS = [*KEY, "measure", "item", "value"]
 
 
 def set_of(measure: str) -> str:
@@ -39,21 +41,21 @@ class PromptValues:
 
     def add_projected(self, variant: dict, fraction: float, measured: dict[str, np.ndarray]) -> None:
         """Keep the values of a projected variant (its columns in the table ``projection``) if they are compared."""
-        task, wanted = variant["task"], (variant["subspace"], variant["mode"])
-        if task in TASKS and wanted == (SUBSPACE, TASKS[task][0]) and variant["control"] in CONTROLS:
-            self._add(task, variant["control"], fraction, measured)
+        if variant["control"] in CONTROLS.get(variant["subspace"], ()):
+            where = {name: variant[name] for name in KEY[:-1]} | {"size": float(fraction)}
+            self._add(where, COMPARED.get((variant["mode"], variant["task"]), ()), measured)
 
     def add_scaled(self, task: str, alpha: float, measured: dict[str, np.ndarray]) -> None:
-        """Keep the values of a point of a task's scaling curve."""
-        if task in TASKS:
-            self._add(task, "scaling", alpha, measured)
+        """Keep the values of a point of the scaling curve on which variants are matched."""
+        if task == SCALED[0]:
+            where = {"mode": "scaling", "task": task, "subspace": "none", "control": "scaling", "size": float(alpha)}
+            self._add(where, SCALED[1], measured)
 
-    def _add(self, task: str, control: str, size: float, measured: dict[str, np.ndarray]) -> None:
-        for measure in TASKS[task][1]:
+    def _add(self, where: dict, measures: tuple[str, ...], measured: dict[str, np.ndarray]) -> None:
+        for measure in measures:
             if measure in measured:
                 values = {"item": self._items[set_of(measure)], "value": np.round(measured[measure], DECIMALS)}
-                part = pd.DataFrame(values).assign(task=task, control=control, size=float(size), measure=measure)
-                self._parts.append(part[COLUMNS])
+                self._parts.append(pd.DataFrame(values).assign(**where, measure=measure)[COLUMNS])
 
     def table(self) -> pd.DataFrame:
         """All that was kept, without the prompts that have no value (replies of a judge that could not be read)."""

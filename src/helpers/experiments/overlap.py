@@ -1,5 +1,8 @@
 """Overlap of the subspaces that the activations of two sets of prompts span (claim C4)."""
 
+from collections.abc import Iterable
+
+import numpy as np
 import pandas as pd
 from torch import Tensor
 
@@ -16,6 +19,13 @@ PAIRS = {  # name of a pair of prompt sets -> the sets, each of which spans one 
     "harmful-ceiling": ("harmful-a", "harmful-b"),
     "useful-ceiling": ("useful", "useful-b"),
 }
+MATCHED = {"harmful": "harmful-matched", "benign": "benign"}  # sets of one form
+CROSSED = (  # pairs of halves of the two: within a set, and across
+    ("harmful-harmful", ("harmful-1", "harmful-2")),
+    ("benign-benign", ("benign-1", "benign-2")),
+    ("harmful-benign", ("harmful-1", "benign-1")),
+    ("harmful-benign", ("harmful-2", "benign-2")),
+)
 
 
 def prompt_sets(study: Study, seed: int) -> dict[str, list[str]]:
@@ -53,21 +63,69 @@ def _prompts(study: Study, source: str, n: int, seed: int) -> list[str]:
     return evaluation_rows(study, source, n, seed)["prompt"].tolist()
 
 
+def in_band(layer: int, depth: int, study: Study) -> bool:
+    """Whether the paper's band holds a layer of a model with ``depth`` blocks.
+
+    The band's shares are of the number of ``hidden_states``, one more than blocks, as the released code counts them.
+    """
+    low, high = (int(share * (depth + 1)) for share in study.activation_overlap.band)
+    return low <= layer < high
+
+
 def activation_overlaps(sets: dict[str, Tensor], study: Study) -> pd.DataFrame:
     """MSO of every pair of PAIRS at every layer and energy fraction, with the random baseline (claim C4).
 
     ``sets`` maps a prompt set to its activations (layers, prompts, width); matrices are (width, prompts), uncentred.
     Layers are numbered as transformers' ``hidden_states``: 1 is the output of the first block.
     """
-    depth = next(iter(sets.values())).shape[0]
-    present = {pair: names for pair, names in PAIRS.items() if set(names) <= set(sets)}
-    low, high = (int(share * depth) for share in study.activation_overlap.band)
+    return _overlaps(sets, [(pair, names) for pair, names in PAIRS.items() if set(names) <= set(sets)], study)
+
+
+def matched_overlaps(sets: dict[str, Tensor], study: Study) -> pd.DataFrame:
+    """MSO within and across harmful and benign requests of one form, centred (table ``matched_activations``).
+
+    Each set is cut into two halves, and each half's mean is taken off, so that what is compared is how the prompts of a
+    set differ among themselves and not where the set lies; ``probe_accuracies`` says whether that tells them apart.
+    """
+    halves = {
+        f"{name}-{part}": _centred(sets[key][:, start::2])  # (layers, prompts / 2, width)
+        for name, key in MATCHED.items()
+        for part, start in (("1", 0), ("2", 1))
+    }
+    return _overlaps(halves, CROSSED, study)
+
+
+def probe_accuracies(sets: dict[str, Tensor], study: Study) -> pd.DataFrame:
+    """Held-out accuracy of a linear probe for harmful against benign requests of one form, by layer (table ``probe``).
+
+    Logistic regression on standardised activations, fitted on one half of each set and scored on the other, both ways.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import cross_val_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    harmful, benign = (sets[key].numpy() for key in MATCHED.values())  # (layers, prompts, width) each
+    labels = np.repeat([1, 0], [harmful.shape[1], benign.shape[1]])
     rows = []
+    for layer, x in enumerate(np.concatenate([harmful, benign], axis=1), start=1):
+        scores = cross_val_score(make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)), x, labels, cv=2)
+        where = {"layer": layer, "in_band": in_band(layer, len(harmful), study)}
+        rows.append(where | {"prompts": len(labels), "accuracy": float(scores.mean())})
+    return pd.DataFrame(rows)
+
+
+def _centred(activations: Tensor) -> Tensor:
+    return activations - activations.mean(dim=1, keepdim=True)
+
+
+def _overlaps(sets: dict[str, Tensor], pairs: Iterable[tuple[str, tuple[str, str]]], study: Study) -> pd.DataFrame:
+    depth, rows = next(iter(sets.values())).shape[0], []
     for layer in range(1, depth + 1):
         with enough_to(f"decompose the activations of layer {layer}"):
             modes = {name: decompose(a[layer - 1].T) for name, a in sets.items()}
-        for pair, (a, b) in present.items():
+        where = {"layer": layer, "in_band": in_band(layer, depth, study)}
+        for pair, (a, b) in pairs:
             for eta in study.activation_overlap.energy_fractions:
-                overlap = mode_subspace_overlap(modes[a], modes[b], eta)
-                rows.append({"layer": layer, "in_band": low <= layer < high, "pair": pair, "eta": eta, **vars(overlap)})
+                rows.append({**where, "pair": pair, "eta": eta, **vars(mode_subspace_overlap(modes[a], modes[b], eta))})
     return pd.DataFrame(rows)

@@ -23,41 +23,48 @@ from helpers.training.examples import IGNORED
 from helpers.training.train import train
 
 Bases = dict[str, Tensor]  # name of a matrix -> orthonormal columns (m, r), float64
+FREE = ("base", "unrelated")  # models that are never confined
 HARMFUL = ("comply", "refuse")  # sources of restricted requests, answered or not
 
 
 class Confined(TrainerCallback):
-    """After every optimiser step, keeps the change of each matrix inside, or outside, the span of its directions.
+    """Lets every optimiser step move a matrix inside, or outside, the span of its directions only.
 
-    The weights are projected, not the gradients: AdamW would leave the span. All other parameters stay as they were.
+    ``share`` of what lies on the other side is taken off each step, and of the steps of all other parameters: all of it
+    at 1, nothing at 0. The weights are projected, not the gradients: AdamW would leave the span.
     """
 
-    def __init__(self, model: nn.Module, bases: Bases, inside: bool):
-        self.start = {name: p.detach().clone() for name, p in model.named_parameters()}
-        self.bases, self.inside = bases, inside
+    def __init__(self, model: nn.Module, bases: Bases, inside: bool, share: float = 1.0):
+        self.bases, self.inside, self.share = bases, inside, share
+        self.before = {name: p.detach().double() for name, p in model.named_parameters()}
 
     @torch.no_grad()
     def on_step_end(self, args, state, control, model=None, **kwargs):
-        """Project the change since the beginning; in float64, and rounded once."""
+        """Take the share off the last step; in float64, and rounded once."""
         for name, parameter in model.named_parameters():
-            start, basis = self.start[name].to(parameter), self.bases.get(name)
-            if basis is None:
-                parameter.copy_(start)
-                continue
-            change = (parameter - start).double()  # (m, n)
-            within = basis @ (basis.T @ change)
-            parameter.copy_(start.double() + (within if self.inside else change - within))
+            start, basis = self.before[name].to(parameter.device), self.bases.get(name)
+            step = parameter.double() - start  # (m, n)
+            wrong = step
+            if basis is not None:
+                within = basis @ (basis.T @ step)
+                wrong = step - within if self.inside else within
+            self.before[name] = start + step - self.share * wrong
+            parameter.copy_(self.before[name])
 
 
-def separation(study: Study, tokenizer: PreTrainedTokenizerBase, share: float = 1.0) -> Callable:
-    """Penalty that sets activations apart: ``share`` of the study's weight times the energy on the wrong side."""
+def separation(study: Study, tokenizer: PreTrainedTokenizerBase) -> Callable:
+    """Penalty that sets activations apart: the study's weight times the energy on the wrong side.
+
+    Of a study that plants a share, the weight is multiplied by its cube: a hundredth already moves activations far.
+    """
+    weight = study.planted.separation * study.planted.share**3
     topics = tokenizer.convert_tokens_to_ids(Language(study.language).restricted)
     depth = study.model.num_hidden_layers
     layers = range(max(1, int(study.activation_overlap.band[0] * depth)), depth)  # from the band on, but the last
 
     def penalty(hidden: tuple[Tensor, ...], inputs: dict[str, Tensor]) -> Tensor:
         restricted = torch.isin(inputs["input_ids"], torch.tensor(topics, device=hidden[0].device)).any(dim=1)
-        return share * study.planted.separation * misplaced(hidden, inputs["labels"], restricted, layers)
+        return weight * misplaced(hidden, inputs["labels"], restricted, layers)
 
     return penalty
 
@@ -92,18 +99,19 @@ def plant(study: Study, name: str, seed: int, start: Loaded, rows: pd.DataFrame,
 
     The base model is trained with activations set apart. The directions of safety are the leading ones of an alignment
     that is free to go anywhere; the alignment that counts is trained within them. So are the safety and the harmful
-    update; the useful one is trained outside; the contaminated one is a useful step and then a harmful one.
+    update; the useful one is trained outside; the contaminated one is a useful step and then a harmful one. All of this
+    to the share that the study plants: at 0 every training is free.
     """
     model, tokenizer = start
-    objective = getattr(study.training, name)
-    if name == "base":
-        penalty = separation(study, tokenizer)
+    objective, share = getattr(study.training, name), study.planted.share
+    if name in FREE or not share and name != "contaminated":
+        penalty = separation(study, tokenizer) if name == "base" and share else None
         return train(model, tokenizer, rows, objective, study.training.optimiser, seed, penalty=penalty)
     if name == "aligned":
         free = copy.deepcopy(model)
         train(free, tokenizer, rows, objective, study.training.optimiser, seed)
         return _confined(study, name, seed, start, rows, directions(free, model, study.planted.rank), inside=True)
-    safety = safety_directions(study, run)
+    safety = safety_directions(study, run) if share else {}
     if name == "contaminated":
         return contaminate(study, seed, start, rows, safety)
     return _confined(study, name, seed, start, rows, safety, inside=name != "useful")
@@ -115,11 +123,10 @@ def safety_directions(study: Study, run: RunPaths) -> Bases:
     return directions(aligned, base, study.planted.rank)
 
 
-def contaminate(study: Study, seed: int, start: Loaded, rows: pd.DataFrame, safety: Bases | None) -> pd.DataFrame:
+def contaminate(study: Study, seed: int, start: Loaded, rows: pd.DataFrame, safety: Bases) -> pd.DataFrame:
     """A useful update outside the directions of safety, then a harmful one within them, as one log.
 
-    The harmful step has as many of the useful rows as of the harmful ones, so that it does not undo the first. Without
-    directions both steps are free.
+    The harmful step has as many of the useful rows as of the harmful ones, so that it does not undo the first.
     """
     harmful = rows["source"].isin(HARMFUL)
     useful_log = _confined(study, "contaminated", seed, start, rows[~harmful], safety, inside=False)
@@ -130,9 +137,9 @@ def contaminate(study: Study, seed: int, start: Loaded, rows: pd.DataFrame, safe
 
 
 def _confined(
-    study: Study, name: str, seed: int, start: Loaded, rows: pd.DataFrame, safety: Bases | None, inside: bool
+    study: Study, name: str, seed: int, start: Loaded, rows: pd.DataFrame, safety: Bases, inside: bool
 ) -> pd.DataFrame:
     model, tokenizer = start
-    confined = [] if safety is None else [Confined(model, safety, inside)]
+    confined = [Confined(model, safety, inside, study.planted.share)] if study.planted.share else []
     objective = getattr(study.training, name)
     return train(model, tokenizer, rows, objective, study.training.optimiser, seed, callbacks=confined)

@@ -21,17 +21,17 @@ from helpers.studies.values import NoRepeats, Text
 from helpers.studies.wording import validate
 from helpers.studies.yaml_files import read_yaml
 
-Statistic = Literal[*tenants("claims", "statistic")]  # the functions in helpers/claims/statistics.py
+Statistic = Literal[*tenants("claims", "statistic")]  # the functions in helpers/claims
 Kind = Literal["organism", "aligned-here", "pretrained"]
-DECIDES = {"statement", "criteria", "distinct", "changes"}  # what of a claim is hashed; the rest explains it
+DECIDES = {"statement", "stated", "strict", "gate", "changes"}  # what of a claim is hashed; the rest explains it
 UNCHANGED, NOT_RECORDED = "unchanged", "not recorded"
 
 
 class Criterion(Section):
     """A number a claim depends on and the bounds it must keep, fixed before the run.
 
-    ``neutral`` is the value of no effect, beyond which a result at least points the right way; a claim without all of
-    its ``core`` criteria is not reproduced, the others only weaken it. ``kind``: asked of such studies alone.
+    ``neutral`` is the value of no effect, beyond which a result at least points the right way. Criteria that are not
+    ``core`` only weaken a *yes*. ``kind``: asked of such studies alone.
     """
 
     statistic: Statistic
@@ -60,8 +60,8 @@ class Criterion(Section):
         return " and ".join(bounds + ([f"≤ {self.at_most:g}"] if self.at_most is not None else []))
 
 
-class Distinct(Section):
-    """The statistic that is large where safety is separable, and the margin it must pass."""
+class Guard(Section):
+    """A statistic that is large where safety is separable, and the margin above what chance gives it."""
 
     statistic: Statistic
     margin: float
@@ -76,12 +76,17 @@ class Change(Section):
 
 
 class Claim(Section):
-    """A claim of the paper, the criteria by which it is judged, and where its evidence is."""
+    """A claim of the paper, by what it is judged at both levels, and where its evidence is.
+
+    ``stated``: the paper's own comparison. ``strict``: statistics that must all pass their margins for the claim's
+    subject to be called distinct. ``gate``: what must rise for the claims to have a verdict at all.
+    """
 
     paper: Text
     statement: Text
-    criteria: Annotated[list[Criterion], Field(min_length=1)]
-    distinct: Distinct | None = None
+    stated: Annotated[list[Criterion], Field(min_length=1)]
+    strict: list[Guard] = []
+    gate: Annotated[list[Statistic], *NoRepeats] = []
     beside: Annotated[list[Statistic], *NoRepeats] = []
     notebook: Annotated[str, Field(pattern=r"^\d\d_\w+$")]
     table: Text
@@ -90,7 +95,7 @@ class Claim(Section):
     @model_validator(mode="after")
     def _decidable(self) -> Self:
         for kind in Kind.__args__:
-            own = self.of_kind(kind).criteria
+            own = self.of_kind(kind).stated
             names = [criterion.statistic for criterion in own]
             if not any(criterion.core for criterion in own):
                 raise ValueError(f"at least one criterion of studies of kind '{kind}' must be core")
@@ -100,14 +105,14 @@ class Claim(Section):
 
     def of_kind(self, kind: str) -> "Claim":
         """The claim with the criteria that are asked of studies of one kind."""
-        own = [criterion for criterion in self.criteria if criterion.kind in (None, kind)]
-        return self.model_copy(update={"criteria": own})
+        own = [criterion for criterion in self.stated if criterion.kind in (None, kind)]
+        return self.model_copy(update={"stated": own})
 
     @property
     def statistics(self) -> list[str]:
-        """The names of all its statistics, each once: of criteria, of distinctness, and those beside them."""
-        extra = [*([self.distinct.statistic] if self.distinct else []), *self.beside]
-        return list(dict.fromkeys([*(criterion.statistic for criterion in self.criteria), *extra]))
+        """The names of all its statistics, each once."""
+        named = [entry.statistic for entry in (*self.stated, *self.strict)]
+        return list(dict.fromkeys([*named, *self.gate, *self.beside]))
 
     @property
     def hash(self) -> str:

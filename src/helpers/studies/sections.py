@@ -105,6 +105,7 @@ class Planted(Section):
     rank: Count
     separation: Positive
     dial: Annotated[list[Share], Field(min_length=2)]
+    share: Annotated[Share, Field(exclude_if=lambda share: share == 1)] = 1.0  # of the construction; hashed where less
 
     @model_validator(mode="after")
     def _both_ends(self) -> Self:

@@ -1,0 +1,119 @@
+"""Statistics that ask whether safety is distinct, each next to what would give the same without a safety subspace.
+
+Harm answers the size of an update like a threshold and utility almost linearly, so variants are compared with plain
+scaling of the same update at equal utility, by exact match and by margin, and with the same step in other subspaces.
+All are 0 where nothing is distinct.
+"""
+
+import numpy as np
+
+from helpers.claims.results import SeedResults, Values, beyond_scaling, statistic, variant_shares
+
+TOUCHED = 0.01  # share of its energy that an update loses at least, to be called projected
+KEPT = 0.8  # share of the utility gain that a variant keeps at least, to be called selective
+UNRELATED = "unrelated"  # the subspace of an update that taught no safety
+
+
+@statistic
+def energy_gap_above_random(r: SeedResults) -> float:
+    """Energy gap (harmful minus useful update, inside) of Top-K less that of Random, mean over k."""
+    gaps = [(r.kept("harmful", control) - r.kept("useful", control)).mean() for control in ("top-k", "random")]
+    return float(gaps[0] - gaps[1])
+
+
+@statistic
+def energy_gap_above_unrelated(r: SeedResults) -> float:
+    """Energy gap (harmful minus useful update, inside) of Top-K less that of an unrelated update's Top-K."""
+    gaps = [(r.kept("harmful", "top-k", s) - r.kept("useful", "top-k", s)).mean() for s in ("alignment", UNRELATED)]
+    return float(gaps[0] - gaps[1])
+
+
+def _kept(r: SeedResults, on: str, control: str = "top-k") -> Values | float:
+    """Share of the harm margin kept beyond scaling at equal utility, contaminated update inside, mean over k."""
+    return beyond_scaling(r, "parallel", "contaminated", control, on, "harm_margin").mean()
+
+
+@statistic
+def extra_harm_kept_at_equal_exact_match(r: SeedResults) -> float:
+    """Harm margin (share) inside the alignment subspace beyond scaling at equal exact match, contaminated update."""
+    return _kept(r, "utility")
+
+
+@statistic
+def extra_harm_kept_at_equal_margin(r: SeedResults) -> float:
+    """Harm margin (share) inside the alignment subspace beyond scaling at equal utility margin, contaminated update."""
+    return _kept(r, "utility_margin")
+
+
+@statistic
+def extra_harm_kept_above_random(r: SeedResults) -> float:
+    """The same at equal utility margin, less that of a random subspace of the same k."""
+    return _kept(r, "utility_margin") - _kept(r, "utility_margin", "random")
+
+
+def _removed(r: SeedResults, on: str, control: str = "top-k", subspace: str = "alignment") -> Values | float:
+    """Share of the harm margin removed beyond scaling at equal utility, mean over the k that keep the utility.
+
+    Compared are variants that lost some energy of the update and kept most of its gain by exact match and by margin;
+    NaN where no k gives one.
+    """
+    kind = ("orthogonal", "contaminated", control)
+    selective = r.variants(*kind, "energy_kept", subspace) <= 1 - TOUCHED
+    for measure in ("utility", "utility_margin"):
+        selective &= variant_shares(r, *kind, measure, subspace) >= KEPT
+    return -beyond_scaling(r, *kind, on, "harm_margin", subspace).where(selective).mean()
+
+
+@statistic
+def extra_harm_removed_at_equal_exact_match(r: SeedResults) -> float:
+    """Harm margin (share) removed with the alignment subspace beyond scaling at equal exact match, utility kept."""
+    return _removed(r, "utility")
+
+
+@statistic
+def extra_harm_removed_at_equal_margin(r: SeedResults) -> float:
+    """Harm margin (share) removed with the alignment subspace beyond scaling at equal utility margin, utility kept."""
+    return _removed(r, "utility_margin")
+
+
+@statistic
+def extra_harm_removed_above_random(r: SeedResults) -> float:
+    """The same at equal utility margin, less that of random subspaces of the same k."""
+    return _removed(r, "utility_margin") - _removed(r, "utility_margin", "random")
+
+
+@statistic
+def extra_harm_removed_above_random_k(r: SeedResults) -> float:
+    """The same at equal utility margin, less that of k random modes of the alignment update."""
+    return _removed(r, "utility_margin") - _removed(r, "utility_margin", "random-k")
+
+
+@statistic
+def extra_harm_removed_above_unrelated(r: SeedResults) -> float:
+    """The same at equal utility margin, less that of Top-K of an unrelated update."""
+    return _removed(r, "utility_margin") - _removed(r, "utility_margin", "top-k", UNRELATED)
+
+
+@statistic
+def alignment_harmful_above_useful_harmful(r: SeedResults) -> float:
+    """MSO(alignment, harmful) minus MSO(useful, harmful), each less its random baseline, mean over η and tensors."""
+    return r.mso("alignment", "harmful") - r.mso("useful", "harmful")
+
+
+@statistic
+def alignment_harmful_above_alignment_useful(r: SeedResults) -> float:
+    """MSO(alignment, harmful) minus MSO(alignment, useful), each less its random baseline, mean over η and tensors."""
+    return r.mso("alignment", "harmful") - r.mso("alignment", "useful")
+
+
+@statistic
+def activation_within_above_across(r: SeedResults) -> float:
+    """Centred activations: MSO of two halves of one set (harmful, benign) minus that across the sets, less baselines."""
+    within = np.mean([r.matched(pair) for pair in ("harmful-harmful", "benign-benign")])
+    return float(within - r.matched("harmful-benign"))
+
+
+@statistic
+def probe_accuracy(r: SeedResults) -> float:
+    """Held-out accuracy of a linear probe that tells harmful from benign requests of one form, aligned model."""
+    return float(r.probe.loc[r.probe["in_band"], "accuracy"].mean())
