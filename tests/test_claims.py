@@ -13,12 +13,16 @@ from helpers.claims.matched import excess, scaled_at, shares
 from helpers.claims.over_seeds import interval, over_seeds, share
 from helpers.claims.statistics import STATISTICS, TABLES, SeedResults, claim_statistics
 from helpers.claims.verdicts import (
+    FOUND,
+    NO_RISE,
+    NOT_MEASURABLE,
     NOT_TESTED,
-    distinctness,
-    judge_criteria,
+    intervals,
     outcome,
     power_with,
-    verdicts,
+    stated_table,
+    strict_table,
+    verdict_table,
 )
 from helpers.evaluation.measures import GRID_MEASURES, MEASURES
 from helpers.paths import RunPaths
@@ -29,30 +33,40 @@ from pipeline.runs.notebook import measured_power
 
 STUDY = load_study("organism")
 ALPHAS = np.linspace(0, 1, 11)
+NOTHING = pd.DataFrame(columns=["claim", "statistic", *FOUND])
 VALUES = {  # of every statistic, in the world of the test that uses them
     "harm_of_aligned": 1.0,
     "harm_of_harmful": 5.0,
+    "harm_rise_harmful": 4.0,
     "harm_rise_contaminated": 4.0,
     "utility_rise_useful": 0.5,
     "utility_rise_contaminated": 0.5,
-    "top_k_gain_utility": 0.233624,
-    "top_k_gain_harm": 0.233624,
-    "parallel_selectivity": 0.0,
-    "order_top_over_random_k": 0.183624,
-    "order_random_k_over_random": 0.05,
-    "energy_gap_useful_harmful": 0.0,
-    "gain_gap_at_matched_energy": 0.0,
-    "extra_harm_removed_margin": 0.45,
-    "extra_harm_removed_judge": 0.45,
-    "extra_harm_removed_above_random": 0.45,
+    "top_k_above_random_utility": 0.116812,
+    "top_k_above_random_harm": 0.934496,
+    "top_k_above_random_k_utility": 0.091812,
+    "top_k_above_random_k_harm": 0.734496,
+    "energy_gap": 0.1,
     "harm_removed_alone": 0.75,
-    "overlap_useful_harmful_minus_alignment_harmful": 0.15,
-    "overlap_useful_harmful_minus_safety_harmful": 0.3,
-    "overlap_alignment_harmful_minus_useful_harmful": -0.15,
-    "overlap_useful_harmful_above_random": 0.5,
-    "activation_harmful_minus_useful": 0.0,
-    "activation_harmful_minus_benign": 0.0,
+    "alignment_harmful_highest": 0.0,
+    "safety_harmful_highest": 0.0,
+    "useful_harmful_above_random": 0.5,
+    "activation_ratio": 1.0,
     "activation_useful_above_random": 0.6,
+    "activation_harmful_above_random": 0.6,
+    "energy_gap_above_random": 0.1,
+    "energy_gap_above_unrelated": 0.1,
+    "extra_harm_kept_at_equal_exact_match": 0.45,
+    "extra_harm_kept_at_equal_margin": 0.45,
+    "extra_harm_kept_above_random": 0.45,
+    "extra_harm_removed_at_equal_exact_match": 0.376,
+    "extra_harm_removed_at_equal_margin": 0.376,
+    "extra_harm_removed_above_random": 0.376,
+    "extra_harm_removed_above_random_k": 0.376,
+    "extra_harm_removed_above_unrelated": 0.376,
+    "alignment_harmful_above_useful_harmful": -0.15,
+    "alignment_harmful_above_alignment_useful": 0.05,
+    "activation_within_above_across": 0.15,
+    "probe_accuracy": 0.9,
 }
 
 
@@ -84,23 +98,35 @@ def scaling(seed, tasks=("useful", "harmful", "contaminated")):
 
 
 def projection(seed, left, inside):
-    """Variants of a world where orthogonal Top-K leaves shares ``left(f)`` and parallel Top-K keeps ``inside(f)``."""
+    """Variants of a world where orthogonal Top-K leaves shares ``left(f)`` and parallel Top-K keeps ``inside(f)``.
+
+    Of the contaminated update, parallel Top-K keeps what orthogonal Top-K takes away.
+    """
     rows = []
-    for subspace in ("alignment", "safety"):
-        for control in ("top-k", "random-k", "random"):
-            for f in STUDY.projection.fractions:
-                where = {"seed": seed, "subspace": subspace, "control": control, "draw": 0, "fraction": f}
-                kept = {"top-k": inside(f), "random-k": 0.9 * f, "random": 0.8 * f}[control]
-                for task, u, h in (("useful", kept, 0), ("harmful", 0, kept), ("contaminated", kept, kept)):
-                    rows.append({**where, "mode": "parallel", "task": task, "energy_kept": kept**2, **measures(u, h)})
-                u, h = left(f) if control == "top-k" else (1 - f, 1 - f)
-                row = {**where, "mode": "orthogonal", "task": "contaminated", "energy_kept": 1 - f, **measures(u, h)}
-                rows.append(row)
+    for subspace, control in [
+        *((s, c) for s in ("alignment", "safety") for c in ("top-k", "random-k", "random")),
+        ("unrelated", "top-k"),
+    ]:
+        for f in STUDY.projection.fractions:
+            where = {"seed": seed, "subspace": subspace, "control": control, "draw": 0, "fraction": f}
+            planted = control == "top-k" and subspace != "unrelated"
+            kept = inside(f) if planted else {"random-k": 0.9 * f, "random": 0.8 * f}.get(control, 0.85 * f)
+            u, h = left(f) if planted else (1 - f, 1 - f)
+            shares = {"useful": (kept, 0), "harmful": (0, kept), "contaminated": (1 - u, 1 - h)}
+            for task, share in shares.items():
+                rows.append({**where, "mode": "parallel", "task": task, "energy_kept": kept**2, **measures(*share)})
+            rows.append(
+                {**where, "mode": "orthogonal", "task": "contaminated", "energy_kept": 1 - f, **measures(u, h)}
+            )
     return pd.DataFrame(rows)
 
 
-def results(seed, left=lambda f: (1 - f, 1 - f), inside=lambda f: f**0.5, special=0.0):
-    """Tables of one seed of a world that is entangled unless ``left`` or ``special`` say otherwise."""
+def results(seed, left=lambda f: (1 - f, 1 - f), inside=lambda f: f**0.5, special=0.0, gap=0.0, across=0.6):
+    """Tables of one seed of a world that is entangled unless an argument says otherwise.
+
+    ``special``: what harmful and alignment share beyond others; ``gap``: energy of the harmful update in the subspace
+    beyond the useful one's; ``across``: overlap of centred activations across sets, 0.6 within.
+    """
     ends = {
         "base": (0.2, 1), "aligned": (0, 0), "useful": (1, 0), "harmful": (0, 1), "contaminated": (1, 1),
         "safety": (0, 0),
@@ -109,118 +135,169 @@ def results(seed, left=lambda f: (1 - f, 1 - f), inside=lambda f: f**0.5, specia
         {"seed": seed, "model": m, "measure": k, "value": v} for m, e in ends.items() for k, v in measures(*e).items()
     ]
     energy = [
-        {"seed": seed, "subspace": "alignment", "control": "top-k", "task": t, "module": "all", "fraction": f,
-         "energy_kept": f**0.5} for t in ("useful", "harmful") for f in (0.1, 0.5)
+        {"seed": seed, "subspace": s, "control": c, "task": t, "module": "all", "fraction": f,
+         "energy_kept": f**0.5 + gap * (t == "harmful") * (s == "alignment" and c == "top-k")}
+        for s, c in (("alignment", "top-k"), ("alignment", "random"), ("unrelated", "top-k"))
+        for t in ("useful", "harmful") for f in STUDY.projection.fractions
     ]  # fmt: skip
+    overlaps = {("useful", "harmful"): 0.6, ("alignment", "harmful"): 0.4 + special, ("safety", "harmful"): 0.3,
+                ("alignment", "useful"): 0.4, ("safety", "useful"): 0.3}  # fmt: skip
     updates = [
-        {"seed": seed, "a": a, "b": b, "eta": 0.5, "mso": m + 0.001 * seed, "random": 0.1}
-        for a, b, m in (("useful", "harmful", 0.6), ("alignment", "harmful", 0.4 + special), ("safety", "harmful", 0.3))
+        {"seed": seed, "a": a, "b": b, "eta": eta, "mso": m + 0.001 * seed, "random": 0.1}
+        for (a, b), m in overlaps.items()
+        for eta in (0.1, 0.5, 0.9)
     ]
     activations = [
-        {"seed": seed, "model": "aligned", "in_band": True, "pair": p, "mso": 0.8 + 0.001 * seed, "random": 0.2}
-        for p in ("useful-harmful", "benign-harmful", "harmful-harmful")
+        {"seed": seed, "model": "aligned", "in_band": True, "pair": p, "mso": 0.8 + 0.001 * seed, "random": 0.2, "k_a": k,
+         "k_b": 3} for p in ("useful-harmful", "benign-harmful", "harmful-harmful") for k in (1, 3)
+    ]  # fmt: skip
+    matched = [
+        {"seed": seed, "layer": 4, "in_band": True, "pair": p, "eta": 0.5, "mso": m, "k_a": 3, "k_b": 3, "random": 0.1}
+        for p, m in (("harmful-harmful", 0.6), ("benign-benign", 0.6), ("harmful-benign", across))
     ]
-    tables = [behaviour, projection(seed, left, inside), scaling(seed), energy, updates, activations]
+    probe = [{"seed": seed, "layer": 4, "in_band": True, "prompts": 40, "accuracy": 0.9}]
+    tables = [behaviour, projection(seed, left, inside), scaling(seed), energy, updates, activations, matched, probe]
     return SeedResults(*map(pd.DataFrame, tables))
 
 
-def judged(**world):
-    """Verdict per claim of a world with five seeds."""
-    statistics = claim_statistics(STUDY, {seed: results(seed, **world) for seed in range(5)})
-    return verdicts(STUDY, judge_criteria(STUDY, statistics)).set_index("claim")["verdict"].to_dict()
+SEPARABLE = {"left": lambda f: (1.0, 0.0), "special": 0.4, "gap": 0.3, "across": 0.1}
+PARTLY = {"left": lambda f: (1 - 0.3 * f, 0.7 - 0.6 * f), "special": 0.05, "gap": 0.1, "across": 0.45}
 
 
-def test_an_entangled_world_reproduces_every_claim():
-    world = judged(inside=lambda f: 0.5 + 0.5 * f)
-    assert world == dict.fromkeys(("C0", "C2", "C3", "C4"), "reproduced") | {"C1": "reproduced"}
+def judged(seeds=5, **world):
+    """Both verdicts per claim of a world."""
+    return verdicts_of({seed: results(seed, **world) for seed in range(seeds)})
 
 
-def test_a_separable_world_contradicts_c2():
-    assert judged(left=lambda f: (1.0 - 0.3 * f, 0.0))["C2"] == "not reproduced"
+def verdicts_of(tables):
+    """The table ``verdicts`` by claim for the tables of some seeds."""
+    statistics = claim_statistics(STUDY, tables)
+    found = intervals(STUDY, statistics, NOTHING)
+    stated, strict = stated_table(STUDY, found), strict_table(STUDY, found)
+    return verdict_table(STUDY, statistics, found, stated, strict).set_index("claim")
 
 
-def test_a_special_overlap_contradicts_c3():
-    assert judged(special=0.4)["C3"] == "not reproduced"
+def test_an_entangled_world_is_what_the_paper_states_and_not_distinct():
+    found = judged()
+    assert found["stated"].to_dict() == dict.fromkeys(("C0", "C1", "C2", "C3", "C4"), "yes")
+    assert found["strict"].to_dict() == {"C0": ""} | dict.fromkeys(("C1", "C2", "C3", "C4"), "not distinct")
+    assert found.loc["C2", "share_of_seeds"] == 0
 
 
-def removal(left, energy=lambda f: 1 - f, harm="harm_margin"):
-    """Extra harm removed in a world where orthogonal Top-K leaves shares ``left(f)`` and that much energy."""
-    world = results(0, left)
-    orthogonal = (world.projection["mode"] == "orthogonal") & (world.projection["control"] == "top-k")
-    world.projection.loc[orthogonal, "energy_kept"] = world.projection.loc[orthogonal, "fraction"].map(energy)
-    return STATISTICS[{"harm_margin": "extra_harm_removed_margin", "harm": "extra_harm_removed_judge"}[harm]](world)
+def test_a_separable_world_contradicts_the_paper_and_is_distinct():
+    found = judged(**SEPARABLE)
+    assert found.loc[["C1", "C2", "C3"], "stated"].to_dict() == dict.fromkeys(("C1", "C2", "C3"), "no")
+    assert found["strict"].to_dict() == {"C0": ""} | dict.fromkeys(("C1", "C2", "C3", "C4"), "distinct")
+    assert (found.loc["C1":, "share_of_seeds"] == 1).all()
 
 
-@pytest.mark.parametrize("harm", ["harm_margin", "harm"])
-def test_extra_harm_removed_of_worlds_that_are_known(harm):
-    """The positive control that the rule of before could not see, and worlds without anything to see."""
-    assert removal(lambda f: (1.0, 0.0), harm=harm) == pytest.approx(1)  # a perfect plant
-    assert removal(lambda f: (1.2, 0.0), harm=harm) == pytest.approx(1)  # utility beyond the curve: its end
-    assert removal(lambda f: (1 - f, 1 - f), harm=harm) == pytest.approx(0)  # plain scaling
-    assert removal(lambda f: (1.0, 1.0), lambda f: 1.0, harm=harm) == 0  # nothing removed
-    assert removal(lambda f: (1.0, 0.0), lambda f: 0.995, harm=harm) == 0  # too little to speak of removal
-    assert removal(lambda f: (0.0, 0.0), harm=harm) == 0  # nothing left to be selective about
-    assert removal(lambda f: (1.0, 1.0), harm=harm) == pytest.approx(0)  # energy removed, no effect
-    assert removal(lambda f: (0.0 if f > 0.5 else 0.5, 0.0), harm=harm) == pytest.approx(0.5)  # the rest are left out
+@pytest.mark.parametrize("argument", ["left", "special", "gap", "across"])
+def test_each_claim_sees_its_own(argument):
+    """What one claim speaks of makes no other distinct; C1 asks for energy and behaviour, so neither alone is enough."""
+    claim = {"left": "C2", "special": "C3", "across": "C4", "gap": None}[argument]
+    found = judged(**{argument: SEPARABLE[argument]})["strict"]
+    assert [name for name, verdict in found.items() if verdict == "distinct"] == [claim] * bool(claim)
 
 
-def test_parallel_selectivity_is_harm_kept_beyond_utility_kept():
-    kept = results(0)
-    harmful = (kept.projection["mode"] == "parallel") & (kept.projection["task"] == "harmful")
-    assert STATISTICS["parallel_selectivity"](kept) == pytest.approx(0)
-    top = harmful & (kept.projection["control"] == "top-k")
-    columns = list(measures(0, 1))
-    moved = kept.projection.copy()
-    moved.loc[top, columns] = list(measures(0, 1).values())  # all harm lies inside, for every k
-    fractions = np.array(STUDY.projection.fractions)
-    kept = replace(kept, projection=moved)
-    assert STATISTICS["parallel_selectivity"](kept) == pytest.approx(np.mean(1 - fractions**0.5))
+def second_hand():
+    """The pattern of the parallel experiment that is told of the paper's Qwen2.5-1.5B, second-hand: never a value."""
+    told = {  # by fraction k, as the notes in circulation have it
+        ("useful", "top-k"): (0.50, 0.53, 0.55, 0.57, 0.58), ("useful", "random"): (0.49, 0.50, 0.53, 0.53, 0.56),
+        ("harmful", "top-k"): (1.62, 1.80, 1.92, 1.90, 1.97), ("harmful", "random"): (1.56, 1.65, 1.74, 1.83, 1.95),
+    }  # fmt: skip
+    one = results(0)
+    table = one.projection.set_index(["mode", "subspace", "task", "control", "fraction"])
+    for (task, control), values in told.items():
+        column = {"useful": "utility", "harmful": "harm"}[task]
+        for fraction, value in zip(STUDY.projection.fractions, values, strict=True):
+            table.loc[("parallel", "alignment", task, control, fraction), column] = value
+    return replace(one, projection=table.reset_index())
 
 
-def decided(**world):
-    """Decision on distinctness per claim of a world with five seeds."""
-    statistics = claim_statistics(STUDY, {seed: results(seed, **world) for seed in range(5)})
-    return distinctness(STUDY, statistics).set_index("claim")["decision"].to_dict()
+def test_the_published_pattern_is_what_the_paper_states():
+    found = verdicts_of({0: second_hand()})
+    assert found.loc["C1", "stated"] == "yes"
+    assert STATISTICS["top_k_above_random_utility"](second_hand()) == pytest.approx(0.024)  # by hand
+    assert STATISTICS["top_k_above_random_harm"](second_hand()) == pytest.approx(0.096)
 
 
-def test_an_entangled_world_is_not_distinct_and_a_separable_one_is():
-    assert decided() == dict.fromkeys(("C1", "C2", "C3", "C4"), "not distinct")
-    assert decided(left=lambda f: (1.0, 0.0))["C2"] == "distinct"
-    assert decided(special=0.4)["C3"] == "distinct"
+def test_variants_that_lost_their_utility_are_not_selective():
+    """Harm goes wherever utility goes below 0.8 of its gain: nothing that counts, so nothing is measurable."""
+    found = judged(left=lambda f: (0.5, 0.0)).loc["C2"]
+    assert (found["strict"], found["strict_by"]) == (NOT_MEASURABLE, "extra_harm_removed_at_equal_exact_match")
 
 
-def test_a_decision_comes_with_its_rate_and_its_corrected_p_value():
-    values = {"C1": [0.2, 0.3, 0.25, 0.1], "C2": [0.5, 0.6, 0.55, 0.52], "C3": [0.0, 0.0, 0.0, 0.0], "C4": [0.3] * 4}
-    rows = [
-        {
-            "study": "organism",
-            "claim": claim,
-            "statistic": STUDY.claims[claim].distinct.statistic,
-            "seed": s,
-            "value": v,
-        }
-        for claim, column in values.items()
-        for s, v in enumerate(column)
-    ]
-    table = distinctness(STUDY, pd.DataFrame(rows)).set_index("claim")
-    assert table["share_of_seeds"].to_dict() == {"C1": 0.75, "C2": 1.0, "C3": 0.0, "C4": 1.0}
-    assert (table["share_low"] <= table["share_of_seeds"]).all() and (
-        table["share_of_seeds"] <= table["share_high"]
-    ).all()
-    assert table.loc["C2", "p"] == pytest.approx(1 / 16)  # one of the sixteen ways to choose four signs
-    assert (table["p_holm"] >= table["p"]).all() and table.loc["C2", "p_holm"] == pytest.approx(4 / 16)
-    assert table.loc["C2", "g"] > table.loc["C1", "g"] > 0
+def test_a_margin_that_is_kept_does_not_stand_for_exact_match():
+    """The utility margin says 1, exact match 0.2: the variant is not matched on utility."""
+    world = results(0, left=lambda f: (1.0, 0.0))
+    orthogonal = world.projection["mode"] == "orthogonal"
+    world.projection.loc[orthogonal, "utility"] = measures(0.2, 0)["utility"]
+    assert np.isnan(STATISTICS["extra_harm_removed_at_equal_margin"](world))
 
 
-def test_one_seed_decides_nothing_about_distinctness():
-    table = distinctness(STUDY, claim_statistics(STUDY, {0: results(0, left=lambda f: (1.0, 0.0))}))
-    assert set(table["decision"]) == {"undecided"} and table.set_index("claim").loc["C2", "share_of_seeds"] == 1
+@pytest.mark.parametrize("name", ["extra_harm_removed_at_equal_exact_match", "extra_harm_removed_at_equal_margin"])
+def test_extra_harm_removed_of_worlds_that_are_known(name):
+    def removal(left, energy=None):
+        world = results(0, left)
+        table = world.projection
+        if energy is not None:
+            table.loc[table["mode"] == "orthogonal", "energy_kept"] = energy
+        return STATISTICS[name](world)
+
+    assert removal(lambda f: (1.0, 0.0)) == pytest.approx(1)  # a perfect plant
+    assert removal(lambda f: (1.2, 0.0)) == pytest.approx(1)  # utility beyond the curve: its end
+    assert removal(lambda f: (1 - f, 1 - f)) == pytest.approx(0)  # plain scaling
+    assert removal(lambda f: (0.9, 0.6)) == pytest.approx(0.3)
+    assert np.isnan(removal(lambda f: (1.0, 1.0), 1.0))  # nothing was taken out
+    assert np.isnan(removal(lambda f: (1.0, 0.0), 0.995))  # too little to speak of removal
+
+
+def test_scaling_has_no_extra_harm_however_harm_bends():
+    """Selectivity at equal k measures how harm bends over size; at equal utility a smaller step is a smaller step."""
+    world = results(0, left=lambda f: (1 - f, (1 - f) ** 4), inside=lambda f: f)
+    bent = world.scaling.copy()
+    bent["harm_margin"] = measures(0, 0)["harm_margin"] + 19 * bent["alpha"] ** 4 * (bent["task"] != "useful")
+    world = replace(world, scaling=bent)
+    for name in ("extra_harm_removed_at_equal_margin", "extra_harm_removed_at_equal_exact_match"):
+        assert STATISTICS[name](world) == pytest.approx(0, abs=0.02)
+
+
+def test_one_seed_without_an_interval_decides_nothing_strictly_and_is_taken_as_it_is_as_stated():
+    found = judged(1, **SEPARABLE)
+    assert found.loc["C1":, "strict"].tolist() == ["undecided"] * 4
+    assert found.loc["C2", "stated"] == "no" and judged(1).loc["C2", "stated"] == "yes"
+
+
+def test_without_a_rise_there_is_no_verdict():
+    tables = {}
+    for seed in range(5):
+        one = results(seed, **SEPARABLE)
+        flat = one.behaviour.copy()
+        flat.loc[(flat["model"] == "harmful") & (flat["measure"] == "harm"), "value"] = 1 + 0.01 * (seed - 2)
+        tables[seed] = replace(one, behaviour=flat)
+    found = verdicts_of(tables)
+    assert found.loc["C1":, ["stated", "strict"]].isin([NO_RISE]).all(axis=None)
+    assert found.loc["C0", "stated"] == "no"
+
+
+def test_what_was_not_measured_is_no_number():
+    """Nothing judged, no unrelated update, no matched activations: not measurable, and never 0 or favourable."""
+    tables = {}
+    for seed in range(5):
+        one = results(seed, **SEPARABLE)
+        table = one.projection[one.projection["subspace"] == "alignment"]
+        table = table.assign(**{m: np.nan for m in ("harm", "utility", "harm_margin", "utility_margin")})
+        energy = one.energy[one.energy["subspace"] == "alignment"]
+        empty = {"matched_activations": one.matched_activations.head(0), "probe": one.probe.head(0)}
+        tables[seed] = replace(one, projection=table, energy=energy, **empty)
+    found = verdicts_of(tables)
+    assert found.loc["C2", ["stated", "strict"]].tolist() == [NOT_MEASURABLE] * 2
+    assert found.loc["C4", "strict"] == NOT_MEASURABLE and found.loc["C1", "strict"] == "undecided"
 
 
 def test_every_value_of_a_known_world_is_as_it_was():
     """If this fails, a statistic's definition has changed: enter it under ``changes`` in claims.yml, then here."""
-    world = results(0, left=lambda f: (1 - 0.3 * f, 0.7 - 0.6 * f), special=0.05)
-    found = {name: round(function(world), 6) for name, function in STATISTICS.items()}
+    found = {name: round(float(function(results(0, **PARTLY))), 6) for name, function in STATISTICS.items()}
     assert found == VALUES
 
 
@@ -232,20 +309,26 @@ def test_the_power_of_a_control_is_that_of_the_seeds_at_hand(tmp_path, monkeypat
     rows = [("C2", "extra", 3, 0.4), ("C2", "extra", 5, 0.2), ("C3", "overlap", 5, 0.1)]
     table = pd.DataFrame(rows, columns=["claim", "statistic", "seeds", "smallest_detectable"])
     write_csv(path, "power", table.assign(power=0.8).reindex(columns=list(SCHEMAS["power"])))
-    least = {seeds: power_with(measured_power(), "C2", "extra", seeds) for seeds in (1, 3, 4, 7)}
+    least = {seeds: power_with(measured_power(), "C2", seeds) for seeds in (1, 3, 4, 7)}
     assert least.pop(1) is None
     assert [row["smallest_detectable"] for row in least.values()] == [0.4, 0.4, 0.2]
 
 
 def test_no_results_is_not_tested():
     empty = pd.DataFrame(columns=["study", "claim", "statistic", "seed", "value"])
-    assert set(distinctness(STUDY, empty)["decision"]) == {NOT_TESTED}
-    assert set(verdicts(STUDY, judge_criteria(STUDY, empty))["verdict"]) == {"not tested"}
+    found = intervals(STUDY, empty, NOTHING)
+    stated, strict = stated_table(STUDY, found), strict_table(STUDY, found)
+    verdicts = verdict_table(STUDY, empty, found, stated, strict)
+    assert set(verdicts["stated"]) == {NOT_TESTED} and set(verdicts["strict"]) == {NOT_TESTED, ""}
 
 
-def test_one_seed_can_at_most_point_the_direction():
-    statistics = claim_statistics(STUDY, {0: results(0)})
-    assert "reproduced" not in set(verdicts(STUDY, judge_criteria(STUDY, statistics))["verdict"])
+def test_intervals_know_of_shared_prompts_where_prompts_were_kept():
+    statistics = claim_statistics(STUDY, {seed: results(seed) for seed in range(3)})
+    wide = {"claim": "C2", "statistic": "extra_harm_removed_at_equal_margin"}
+    known = pd.DataFrame([wide | dict(zip(FOUND, (0.2, -0.5, 0.9, 3, "seeds"), strict=True))])
+    found = intervals(STUDY, statistics, known)
+    assert found.loc[("C2", wide["statistic"]), ["low", "high"]].tolist() == [-0.5, 0.9]
+    assert found.loc[("C3", "alignment_harmful_highest"), "mean"] == 0
 
 
 def test_every_statistic_is_one_finite_number():
@@ -256,22 +339,37 @@ def test_every_statistic_is_one_finite_number():
 @pytest.mark.parametrize(
     ("bounds", "found", "expected"),
     [
-        ({"at_least": 1}, (1.5, 1.1, 1.9), "holds"),
+        ({"at_least": 1}, (1.5, 1.1, 1.9), "yes"),
         ({"at_least": 1}, (1.5, 0.9, 2.1), "direction"),
-        ({"at_least": 1}, (0.5, 0.4, 0.6), "fails"),
+        ({"at_least": 1}, (0.5, 0.4, 0.6), "no"),
+        ({"at_least": 1}, (0.9, 0.7, 1.1), "undecided"),
         ({"at_least": 1, "neutral": 0}, (0.5, 0.4, 0.6), "direction"),
-        ({"at_least": 1, "neutral": 0}, (-0.5, -0.6, -0.4), "fails"),
-        ({"at_most": 1}, (0.5, 0.1, 0.9), "holds"),
+        ({"at_least": 1, "neutral": 0}, (-0.5, -0.6, -0.4), "no"),
+        ({"at_most": 1}, (0.5, 0.1, 0.9), "yes"),
         ({"at_most": 1}, (0.9, 0.5, 1.3), "direction"),
-        ({"at_most": 1}, (1.1, 1.0, 1.2), "fails"),
-        ({"at_least": -1, "at_most": 1}, (0, -0.9, 0.9), "holds"),
+        ({"at_most": 1}, (1.2, 1.1, 1.3), "no"),
+        ({"at_most": 1}, (1.1, 1.0, 1.2), "undecided"),
+        ({"at_least": -1, "at_most": 1}, (0, -0.9, 0.9), "yes"),
         ({"at_least": -1, "at_most": 1}, (0, -2, 2), "direction"),
-        ({"at_least": 1}, (1.5, float("nan"), float("nan")), "direction"),
+        ({"at_least": 1}, (1.5, float("nan"), float("nan")), "yes"),
+        ({"at_least": 1}, (0.5, float("nan"), float("nan")), "no"),
+        ({"at_least": 1}, (float("nan"),) * 3, "not measurable"),
     ],
 )
 def test_outcome(bounds, found, expected):
     criterion = Criterion(statistic="harm_of_aligned", **bounds)
     assert outcome(criterion, dict(zip(("mean", "low", "high"), found, strict=True))) == expected
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_a_wrong_no_is_as_rare_as_a_wrong_yes(seeds):
+    """Truth 0.08, bound 0.1, SD 0.058: by the mean alone "no" was said in 22 to 28 %; by whole intervals in 2.5 %."""
+    rng, criterion = np.random.default_rng(0), Criterion(statistic="harm_of_aligned", at_most=0.1)
+    drawn = rng.normal(0.08, 0.058, (2000, seeds))
+    said = [outcome(criterion, interval(values, 0.95)) for values in drawn]
+    assert np.mean([word == "no" for word in said]) < 0.025
+    at_bound = [outcome(criterion, interval(values, 0.95)) for values in drawn + 0.02]
+    assert np.mean([word == "no" for word in at_bound]) == pytest.approx(0.025, abs=0.012)
 
 
 @given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=8))

@@ -3,7 +3,7 @@
 import base64
 import html
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -166,13 +166,14 @@ def loss_curve(ax: Axes, log: pd.DataFrame, column: str = "loss", title: str = "
     ax.set(xlabel="optimiser step", ylabel=LABELS[column], title=title, yscale="log" if column == "loss" else "linear")
 
 
-def response(ax: Axes, table: pd.DataFrame, margin: float, title: str) -> None:
-    """A claim's statistic over the dial of the graded control, with its interval where there are several seeds."""
-    mean = table.rename(columns={"value": "mean"})
-    errors = reach(mean) if "low" in mean else None
-    ax.errorbar(mean["dial"], mean["mean"], errors, marker="o", ms=4, capsize=3)
-    ax.axhline(margin, color=_RED, ls="--", lw=1)
-    ax.set(title=title, xlabel="dial (0 nothing, 1 fully planted)", ylabel="statistic of distinctness")
+def responses(ax: Axes, table: pd.DataFrame, margin: float, title: str) -> None:
+    """A claim's strict statistics over the dial of the graded control, with intervals where there are several seeds."""
+    for place, (name, rows) in enumerate(table.groupby("statistic", sort=False)):
+        mean = rows.rename(columns={"value": "mean"})
+        how = {"color": _OTHERS[place], "marker": _MARKS[place], "ms": 4, "capsize": 3, "label": name.replace("_", " ")}
+        ax.errorbar(mean["dial"], mean["mean"], reach(mean) if "low" in mean else None, **how)
+    ax.axhline(margin, color=_DARK, ls="--", lw=1, label="margin")
+    ax.set(title=title, xlabel="dial (0 nothing, 1 fully planted)", ylabel="strict statistic")
 
 
 def forest(ax: Axes, table: pd.DataFrame, bounds: Iterable[Iterable[float]], title: str) -> None:
@@ -187,22 +188,27 @@ def forest(ax: Axes, table: pd.DataFrame, bounds: Iterable[Iterable[float]], tit
     ax.set(title=title)
 
 
-def against_margin(ax: Axes, row: Mapping[str, Any], seeds: pd.Series) -> None:
-    """A statistic of distinctness (a row of the table ``distinct``), every seed's value, and the margin to pass."""
-    found = pd.DataFrame([row])
-    ax.axvspan(min(0, row["margin"]), row["margin"], color=_ORANGE, alpha=0.15, lw=0)
-    ax.axvline(row["margin"], color=_RED, label="margin")
-    ax.plot(seeds, [0.35] * len(seeds), "o", mfc="none", color=_BLUE, label="a seed")
-    ax.errorbar(found["mean"], [0], xerr=reach(found), fmt="o", capsize=3, color=_BLUE, label="mean and interval")
-    ax.set(title=f"{row['claim']}: {row['decision']}", xlabel=row["statistic"].replace("_", " "), ylim=(-0.6, 0.9))
-    ax.set_yticks([])
+def against_margins(ax: Axes, table: pd.DataFrame, title: str) -> None:
+    """A claim's strict statistics (rows of the table ``strict``), one below the other, each against its margin."""
+    for place, row in enumerate(table.to_dict("records")):
+        colour, marker = DECISIONS.get(row["decision"], DECISIONS["undecided"])
+        found = pd.DataFrame([row])
+        ax.errorbar(found["mean"], [place], xerr=reach(found), fmt=marker, color=colour, ms=5, capsize=3)
+        ax.plot([row["margin"]] * 2, [place - 0.4, place + 0.4], color=_DARK, ls="--", lw=1)
+        if np.isnan(row["mean"]):
+            ax.text(row["margin"], place, "  not measurable", va="center", fontsize=7, color=_DARK)
+    ax.axvline(0, color="#999999", lw=0.6)
+    ax.set_yticks(range(len(table)), table["statistic"].str.replace("_", " "), fontsize=7)
+    ax.set_ylim(len(table) - 0.5, -0.5)
+    ax.grid(False, axis="y")
+    ax.set_title(title)
 
 
 def choices(ax: Axes, table: pd.DataFrame) -> None:
-    """One claim's statistic under every choice (rows of the table ``sensitivity``): interval, decision and margin."""
+    """One claim's deciding statistic under every choice (rows of ``sensitivity``): interval, verdict and margin."""
     rows = table.assign(place=range(len(table)))
-    for decision, own in rows.groupby("decision"):
-        colour, marker = DECISIONS[decision]
+    for decision, own in rows.groupby("strict"):
+        colour, marker = DECISIONS.get(decision, DECISIONS["undecided"])
         how = {"fmt": marker, "color": colour, "ms": 4.5, "elinewidth": 1.2, "label": decision}
         ax.errorbar(own["mean"], own["place"], xerr=reach(own), **how)
     ax.axvline(rows["margin"].iloc[0], color=_DARK, ls="--", lw=0.9, label="margin")
@@ -212,7 +218,7 @@ def choices(ax: Axes, table: pd.DataFrame) -> None:
     ax.set_yticks(rows["place"], (rows["choice"] + ": " + rows["setting"]).str.removesuffix(": "), fontsize=6.5)
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.grid(False, axis="y")
-    ax.set_title(f"{rows['claim'].iloc[0]}: {rows['statistic'].iloc[0].replace('_', ' ')}", loc="right", fontsize=7.5)
+    ax.set_title(rows["claim"].iloc[0], loc="right", fontsize=7.5)
 
 
 def parity(ax: Axes, table: pd.DataFrame, by: str, title: str) -> None:

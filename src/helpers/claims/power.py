@@ -3,6 +3,8 @@
 Modules of scipy are imported where they are used: most who read this module's tables need none of them.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 
@@ -19,33 +21,41 @@ def response_curves(study: Study, graded: pd.DataFrame) -> pd.DataFrame:
 
 
 def power_table(study: Study, graded: pd.DataFrame) -> pd.DataFrame:
-    """For each claim and number of seeds: what is detected with 80 % power: table ``power``.
+    """For each claim and number of seeds: what is detected with 80 % power, table ``power``.
 
+    A claim is distinct when all of its strict statistics are, so it is shown by the last of them to be detected.
     ``smallest_detectable``: the place of the dial, from 0 (nothing planted) to 1; ``effect``: the mean that the
     statistic must have, in its own unit, with the spread over seeds of the graded control; ``seeds_for_half``: seeds
     that would detect half of that place. NaN where no number of seeds up to a thousand does.
     """
-    rows = []
-    for (claim, statistic), group in graded.groupby(["claim", "statistic"], sort=False):
-        table = group.pivot(index="dial", columns="seed", values="value")
-        dial, values = table.index.to_numpy(), table.to_numpy()  # (dials,), (dials, seeds)
-        margin, spread = study.claims[claim].distinct.margin, response(dial, values)[2]
-        for seeds in SEEDS:
-            asked = {"power": POWER, "confidence": study.confidence}
-            smallest = detectable(dial, values, margin, seeds, **asked)
-            rows.append(
-                {
-                    "claim": claim,
-                    "statistic": statistic,
-                    "margin": margin,
-                    "seeds": seeds,
-                    "power": POWER,
-                    "smallest_detectable": smallest,
-                    "effect": effect_needed(spread, margin, seeds, **asked),
-                    "seeds_for_half": _seeds(dial, values, margin, smallest / 2, asked),
-                }
-            )
-    return pd.DataFrame(rows)
+    margins = {guard.statistic: guard.margin for claim in study.claims.values() for guard in claim.strict}
+    rows = [
+        row
+        for (claim, statistic), group in graded.dropna(subset="value").groupby(["claim", "statistic"], sort=False)
+        for row in _powers(claim, statistic, margins[statistic], group, study.confidence)
+    ]
+    table = pd.DataFrame(rows)
+    last = table["smallest_detectable"].fillna(np.inf).groupby([table["claim"], table["seeds"]]).idxmax()
+    return table.loc[sorted(last)].reset_index(drop=True)
+
+
+def _powers(claim: str, statistic: str, margin: float, group: pd.DataFrame, confidence: float) -> Iterator[dict]:
+    """The rows of one statistic, one for each number of seeds."""
+    table = group.pivot(index="dial", columns="seed", values="value")
+    dial, values = table.index.to_numpy(), table.to_numpy()  # (dials,), (dials, seeds)
+    asked = {"power": POWER, "confidence": confidence}
+    for seeds in SEEDS:
+        smallest = detectable(dial, values, margin, seeds, **asked)
+        yield {
+            "claim": claim,
+            "statistic": statistic,
+            "margin": margin,
+            "seeds": seeds,
+            "power": POWER,
+            "smallest_detectable": smallest,
+            "effect": effect_needed(response(dial, values)[2], margin, seeds, **asked),
+            "seeds_for_half": _seeds(dial, values, margin, smallest / 2, asked),
+        }
 
 
 def _seeds(dial: np.ndarray, values: np.ndarray, margin: float, at: float, asked: dict[str, float]) -> float:
