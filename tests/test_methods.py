@@ -135,7 +135,7 @@ def test_settings_know_the_names_and_an_unused_door_changes_no_digest():
     values = grid.model_dump()
     assert "edits" not in values and digest(validate(Projection, values, "x")) == digest(grid)
     assert digest(validate(Projection, values | {"edits": ["scaling"]}, "x")) != digest(grid)
-    for key, names in (("subspaces", "'alignment', 'safety'"), ("edits", "'scaling', 'parallel', 'orthogonal'")):
+    for key, names in (("subspaces", "'alignment' or 'safety'"), ("edits", "'scaling', 'parallel' or 'orthogonal'")):
         with pytest.raises(SettingsError, match=f"{key}.0 is 'spicy'; it must be one of {names}"):
             validate(Projection, values | {key: ["spicy"]}, "x")
     assert all(tenant.summary for kind in ("subspace", "edit") for tenant in tenants("methods", kind).values())

@@ -20,8 +20,7 @@ from helpers.experiments.own_models import own_folders, own_geometry, own_margin
 from helpers.models.language import Language
 from helpers.models.organism import build_tokenizer
 from helpers.paths import ROOT, STUDIES
-from helpers.studies.own_models import OwnModels
-from helpers.studies.settings import load_study, parse_seeds, read_study
+from helpers.studies.settings import OwnModels, load_study, parse_seeds, read_study
 from pipeline.results import tables
 from pipeline.runs.stages import STAGES, expected, of_study, settings_of
 from synthetic import moved
@@ -101,8 +100,11 @@ def test_what_changes_its_results_changes_the_digest(own):
         ({"kind": "own-model"}, "kind is 'own-model'; it must be one of 'own-models'"),
         ({"tuned": {"base": EXAMPLE["tuned"]["useful"]}}, "cannot be named base"),
         ({"tuned": {"mine": dict(EXAMPLE["aligned"])}}, "mine is the same model as another one"),
-        ({"seeds": [1, 1]}, "seeds must be distinct"),
-        ({"language": None}, "'arithmetic' does not fit these settings: give the organism's language"),
+        ({"seeds": [1, 1]}, "seeds: an entry is there twice"),
+        (
+            {"language": None},
+            "'arithmetic' does not fit these settings: choose other data, or give the organism's language",
+        ),
         ({"geometry": EXAMPLE["geometry"] | {"controls": ["top-k"]}}, "controls must hold top-k and random"),
         ({"geometry": EXAMPLE["geometry"] | {"energy_fractions": [0.1]}}, "must hold 0.5"),
         ({"evaluation": EXAMPLE["evaluation"] | {"harm": "advbench"}}, "'advbench' does not fit"),

@@ -11,9 +11,8 @@ import torch
 import transformers
 
 from helpers.paths import ROOT
-from helpers.studies.own_models import OwnModels
 from helpers.studies.sections import Judged, Origin
-from helpers.studies.settings import available, load_study
+from helpers.studies.settings import OwnModels, available, load_study
 from pipeline.build import seconds_here
 from pipeline.plan import needs, sizes, work
 from pipeline.plan import plan as planning

@@ -11,7 +11,7 @@ from helpers.errors import StudyError
 from helpers.models.batching import Side, in_batches, padded
 from helpers.models.generate import computing
 from helpers.models.prompts import prompt_ids
-from helpers.studies.values import Precision, Style
+from helpers.studies.sections import Precision, Style
 
 
 def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:

@@ -15,8 +15,8 @@ from helpers.data.texts import PARAGRAPHS
 from helpers.evaluation.harness import exact_matches
 from helpers.evaluation.judges import build_judge
 from helpers.models.generate import as_speaker, generate, log_odds, log_probability
+from helpers.studies.sections import SOURCES
 from helpers.studies.settings import Study
-from helpers.studies.values import WORD_PROBLEMS
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def measure(
     if whole:
         found["over_refusal"] = harm_per_prompt(speaker, tokenizer, sets.benign, study)["refusal"]
         for source, rows in sets.beside.items():
-            if source in WORD_PROBLEMS:
+            if source in SOURCES["word_problems"]:
                 found[f"utility ({source})"] = utility_per_prompt(speaker, tokenizer, rows, study)
             else:
                 scores = harm_per_prompt(speaker, tokenizer, rows, study)

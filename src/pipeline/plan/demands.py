@@ -11,8 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from helpers.studies.own_models import OwnModels
-from helpers.studies.settings import Study
+from helpers.studies.settings import OwnModels, Study
 from pipeline.plan import work as counting
 from pipeline.plan.needs import FLOAT32, PROCESS, needs
 from pipeline.plan.sizes import NUMBERS, Size, config_of_study, near

@@ -5,9 +5,8 @@ from dataclasses import dataclass, replace
 from helpers import wheels
 from helpers.data.registry import DATASETS
 from helpers.paths import cache_root
-from helpers.studies.own_models import OwnModels
 from helpers.studies.sections import Origin
-from helpers.studies.settings import MODELS, Study
+from helpers.studies.settings import MODELS, OwnModels, Study
 from pipeline.plan.sizes import NUMBERS, Size, config_at_hand
 from pipeline.plan.work import FLOAT32, TOKENS, prompt_tokens, row_tokens
 

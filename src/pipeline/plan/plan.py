@@ -18,9 +18,8 @@ from helpers.errors import StudyError
 from helpers.evaluation.judges.rubric import TEXT
 from helpers.memory import say
 from helpers.paths import results_root
-from helpers.studies.own_models import OwnModels
 from helpers.studies.sections import Origin
-from helpers.studies.settings import Study, load_study, parse_seeds
+from helpers.studies.settings import OwnModels, Study, load_study, parse_seeds
 from pipeline.plan import sizes
 from pipeline.plan import work as counting
 from pipeline.plan.needs import downloads, needs

@@ -9,9 +9,8 @@ import yaml
 
 from helpers.models.language import Language
 from helpers.paths import ROOT
-from helpers.studies.own_models import OwnModels
 from helpers.studies.sections import Origin
-from helpers.studies.settings import Study
+from helpers.studies.settings import OwnModels, Study
 
 NUMBERS = yaml.safe_load(Path(__file__).with_name("numbers.yml").read_text(encoding="utf-8"))
 Config = dict  # the content of a config.json

@@ -9,10 +9,8 @@ import math
 from collections import Counter
 
 from helpers.experiments.bases import bases_of
-from helpers.studies.own_models import OwnModels
-from helpers.studies.sections import Margins, Objective
-from helpers.studies.settings import MODELS, OBJECTIVES, Study
-from helpers.studies.values import WORD_PROBLEMS
+from helpers.studies.sections import SOURCES, Margins, Objective
+from helpers.studies.settings import MODELS, OBJECTIVES, OwnModels, Study
 from pipeline.plan.sizes import NUMBERS, Size
 
 TOKENS: dict[str, list[int]] = NUMBERS["tokens"]
@@ -95,7 +93,7 @@ def measures(study: Study) -> tuple[Work, Work, Work]:
     judged = answers(study, s.utility, s.utility_prompts, True) + answers(study, s.harm, s.harm_prompts, False)
     beside = answers(study, s.benign, s.benign_prompts, False)
     for source in s.beside:
-        beside += answers(study, source, s.beside_prompts, source in WORD_PROBLEMS)
+        beside += answers(study, source, s.beside_prompts, source in SOURCES["word_problems"])
     return cheap, judged, beside
 
 

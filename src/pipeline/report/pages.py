@@ -4,8 +4,7 @@ from itertools import groupby
 from pathlib import Path
 
 from helpers.claims.statistics import STATISTICS
-from helpers.studies.own_models import OwnModels
-from helpers.studies.settings import Study, load_study
+from helpers.studies.settings import OwnModels, Study, load_study
 from pipeline.report import studies as study_pages
 from pipeline.report.claims import verdict_table
 from pipeline.report.controls import control_table

@@ -18,10 +18,8 @@ from helpers.files import write_tensors
 from helpers.lifeline import WORKFLOW
 from helpers.paths import PUBLISHED, RunPaths, power_table
 from helpers.studies import ledger
-from helpers.studies.own_models import OwnModels
-from helpers.studies.sections import Section
-from helpers.studies.settings import OBJECTIVES, Study, digest, load_study, parse_seeds
-from helpers.studies.values import Fraction, Seed
+from helpers.studies.sections import Fraction, Section, Seed
+from helpers.studies.settings import OBJECTIVES, OwnModels, Study, digest, load_study, parse_seeds
 from helpers.studies.wording import shown_value, validate
 from pipeline.results import provenance, tables
 from pipeline.runs.stages import CHAPTERS, STAGES, file_of, made_from, maker, of_study

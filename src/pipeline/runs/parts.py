@@ -12,8 +12,7 @@ import time
 from helpers.errors import StudyError
 from helpers.experiments.bases import bases_of
 from helpers.lifeline import WORKFLOW, end_with
-from helpers.studies.own_models import OwnModels
-from helpers.studies.settings import MODELS, Study
+from helpers.studies.settings import MODELS, OwnModels, Study
 from pipeline.runs.command_line import INTERRUPTED, Parser
 
 SHARDS = 8  # of the tensors whose geometry notebook 4 needs

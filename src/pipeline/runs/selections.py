@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from helpers import paths
 from helpers.errors import SettingsError
 from helpers.paths import PUBLISHED, RunPaths
-from helpers.studies.own_models import OwnModels
-from helpers.studies.settings import Study, available, load_study, parse_seeds
+from helpers.studies.settings import OwnModels, Study, available, load_study, parse_seeds
 from pipeline.results.provenance import read_record, sidecar
 from pipeline.runs.stages import expected
 

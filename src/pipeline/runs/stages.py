@@ -8,9 +8,8 @@ import yaml
 
 from helpers.paths import PUBLISHED, ROOT, RunPaths, bench_tables, power_table
 from helpers.studies.doors import tenants
-from helpers.studies.own_models import OwnModels
 from helpers.studies.sections import JUDGES
-from helpers.studies.settings import MODELS, OBJECTIVES, Study, digest
+from helpers.studies.settings import MODELS, OBJECTIVES, OwnModels, Study, digest
 from pipeline.results.tables import SCHEMAS
 from pipeline.runs.code import code_of
 
