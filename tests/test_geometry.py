@@ -16,10 +16,10 @@ from helpers.errors import StudyError, TensorMismatch
 from helpers.subspaces import rank_for_energy, rank_for_fraction
 from helpers.weights import geometry as geometry_module
 from helpers.weights.checkpoints import Checkpoint, matched, update
-from helpers.weights.edits import control_bases, reference_modes
+from helpers.weights.edits import control_bases
 from helpers.weights.geometry import energy_table, weight_geometry
 from helpers.weights.tensor import tensor_geometry
-from synthetic import llama_shapes, moved, random_tensors, study_checkpoints, write
+from synthetic import llama_shapes, modes_of, moved, random_tensors, study_checkpoints, write
 
 ETAS = [0.01, 0.3, 0.5, 0.9, 0.99]
 TASKS = ["useful", "harmful", "contaminated"]
@@ -51,7 +51,7 @@ def plain_svd(updates, label, name):
 def assert_equals_plain(geometry, updates, tolerance=1e-9):
     """Compare every rank, energy and overlap with full decompositions."""
     draws = [("top-k", 0), ("random", 0), *(("random-k", draw) for draw in range(3))]
-    modes = {a: reference_modes(updates[a]) for a in REQUEST["subspaces"]}
+    modes = {a: modes_of(*updates[a]) for a in REQUEST["subspaces"]}
     bases = {(a, kind, i): control_bases(modes[a], kind, 5, i, a) for a in modes for kind, i in draws}
     for key, rank in geometry.rank.items():
         assert rank == len(plain_svd(updates, *key.split("|"))[1]), key

@@ -14,6 +14,7 @@ energies are the diagonal of Bᵀ G B (m ≤ n), or the squared row norms of B�
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -87,9 +88,9 @@ def tensor_geometry(request: Request, tensor: TensorBlocks, first: Iterable[Piec
     spectra = {label: _spectrum(grams, label, tensor, label in request.tasks) for label in request.decomposed}
     alive = {label for label, total in totals.items() if total > 0}
     pairs = [pair for pair in request.pairs if alive.issuperset(pair)]
-    along, result = {}, {f"rank|{label}": torch.tensor(float(spectra[label].rank)) for label in request.decomposed}
-    for (a, b), product in _mode_products(tensor, pairs, spectra, crosses):
-        squares = product.square_()  # (rank_a, rank_b)
+    along, result = {}, {f"rank|{label}": torch.tensor(float(found.rank)) for label, found in spectra.items()}
+    for (a, b), cosines in _mode_products(tensor, pairs, spectra, crosses):
+        squares = cosines.square_()  # (rank_a, rank_b)
         result[f"overlap|{a}|{b}"] = _overlaps(squares, spectra[a], spectra[b], request.energy_fractions)
         along[a, b] = squares @ spectra[b].kept.square()  # (rank_a,)
         along[b, a] = spectra[a].kept.square() @ squares  # (rank_b,)
@@ -232,17 +233,12 @@ def _energies(
         if control == "random":
             energy = random[: len(along)].cumsum(0)
         elif control == "random-k":
-            draws = [along[order].cumsum(0) for order in _orders(request, subspace, name, len(along))]
-            energy = torch.stack(draws).mean(0)
+            draws = [generator_for(request.seed, subspace, name, control, i) for i in range(request.random_k_draws)]
+            energy = torch.stack([along[random_order(len(along), draw)].cumsum(0) for draw in draws]).mean(0)
         else:
             energy = along.cumsum(0)
         result[f"energy|{subspace}|{control}|{task}"] = energy
     return result
-
-
-def _orders(request: Request, label: str, name: str, rank: int) -> Iterator[Tensor]:
-    for draw in range(request.random_k_draws):
-        yield random_order(rank, generator_for(request.seed, label, name, "random-k", draw))
 
 
 def _vector_geometry(request: Request, tensor: TensorBlocks, pieces: Iterable[Pieces]) -> dict[str, Tensor]:
@@ -253,10 +249,8 @@ def _vector_geometry(request: Request, tensor: TensorBlocks, pieces: Iterable[Pi
         tensor.refuse()
     result = {f"rank|{label}": torch.tensor(float(vectors[label].any())) for label in request.decomposed}
     result |= {f"total|{task}": vectors[task].square().sum() for task in request.tasks}
-    for label, task in ((a, t) for a in request.subspaces for t in request.tasks):
-        if not vectors[label].any() or not vectors[task].any():
-            continue
-        for control in request.controls:
+    for label, control, task in product(request.subspaces, request.controls, request.tasks):
+        if vectors[label].any() and vectors[task].any():
             direction = vectors[label] / vectors[label].norm()
             if control == "random":
                 direction = haar(len(direction), 1, generator_for(request.seed, label, tensor.name, "random"))[:, 0]
