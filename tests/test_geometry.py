@@ -264,7 +264,7 @@ def test_what_is_damaged_in_the_cache_is_computed_again(tmp_path, computed):
     content = bytearray(flipped.read_bytes())
     content[-3] ^= 1
     flipped.write_bytes(content)
-    unmarked.with_suffix(".sha256").unlink()  # killed between the two files
+    unmarked.with_name(f"{unmarked.name}.sha256").unlink()  # killed between the two files
     computed.clear()
     assert_same(weight_geometry(updates, **REQUEST, cache=cache), whole)
     assert len(computed) == 3

