@@ -2,13 +2,13 @@
 
 Peak memory does not depend on the number of layers, nor on the long side of a matrix. With u updates of c checkpoints
 and s = min(m, n) of the largest tensor it is at most u(u + 1)/2 + 5 matrices (s, s) of float64 (m > n; 2u + 5 where
-m ≤ n) and c + u blocks of 24 MiB, beside 6 MiB or 12 MiB per checkpoint that is read ahead and the results themselves.
+m ≤ n) and c + u blocks of 24 MiB, beside the results themselves.
 """
 
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, product
 from pathlib import Path
 from typing import Literal
@@ -23,9 +23,8 @@ from helpers.errors import StudyError
 from helpers.files import is_whole, seal, write_tensors
 from helpers.memory import enough_to, free_memory, is_out_of_memory, say
 from helpers.subspaces import rank_for_fraction
-from helpers.weights.checkpoints import Checkpoint, layer_of, matched, module_of
-from helpers.weights.streaming import Updates, UpdateStream
-from helpers.weights.tensor import Request, tensor_geometry
+from helpers.weights.checkpoints import Checkpoint, Updates, layer_of, matched, module_of
+from helpers.weights.tensor import Request, TensorUpdates, tensor_geometry
 
 ENGINE = 1  # raise when results for the same request change
 OVERLAP_COLUMNS = ["tensor", "module", "layer", "a", "b", "eta", "mso", "k_a", "k_b", "random"]
@@ -74,10 +73,10 @@ def weight_geometry(
     request = Request([*updates], subspaces, tasks, controls, pairs, energy_fractions, random_k_draws, seed)
     checkpoints = {f"{label}/{i}": c for label, pair in updates.items() for i, c in enumerate(pair)}
     common = matched(checkpoints.values(), vocabulary)
-    stream = UpdateStream(updates, common, device)
     folder = None if cache is None else Path(cache) / _digest(request, checkpoints, vocabulary)
     shapes = common if shard is None else _shard(common, *shard)
-    return _collect(request, shapes, dict(_results(request, stream, shapes, folder)))
+    tensors = [TensorUpdates(updates, name, shape, device) for name, shape in shapes.items()]
+    return _collect(request, shapes, {tensor.name: _result(request, tensor, folder) for tensor in tensors})
 
 
 def energy_table(geometry: Geometry, fractions: list[float]) -> pd.DataFrame:
@@ -111,39 +110,31 @@ def _shard(shapes: dict[str, tuple[int, ...]], i: int, n: int) -> dict[str, tupl
     return {name: shape for name, shape in shapes.items() if name in chosen}
 
 
-def _results(request: Request, stream: UpdateStream, shapes: dict, folder: Path | None):
-    """Results tensor by tensor: those in the cache first, then the others as they are computed."""
-    kept = {name: folder / f"{name}.safetensors" for name in shapes if folder is not None}
-    done = [name for name in kept if is_whole(kept[name])]  # a damaged one is computed again
-    for name in done:
-        yield name, load_file(kept[name])
-    for name, result in _computed(request, stream, [name for name in shapes if name not in done]):
-        if folder is not None:
-            write_tensors(kept[name], result)
-            seal(kept[name])
-        yield name, result
+def _result(request: Request, tensor: TensorUpdates, folder: Path | None) -> dict[str, Tensor]:
+    """What is asked of one tensor, from the cache where it is there and whole."""
+    if folder is None:
+        return _computed(request, tensor)
+    kept = folder / f"{tensor.name}.safetensors"
+    if is_whole(kept):
+        return load_file(kept)
+    result = _computed(request, tensor)
+    write_tensors(kept, result)
+    seal(kept)
+    return result
 
 
-def _computed(request: Request, stream: UpdateStream, names: list[str]):
-    """Results of some tensors, in order; one for which a GPU has no room is computed on the CPU."""
-    while names:
+def _computed(request: Request, tensor: TensorUpdates) -> dict[str, Tensor]:
+    """The same, computed on the CPU if a GPU has no room for it."""
+    if tensor.device != "cpu":
         try:
-            for tensor, blocks in stream.tensors(names):
-                result = tensor_geometry(request, tensor, blocks)
-                names = names[1:]
-                yield tensor.name, result
+            return tensor_geometry(request, tensor)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            if stream.device.type == "cpu":
-                with enough_to(f"decompose the updates of tensor {names[0]}"):
-                    raise
-        if names:
-            stream.buffers.clear()
-            free_memory()
-            say(f"out of memory on {stream.device} with tensor {names[0]}, which is done on the CPU")
-            yield from _computed(request, UpdateStream(stream.updates, stream.shapes), names[:1])
-            names = names[1:]
+        free_memory()  # here, where what was begun is no longer held by its exception
+        say(f"out of memory on {tensor.device} with tensor {tensor.name}, which is done on the CPU")
+    with enough_to(f"decompose the updates of tensor {tensor.name}"):
+        return tensor_geometry(request, replace(tensor, device="cpu"))
 
 
 def _cost(shape: tuple[int, ...]) -> float:
