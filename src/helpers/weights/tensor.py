@@ -19,7 +19,7 @@ from itertools import chain, product
 import torch
 from torch import Tensor
 
-from helpers.draws import NEARLY_SQUARE, blocks, gaussian_blocks, generator_for, haar, random_order
+from helpers.draws import NEARLY_SQUARE, blocks, gaussian_blocks, generator_for, haar
 from helpers.spectra import RESOLVED, add_gram, quadratic_forms, spectrum
 from helpers.subspaces import numerical_rank, rank_for_energy, rank_tolerance
 from helpers.weights.checkpoints import Updates, check_finite
@@ -267,7 +267,7 @@ def _energies(
             energy = random[: len(along)].cumsum(0)
         elif control == "random-k":
             draws = [generator_for(request.seed, subspace, name, control, i) for i in range(request.random_k_draws)]
-            energy = torch.stack([along[random_order(len(along), draw)].cumsum(0) for draw in draws]).mean(0)
+            energy = torch.stack([along[torch.randperm(len(along), generator=g)].cumsum(0) for g in draws]).mean(0)
         else:
             energy = along.cumsum(0)
         result[f"energy|{subspace}|{control}|{task}"] = energy

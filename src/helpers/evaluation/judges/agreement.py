@@ -16,7 +16,7 @@ import pandas as pd
 from helpers.evaluation.judges import Judge, build_judge
 from helpers.evaluation.judges.rules import text_judge
 from helpers.studies.settings import Study
-from helpers.wheels import fetch_all
+from helpers.wheels import fetch
 
 FOLDER = "pyrit/datasets/scorer_evals"
 REFUSALS = f"{FOLDER}/refusal_scorer/refusal.csv"
@@ -35,7 +35,7 @@ RESAMPLES = 2000
 
 def human_files() -> list[Path]:
     """The files of people's scores, fetched where need be: refusals first, then CATEGORIES. Raises StudyError."""
-    return fetch_all("pyrit", [REFUSALS, *(f"{FOLDER}/harm/{category}.csv" for category in CATEGORIES)])
+    return fetch("pyrit", REFUSALS, *(f"{FOLDER}/harm/{category}.csv" for category in CATEGORIES))
 
 
 def scored_by_people() -> pd.DataFrame:
