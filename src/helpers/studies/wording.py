@@ -65,10 +65,14 @@ def _place(values: Any, location: tuple[str | int, ...]) -> str:
     """The keys down to a problem, without what pydantic puts among them: tags of unions, and ``[key]``."""
     keys = []
     for part in location:
-        tag = isinstance(values, dict) and part not in values and part == values.get("kind")
-        if not tag and part != "[key]":
-            keys.append(shown_value(part).strip("'"))
-            values = values[part] if isinstance(values, list) or (isinstance(values, dict) and part in values) else None
+        here = values if isinstance(values, dict) else {}
+        if isinstance(part, int) and isinstance(values, list):
+            values = values[part]
+        elif values is not here or part == "[key]" or (part not in here and part == here.get("kind")):
+            continue
+        else:
+            values = here.get(part)
+        keys.append(shown_value(part).strip("'"))
     return ".".join(keys)
 
 

@@ -2,7 +2,7 @@
 
 Peak memory does not depend on the number of layers, nor on the long side of a matrix. With u updates of c checkpoints
 and s = min(m, n) of the largest tensor it is at most u(u + 1)/2 + 5 matrices (s, s) of float64 (m > n; 2u + 5 where
-m ≤ n) and c + u blocks of 24 MiB, beside the results themselves.
+m ≤ n) and c + 2u blocks of 24 MiB, beside the results themselves.
 """
 
 import hashlib

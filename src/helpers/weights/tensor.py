@@ -49,7 +49,9 @@ class TensorUpdates:
             part = long if by_row else (slice(self.shape[0]), long)
             exact = {c: c.tensor(self.name)[part].to(self.device).double() for c in set(chain(*pairs.values()))}
             pieces = {label: exact[tuned] - exact[start] for label, (tuned, start) in pairs.items()}
+            del exact  # while the pieces are used
             yield {label: piece.T if self.tall else piece for label, piece in pieces.items()}
+            del pieces
 
     def refuse(self) -> None:
         """Raise TensorMismatch that names the first file in which the tensor is not finite."""
@@ -100,6 +102,11 @@ class Spectrum:
     def kept(self) -> Tensor:
         """The singular values up to the numerical rank (rank,)."""
         return self.values[: self.rank]
+
+    @property
+    def ill_conditioned(self) -> bool:
+        """Whether it is too wide for a division by its values."""
+        return bool(self.kept[-1] < RESOLVED * self.kept[0])
 
     @property
     def whitener(self) -> Tensor:
@@ -168,7 +175,7 @@ def _mode_products(
     tensor: TensorUpdates, pairs: list[tuple[str, str]], spectra: dict[str, Spectrum], crosses: dict
 ) -> Iterator[tuple[tuple[str, str], Tensor]]:
     """S = U_aᵀ U_b (rank_a, rank_b) of each pair."""
-    if tensor.tall and any(_ill_conditioned(spectra[label]) for pair in pairs for label in pair):
+    if tensor.tall and any(spectra[label].ill_conditioned for pair in pairs for label in pair):
         rotated = _rotated_products(tensor, pairs, spectra)
         yield from ((pair, rotated.pop(pair)) for pair in pairs)
         return
@@ -187,15 +194,11 @@ def _rotated_products(tensor: TensorUpdates, pairs: list[tuple[str, str]], spect
     return products
 
 
-def _ill_conditioned(spectrum: Spectrum) -> bool:
-    return bool(spectrum.kept[-1] < RESOLVED * spectrum.kept[0])
-
-
 def _energy_along(tensor: TensorUpdates, a: str, task: str, modes: Spectrum, grams: dict, crosses: dict) -> Tensor:
     """Energy of a task along each mode of a subspace that is no pair with it: (rank,)."""
     if not tensor.tall:
         return quadratic_forms(modes.modes.T.contiguous(), grams[task])
-    if not _ill_conditioned(modes):
+    if not modes.ill_conditioned:
         return (modes.whitener.T @ crosses[a, task]).square().sum(1)
     blocks = tensor.blocks([a, task])
     coordinates = sum(modes.modes.T @ piece[a] / modes.kept[:, None] @ piece[task].T for piece in blocks)  # (rank, n)
