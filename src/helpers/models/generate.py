@@ -14,10 +14,19 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from helpers.models.batching import in_batches, padded
 from helpers.models.precision import resolved
-from helpers.models.prompts import prompt_ids
+from helpers.models.prompts import Side, in_batches, padded, prompt_ids
 from helpers.studies.sections import Precision, Style
+
+# in place of what a model's generation settings ask for: some instruct models would penalise repetition
+GREEDY = {
+    "do_sample": False,
+    "num_beams": 1,
+    "temperature": None,
+    "top_p": None,
+    "top_k": None,
+    "repetition_penalty": 1.0,
+}
 
 
 @contextmanager
@@ -28,11 +37,16 @@ def computing(model: PreTrainedModel, autocast: Precision) -> Iterator[None]:
         yield
 
 
+def _hidden(model: PreTrainedModel, ids: list[list[int]], side: Side) -> Tensor:
+    """Last hidden states of a padded batch: (batch, length, width)."""
+    return model.base_model(**padded(ids, side, model.device), use_cache=False).last_hidden_state
+
+
 def _logits(model: PreTrainedModel, hidden: Tensor) -> Tensor:
-    """Logits (…, vocabulary) in float32 of last hidden states (…, width)."""
+    """Logits (…, vocabulary) of last hidden states (…, width), computed in float32, as float64."""
     with torch.autocast(hidden.device.type, enabled=False):
         head = model.get_output_embeddings()
-        return head(hidden.to(head.weight.dtype)).float()
+        return head(hidden.to(head.weight.dtype)).float().double()
 
 
 def as_speaker(model: PreTrainedModel, autocast: Precision) -> PreTrainedModel:
@@ -51,22 +65,16 @@ def generate(
     batch_size: int,
     style: Style = "raw",
 ) -> list[str]:
-    """Greedy answers to prompts, in their order, without special tokens. Batches are padded on the left.
-
-    What a model's generation settings ask for is left out: some instruct models would penalise repetition.
-    """
+    """Greedy answers to prompts, in their order, without special tokens. Batches are padded on the left."""
     answers = [""] * len(prompts)
     ids = prompt_ids(tokenizer, prompts, style)
-    greedy = {"do_sample": False, "num_beams": 1, "temperature": None, "top_p": None, "top_k": None}
-    greedy["repetition_penalty"] = 1.0
+    asked = GREEDY | {"max_new_tokens": max_new_tokens, "pad_token_id": tokenizer.eos_token_id}
 
     def answer(indices: list[int]) -> None:
         inputs = padded([ids[i] for i in indices], "left", model.device)
         del inputs["position_ids"]  # generate() derives them from the mask
         with torch.inference_mode():
-            output = model.generate(
-                **inputs, **greedy, max_new_tokens=max_new_tokens, pad_token_id=tokenizer.eos_token_id
-            )
+            output = model.generate(**inputs, **asked)
         new = output[:, inputs["input_ids"].shape[1] :]  # (batch, new tokens)
         for i, text in zip(indices, tokenizer.batch_decode(new, skip_special_tokens=True), strict=True):
             answers[i] = text
@@ -90,12 +98,11 @@ def log_probability(
     totals = np.zeros(len(prompts))
 
     def measure(indices: list[int]) -> None:
-        inputs = padded([contexts[i] + targets[i] for i in indices], "right", model.device)
         with computing(model, autocast):
-            hidden = model.base_model(**inputs, use_cache=False).last_hidden_state  # (batch, length, width)
+            hidden = _hidden(model, [contexts[i] + targets[i] for i in indices], "right")
             for row, i in enumerate(indices):
                 start, n = len(contexts[i]) - 1, len(targets[i])
-                log_p = _logits(model, hidden[row, start : start + n]).double().log_softmax(-1)  # (n, vocabulary)
+                log_p = _logits(model, hidden[row, start : start + n]).log_softmax(-1)  # (n, vocabulary)
                 right = torch.tensor(targets[i], device=model.device)
                 totals[i] = log_p.gather(-1, right[:, None]).sum().item()
 
@@ -136,10 +143,9 @@ def _first_token(model, tokenizer, prompts: list[str], batch_size: int, style: S
     found = torch.empty(len(prompts), model.get_output_embeddings().weight.shape[0], dtype=torch.float64)
 
     def measure(indices: list[int]) -> None:
-        inputs = padded([ids[i] for i in indices], "left", model.device)
         with computing(model, autocast):
-            hidden = model.base_model(**inputs, use_cache=False).last_hidden_state[:, -1]  # (batch, width)
-            found[indices] = _logits(model, hidden).double().cpu()
+            hidden = _hidden(model, [ids[i] for i in indices], "left")
+            found[indices] = _logits(model, hidden[:, -1]).cpu()
 
     in_batches([len(row) for row in ids], batch_size, measure)
     return found

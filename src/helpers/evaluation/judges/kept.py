@@ -7,7 +7,6 @@ paid for again. It holds hashes and verdicts, no text of a prompt or an answer.
 import hashlib
 import json
 import os
-import threading
 from abc import abstractmethod
 from pathlib import Path
 from typing import Any
@@ -24,9 +23,8 @@ class KeptJudge(Judge):
     """A judge whose verdicts are on disk, for as long as its facts (name, model, rubric, how it is asked) stay."""
 
     def __init__(self, **facts: Any):
-        super().__init__(**facts)
+        super().__init__(self._kept, **facts)
         self.path = paths.cache_root() / "judgements" / f"{digest(facts)}.jsonl"
-        self._lock = threading.Lock()
         self._known = _read(self.path)
 
     def __len__(self) -> int:
@@ -37,11 +35,10 @@ class KeptJudge(Judge):
 
         Raises StudyError if that cannot be done; all verdicts obtained until then are kept.
         """
-        pairs = list(zip(prompts, answers, strict=True))
-        missing = [pair for pair in dict.fromkeys(pairs) if self._key(pair) not in self._known]
-        if missing:
+        pairs = dict.fromkeys(zip(prompts, answers, strict=True))
+        if missing := [pair for pair in pairs if self._key(pair) not in self._known]:
             self.ask(missing)
-        return [self._known[self._key(pair)] for pair in pairs]
+        return super().judge(prompts, answers, references)
 
     @abstractmethod
     def ask(self, pairs: list[Pair]) -> None:
@@ -51,22 +48,24 @@ class KeptJudge(Judge):
         """Put a verdict on disk; may be called from any thread."""
         key = self._key(pair)
         line = json.dumps({"key": key, "score": verdict.score, "refused": verdict.refused}) + "\n"
-        with self._lock:
-            try:
-                _append(self.path, line.encode())
-            except OSError as error:
-                raise StudyError(
-                    f"{self.path} cannot be written ({error.strerror or error}): "
-                    "free space there, or set SUBSPACES_CACHE to another folder"
-                ) from None
-            self._known[key] = verdict
+        try:
+            _append(self.path, line.encode())
+        except OSError as error:
+            raise StudyError(
+                f"{self.path} cannot be written ({error.strerror or error}): "
+                "free space there, or set SUBSPACES_CACHE to another folder"
+            ) from None
+        self._known[key] = verdict
+
+    def _kept(self, prompt: str, answer: str, _reference: str) -> Judgement:
+        return self._known[self._key((prompt, answer))]
 
     def _key(self, pair: Pair) -> str:
         return hashlib.sha256(json.dumps([self._facts, *pair], sort_keys=True).encode()).hexdigest()
 
 
 def _append(path: Path, line: bytes) -> None:
-    """Append a line in a single write: processes that share the file do not mix their lines."""
+    """Append a line in a single write: threads and processes that share the file do not mix their lines."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "ab+", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)

@@ -6,11 +6,10 @@ from pathlib import Path
 from helpers.evaluation.judges import Judgement, judge, rubric
 from helpers.evaluation.judges.kept import KeptJudge, Pair
 from helpers.files import sha256
-from helpers.models.batching import batches
 from helpers.models.generate import generate
 from helpers.models.load import Loaded, load_model
 from helpers.models.origins import resolve
-from helpers.models.prompts import prompt_ids
+from helpers.models.prompts import in_batches, prompt_ids
 from helpers.studies.sections import Origin
 from helpers.studies.settings import Study
 
@@ -41,13 +40,16 @@ class LocalJudge(KeptJudge):
         questions = [rubric.question(*pair) for pair in pairs]
         lengths = [len(row) for row in prompt_ids(tokenizer, questions, style)]
         room = getattr(model.config, "max_position_embeddings", None) or float("inf")
-        for indices in batches(lengths, self._batch_size):
+
+        def ask_some(indices: list[int]) -> None:
             fits = [i for i in indices if lengths[i] + self._max_tokens <= room]
             asked = [questions[i] for i in fits]
             replies = generate(model, tokenizer, asked, self._max_tokens, self._batch_size, style)
             verdicts = dict(zip(fits, map(rubric.parse, replies), strict=True))
             for i in indices:
                 self.keep(pairs[i], verdicts.get(i, Judgement(None, False)))
+
+        in_batches(lengths, self._batch_size, ask_some)
 
 
 def _label(origin: Origin) -> str:
