@@ -7,7 +7,6 @@ this module, run as ``python -m helpers.training.processes FOLDER``.
 import dataclasses
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -25,7 +24,7 @@ from helpers.memory import is_out_of_memory, say
 from helpers.models.load import read_weights
 from helpers.studies.sections import Objective, Optimiser
 from helpers.training.examples import Example
-from helpers.training.fit import SAID, Batch, Recipe, fit_once
+from helpers.training.fit import SAID, Batch, Recipe, fit
 from helpers.training.resume import Checkpoints
 from helpers.weights.checkpoints import Checkpoint
 
@@ -36,13 +35,13 @@ STATES = {"float32": 16, "bfloat16": 8}  # bytes per weight: itself, its gradien
 
 def fit_in_processes(
     model: PreTrainedModel, dataset: list[Example], recipe: Recipe, batch: Batch, checkpoints: Checkpoints
-) -> pd.DataFrame | None:
-    """Train ``model`` as ``helpers.training.fit.fit`` does, in ``batch.processes`` processes; None if memory ran out.
+) -> pd.DataFrame:
+    """Train ``model`` as ``helpers.training.fit.fit`` does, in ``batch.processes`` processes.
 
     The rows of an optimiser step are the same as in one process, save that the last batch of an epoch is filled up
     with the first rows where their number is no multiple. A model whose training state does not fit on one GPU is
-    sharded over all, and then has no checkpoints. Raises StudyError as ``fit`` does, and when there are fewer GPUs
-    than processes or one of them fails.
+    sharded over all, and then has no checkpoints. Raises MemoryError or StudyError as ``fit`` does, and StudyError when
+    there are fewer GPUs than processes or one of them fails.
     """
     processes, gpus = batch.processes, torch.cuda.device_count()
     if 0 < gpus < processes:
@@ -50,18 +49,29 @@ def fit_in_processes(
     shard = _needs_sharding(model, recipe.optimiser)
     if shard and checkpoints.every:
         say("the model is sharded over the GPUs: no checkpoints are written, a killed run starts again")
+    order = {
+        "objective": recipe.objective.model_dump(mode="json"),
+        "optimiser": recipe.optimiser.model_dump(mode="json"),
+        "seed": recipe.seed,
+        "batch": dataclasses.asdict(batch),
+        "checkpoints": [str(checkpoints.folder.resolve()), 0 if shard else checkpoints.every, checkpoints.run],
+        "rows": dataset,
+    }
     device, _ = model.device, model.to("cpu")  # the processes need the memory
     with tempfile.TemporaryDirectory(prefix="job-") as scratch:
-        job, log = Path(scratch), None
+        job = Path(scratch)
         model.save_pretrained(job / MODEL)
-        if _run(job, dataset, recipe, batch, checkpoints, shard):
+        write_text(job / JOB, json.dumps(order))
+        try:
+            _run(job, command(job, processes, recipe.optimiser.autocast, shard))
             state, trained = model.state_dict(), Checkpoint(job / TRAINED)
             for name in trained.names:
                 state[name].copy_(trained.tensor(name))
-            written = json.loads((job / LOG).read_text(encoding="utf-8"))
-            log = pd.DataFrame(written["log"])
-            log.attrs = written["attrs"]
-    model.to(device)
+        finally:
+            model.to(device)
+        written = json.loads((job / LOG).read_text(encoding="utf-8"))
+    log = pd.DataFrame(written["log"])
+    log.attrs = written["attrs"]
     return log
 
 
@@ -72,13 +82,10 @@ def command(folder: Path, processes: int, autocast: str, shard: bool) -> list[st
     activations: FSDP then keeps a part of weights, gradients and moments on each GPU, layer by layer, and gathers the
     whole model at the end. Two GPUs of 80 GB hold 7B with gradient_checkpointing and one row at a time.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     options = {
         "num_processes": processes,
         "num_machines": 1,
-        "main_process_port": port,
+        "main_process_port": 0,  # a free one
         "mixed_precision": "bf16" if autocast == "bfloat16" else "no",
         "dynamo_backend": "no",
         "num_cpu_threads_per_process": max(1, torch.get_num_threads() // processes),
@@ -105,35 +112,12 @@ def _needs_sharding(model: PreTrainedModel, optimiser: Optimiser) -> bool:
     return model.num_parameters() * STATES[optimiser.weights] > 0.7 * memory
 
 
-def _run(
-    job: Path, dataset: list[Example], recipe: Recipe, batch: Batch, checkpoints: Checkpoints, shard: bool
-) -> bool:
-    """Run the processes to their end; False if they ran out of memory. Raises StudyError for any other failure."""
-    order = {
-        "objective": recipe.objective.model_dump(mode="json"),
-        "optimiser": recipe.optimiser.model_dump(mode="json"),
-        "seed": recipe.seed,
-        "batch": dataclasses.asdict(batch),
-        "checkpoints": [str(checkpoints.folder.resolve()), 0 if shard else checkpoints.every, checkpoints.run],
-        "rows": dataset,
-    }
-    write_text(job / JOB, json.dumps(order))
-    words = command(job, batch.processes, recipe.optimiser.autocast, shard)
+def _run(job: Path, words: list[str]) -> None:
+    """Run the processes to their end and pass on their progress.
+
+    Raises MemoryError if they ran out of memory, StudyError for any other failure.
+    """
     environment = {**os.environ, "TRANSFORMERS_VERBOSITY": "error", KERNEL: str(os.getpid())}
-    status, chatter = _watched(words, environment)
-    if status == 0 and (job / LOG).exists():
-        return True
-    failure = json.loads((job / FAILURE).read_text(encoding="utf-8")) if (job / FAILURE).exists() else None
-    if failure == MEMORY:
-        return False
-    say(chatter)
-    raise StudyError(
-        failure or f"one of {batch.processes} training processes failed (see the lines above): try processes: 1"
-    )
-
-
-def _watched(words: list[str], environment: dict[str, str]) -> tuple[int, str]:
-    """Run a command and pass on the lines that tell its progress; its exit status, and its other lines on stderr."""
     chatter = []
     process = subprocess.Popen(
         words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace"
@@ -144,11 +128,17 @@ def _watched(words: list[str], environment: dict[str, str]) -> tuple[int, str]:
                 say(line.rstrip())
             else:
                 chatter.append(line)
-        return process.wait(), "".join(chatter)
+        status = process.wait()
     finally:
         if process.poll() is None:  # this process was interrupted
             process.terminate()
             process.wait()
+    if (job / FAILURE).exists():
+        failure = json.loads((job / FAILURE).read_text(encoding="utf-8"))
+        raise MemoryError if failure == MEMORY else StudyError(failure)
+    if status or not (job / LOG).exists():
+        say("".join(chatter))
+        raise StudyError("one of the training processes failed (see the lines above): try processes: 1")
 
 
 def work(job: Path) -> None:
@@ -158,7 +148,7 @@ def work(job: Path) -> None:
     folder, every, run = order["checkpoints"]
     set_seed(order["seed"])
     model = read_weights(job / MODEL, dtype=getattr(torch, optimiser.weights), use_safetensors=True)
-    log = fit_once(
+    log = fit(
         model,
         order["rows"],
         Recipe(objective, optimiser, order["seed"]),
