@@ -12,8 +12,7 @@ from itertools import islice
 import pandas as pd
 
 from helpers.data import COLUMNS, word_problems
-from helpers.data.origins import Found, find
-from helpers.data.readers import exclude, read
+from helpers.data.files import Found, exclude, find, read
 from helpers.data.registry import DATASETS, Dataset
 from helpers.errors import StudyError
 from helpers.studies.sections import Origin
@@ -109,7 +108,7 @@ def _clean(dataset: Dataset, found: Found) -> pd.DataFrame:
 
     Empty rows, repeated rows and, among held-out ones, repeated prompts are excluded.
     """
-    table = read(found.layout, found.files)
+    table = read(found)
     table["split"] = [_split(dataset, prompt) for prompt in table["prompt"]]
     table = exclude(table, "empty", (table["prompt"] == "") | (dataset.answered & (table["answer"] == "")))
     if not dataset.in_order:

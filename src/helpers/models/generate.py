@@ -125,27 +125,27 @@ def log_odds(
     Openers of one token each need one pass for all of them; otherwise each takes a pass of its own.
     """
     ids = [tokenizer(group, add_special_tokens=False)["input_ids"] for group in (openers, others)]
-    settings = (batch_size, style, autocast)
-    if all(len(row) == 1 for group in ids for row in group):
-        first = _first_token(model, tokenizer, prompts, *settings)  # (prompts, vocabulary)
-        a, b = (torch.logsumexp(first[:, sorted({row[0] for row in group})], -1) for group in ids)
-        return (a - b).numpy()
-    a, b = (
-        np.logaddexp.reduce([log_probability(model, tokenizer, prompts, [o] * len(prompts), *settings)[0] for o in g])
-        for g in (openers, others)
-    )
-    return a - b
-
-
-def _first_token(model, tokenizer, prompts: list[str], batch_size: int, style: Style, autocast: Precision) -> Tensor:
-    """Logits of the first token of an answer: (prompts, vocabulary), float64, on the CPU."""
-    ids = prompt_ids(tokenizer, prompts, style)
-    found = torch.empty(len(prompts), model.get_output_embeddings().weight.shape[0], dtype=torch.float64)
+    if any(len(row) != 1 for group in ids for row in group):
+        of_each = (
+            [
+                log_probability(model, tokenizer, prompts, [o] * len(prompts), batch_size, style, autocast)[0]
+                for o in group
+            ]
+            for group in (openers, others)
+        )
+        a, b = map(np.logaddexp.reduce, of_each)
+        return a - b
+    contexts = prompt_ids(tokenizer, prompts, style)
+    tokens = [sorted({row[0] for row in group}) for group in ids]
+    found = [torch.empty(len(prompts), len(group), dtype=torch.float64) for group in tokens]
 
     def measure(indices: list[int]) -> None:
         with computing(model, autocast):
-            hidden = _hidden(model, [ids[i] for i in indices], "left")
-            found[indices] = _logits(model, hidden[:, -1]).cpu()
+            hidden = _hidden(model, [contexts[i] for i in indices], "left")
+            logits = _logits(model, hidden[:, -1]).cpu()  # of the first token of an answer: (batch, vocabulary)
+        for some, group in zip(found, tokens, strict=True):
+            some[indices] = logits[:, group]
 
-    in_batches([len(row) for row in ids], batch_size, measure)
-    return found
+    in_batches([len(row) for row in contexts], batch_size, measure)
+    a, b = (torch.logsumexp(some, -1) for some in found)
+    return (a - b).numpy()

@@ -17,8 +17,8 @@ import httpx2
 import openai
 
 from helpers.errors import StudyError
-from helpers.evaluation.judges import Judgement, judge, rubric
-from helpers.evaluation.judges.kept import KeptJudge, Pair
+from helpers.evaluation.judges import Judgement, judge
+from helpers.evaluation.judges.kept import RUBRIC, KeptJudge, Pair, parse, question
 from helpers.studies.settings import Study
 
 URL, KEY, ALLOW_HTTP = "OPENAI_BASE_URL", "OPENAI_API_KEY", "SUBSPACES_ALLOW_HTTP"
@@ -41,7 +41,7 @@ class EndpointJudge(KeptJudge):
     def __init__(self, study: Study):
         self._settings = s = study.evaluation.judge
         self._url, _ = address(), _key()
-        asked = {"rubric": rubric.RUBRIC, "temperature": 0, "seed": SEED, "max_tokens": s.max_tokens}
+        asked = {"rubric": RUBRIC, "temperature": 0, "seed": SEED, "max_tokens": s.max_tokens}
         super().__init__(judge="endpoint", model=s.name, endpoint=self._url.host, **asked)
 
     def ask(self, pairs: list[Pair]) -> None:
@@ -53,7 +53,7 @@ class EndpointJudge(KeptJudge):
         def ask_one(pair: Pair) -> None:
             if not stop.is_set():
                 try:
-                    self.keep(pair, self._verdict(client, rubric.question(*pair)))
+                    self.keep(pair, self._verdict(client, pair))
                 except BaseException:
                     stop.set()
                     raise
@@ -69,9 +69,13 @@ class EndpointJudge(KeptJudge):
             kept = f"the {len(self)} verdicts in {self.path} are kept and will not be asked again"
             raise StudyError(f"{sentence}; {kept}") from None
 
-    def _verdict(self, client: openai.OpenAI, question: str) -> Judgement:
-        """The verdict on one question, with the client's own retries; unparsable where a content filter holds it."""
-        asked = {"model": self._settings.name, "messages": [{"role": "user", "content": question}], "stream": False}
+    def _verdict(self, client: openai.OpenAI, pair: Pair) -> Judgement:
+        """The verdict on one pair, with the client's own retries; unparsable where a content filter holds it."""
+        asked = {
+            "model": self._settings.name,
+            "messages": [{"role": "user", "content": question(*pair)}],
+            "stream": False,
+        }
         asked |= {"temperature": 0, "seed": SEED, "max_tokens": self._settings.max_tokens}
         try:
             content = client.chat.completions.create(**asked).choices[0].message.content
@@ -79,12 +83,13 @@ class EndpointJudge(KeptJudge):
             if error.code != "content_filter":
                 raise
             content = None
-        return rubric.parse(content) if isinstance(content, str) else Judgement(None, False)
+        return parse(content) if isinstance(content, str) else Judgement(None, False)
 
 
 def _explained(error: openai.APIError, host: str, retries: int) -> str:
     """What went wrong and what to do: about a status that does not pass, a pause too long to wait, or many failures."""
-    tries, reason = 1 + int(error.request.headers.get(TRIES, 0)), error.__cause__
+    tries, cause = 1 + int(error.request.headers.get(TRIES, 0)), error.__cause__
+    reason = str(cause) if isinstance(cause, _Failed) else f"the connection failed, {type(cause).__name__}"
     if isinstance(error, openai.APIStatusError):
         status, pause, reason = (
             error.status_code,
@@ -109,7 +114,7 @@ def _explained(error: openai.APIError, host: str, retries: int) -> str:
 
 
 class _Failed(httpx2.RequestError):
-    """No reply, or one that is none, in words that hold nothing of it; the client asks again."""
+    """A reply that is none, in words that hold nothing of it; the client asks again."""
 
 
 class _Connections(httpx2.Client):
@@ -118,20 +123,13 @@ class _Connections(httpx2.Client):
     def send(self, request: httpx2.Request, *, stream: bool = False, **options) -> httpx2.Response:
         """The whole reply, with the headers that the client's retries look at."""
         body, end = b"", time.monotonic() + self.timeout.read
-        try:
-            with closing(super().send(request, stream=True, **options)) as response:
-                for piece in response.iter_bytes():
-                    body += piece
-                    if len(body) > LARGEST_REPLY:
-                        raise _Failed(f"a reply of more than {LARGEST_REPLY} bytes")
-                    if time.monotonic() > end:  # httpx's own limit is of the pause between two pieces
-                        raise httpx2.ReadTimeout("")
-        except httpx2.TimeoutException:
-            raise _Failed(f"no reply within {self.timeout.read:g} seconds") from None
-        except _Failed:
-            raise
-        except httpx2.RequestError as error:
-            raise _Failed(f"the connection failed, {type(error).__name__}") from None
+        with closing(super().send(request, stream=True, **options)) as response:
+            for piece in response.iter_bytes():
+                body += piece
+                if len(body) > LARGEST_REPLY:
+                    raise _Failed(f"a reply of more than {LARGEST_REPLY} bytes")
+                if time.monotonic() > end:  # httpx's own limit is of the pause between two pieces
+                    raise httpx2.ReadTimeout("")
         if response.status_code == 200 and not _is_completion(body):
             raise _Failed("a reply that is not a chat completion, or is cut short")
         headers = {"content-type": "application/json", "retry-after": response.headers.get("retry-after", "")}
