@@ -25,8 +25,8 @@ def training_rows(study: Study, objective: Objective, seed: int) -> pd.DataFrame
     rows = []
     for part in objective.data:
         drawn = (_drawn(language, others.get(part.draw, rng), part) for _ in count())
-        known = (row for row in drawn if part.source == "categories" or not language.is_held_out(row["prompt"]))
-        rows += islice(known, part.rows)
+        usable = (row for row in drawn if part.source == "categories" or not language.is_held_out(row["prompt"]))
+        rows += islice(usable, part.rows)
     rng.shuffle(rows)
     return pd.DataFrame(rows, columns=COLUMNS)
 

@@ -6,7 +6,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from helpers.errors import StudyError
-from helpers.models.prompts import prompt_ids
+from helpers.models.prompts import padded, prompt_ids
 from helpers.studies.sections import Style
 
 IGNORED = -100  # label of a position whose loss is not counted
@@ -48,10 +48,6 @@ def collate(examples: list[Example]) -> dict[str, torch.Tensor]:
 
     Padding is masked out and never learnt, so its token does not matter and no tokenizer needs one of its own.
     """
-    ids, labels = (
-        pad_sequence([torch.tensor(example[name]) for example in examples], True, value)
-        for name, value in (("input_ids", 0), ("labels", IGNORED))
-    )
-    lengths = torch.tensor([[len(example["input_ids"])] for example in examples])  # (batch, 1)
-    mask = (torch.arange(ids.shape[1]) < lengths).long()
-    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+    inputs = padded([example["input_ids"] for example in examples], "right", torch.device("cpu"))
+    del inputs["position_ids"]  # which the model counts itself where padding is on the right
+    return inputs | {"labels": pad_sequence([torch.tensor(example["labels"]) for example in examples], True, IGNORED)}

@@ -41,8 +41,8 @@ class EndpointJudge(KeptJudge):
     def __init__(self, study: Study):
         self._settings = s = study.evaluation.judge
         self._url, _ = address(), _key()
-        asked = {"rubric": RUBRIC, "temperature": 0, "seed": SEED, "max_tokens": s.max_tokens}
-        super().__init__(judge="endpoint", model=s.name, endpoint=self._url.host, **asked)
+        self._sampling = {"temperature": 0, "seed": SEED, "max_tokens": s.max_tokens}
+        super().__init__(judge="endpoint", model=s.name, endpoint=self._url.host, rubric=RUBRIC, **self._sampling)
 
     def ask(self, pairs: list[Pair]) -> None:
         """Ask about all pairs; after a failure, or an interruption, only requests under way still end."""
@@ -71,14 +71,10 @@ class EndpointJudge(KeptJudge):
 
     def _verdict(self, client: openai.OpenAI, pair: Pair) -> Judgement:
         """The verdict on one pair, with the client's own retries; unparsable where a content filter holds it."""
-        asked = {
-            "model": self._settings.name,
-            "messages": [{"role": "user", "content": question(*pair)}],
-            "stream": False,
-        }
-        asked |= {"temperature": 0, "seed": SEED, "max_tokens": self._settings.max_tokens}
+        messages = [{"role": "user", "content": question(*pair)}]
         try:
-            content = client.chat.completions.create(**asked).choices[0].message.content
+            reply = client.chat.completions.create(model=self._settings.name, messages=messages, **self._sampling)
+            content = reply.choices[0].message.content
         except openai.BadRequestError as error:
             if error.code != "content_filter":
                 raise
@@ -91,11 +87,8 @@ def _explained(error: openai.APIError, host: str, retries: int) -> str:
     tries, cause = 1 + int(error.request.headers.get(TRIES, 0)), error.__cause__
     reason = str(cause) if isinstance(cause, _Failed) else f"the connection failed, {type(cause).__name__}"
     if isinstance(error, openai.APIStatusError):
-        status, pause, reason = (
-            error.status_code,
-            error.response.headers.get("retry-after"),
-            f"HTTP {error.status_code}",
-        )
+        status, pause = error.status_code, error.response.headers.get("retry-after")
+        reason = f"HTTP {status}"
         code = error.code if re.fullmatch(r"[a-z_]{1,40}", str(error.code)) else ""
         if (status not in (408, 409, 429) and status < 500) or code == "insufficient_quota":
             default = f"check {URL} and evaluation.judge in the study's settings"
