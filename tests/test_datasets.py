@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from helpers import wheels
 from helpers.data import COLUMNS, public, word_problems
 from helpers.data.registry import DATASETS
-from helpers.data.texts import PARAGRAPHS
 from helpers.errors import StudyError
+from helpers.evaluation.behaviour import PARAGRAPHS
 from helpers.paths import ROOT
 from helpers.studies.sections import Evaluation, EvaluationSource, Origin, Source
 from helpers.studies.settings import load_study

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers.errors import StudyError
-from helpers.evaluation.judges.rubric import TEXT
+from helpers.evaluation.judges.kept import TEXT
 from helpers.memory import say
 from helpers.paths import results_root
 from helpers.studies.sections import Origin
