@@ -29,16 +29,8 @@ SPARE = 2**20  # bytes: a disk with less is taken for full
 NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
 MARK = ".made-from"  # file in the report: what it was made from, by names, sizes and times, and by content
 WHOLE = "made-with"  # file in Sphinx's cache after a build without a warning: the versions that made it
-OWN = (
-    "_toc.yml",
-    "_config.yml",
-    "claims.yml",
-    "book/**/*",
-    "studies/*.yml",
-    "src/**/*.py",
-    "src/**/*.yml",
-    "src/**/*.md",
-)
+PAGES = ("_toc.yml", "_config.yml", "claims.yml", "studies/*.yml", "book/**/*")
+CODE = ("src/**/*.py", "src/**/*.yml", "src/**/*.md")
 SHOWN = ("notebooks/*.ipynb", "tables/*", "models/*.json", "arrays/*.json")  # of a run's folder
 
 
@@ -87,7 +79,7 @@ def fingerprint(selections: list[Selection], versions: str) -> str:
     runs = [run.root for selection in selections for run in [*selection.over_seeds, *selection.runs]]
     others = [paths.published_root() / selection.study.name / "settings.yml" for selection in selections]
     others += [run / "models" / "base" / "model.safetensors" for run in runs] + [paths.power_table()]
-    files = {path for pattern in OWN for path in paths.ROOT.glob(pattern)}
+    files = {path for pattern in PAGES + CODE for path in paths.ROOT.glob(pattern)}
     files |= {path for run in runs for pattern in SHOWN for path in run.glob(pattern)} | {*filter(None, others)}
     found = sorted((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file())
     shown = [(selection.study.name, selection.asked, selection.seeds) for selection in selections]

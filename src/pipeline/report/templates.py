@@ -38,8 +38,7 @@ ENVIRONMENT.filters |= {
     "readable": readable,
     "number": number,
     "interval": interval,
-    "pattern": lambda value, form: format(value, form),  # of Python, such as ,  or .0%
-    "first_line": lambda function: function.__doc__.splitlines()[0],
+    "pattern": format,  # by Python's patterns, such as ,  or .0%
     "markdown": lambda text: Markup(text.replace("<", "&lt;")),  # text of a settings file that may hold links
 }
 ENVIRONMENT.tests["nan"] = lambda value: value != value

@@ -45,10 +45,10 @@ def check(name: str, table: pd.DataFrame, path: Path | None = None) -> None:
     )
 
 
-def write_csv(path: Path, name: str, table: pd.DataFrame) -> None:
+def write_csv(path: Path, name: str, table: pd.DataFrame, digits: int = SIGNIFICANT_DIGITS) -> None:
     """Write a checked table as CSV, whole or not at all; the same values always give the same bytes."""
     check(name, table)
-    write_text(path, table.to_csv(index=False, lineterminator="\n", float_format=f"%.{SIGNIFICANT_DIGITS}g"))
+    write_text(path, table.to_csv(index=False, lineterminator="\n", float_format=f"%.{digits}g"))
 
 
 def read_csv(path: Path, name: str) -> pd.DataFrame:
