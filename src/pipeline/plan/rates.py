@@ -48,8 +48,9 @@ def _passes(size: Size, rows: int, length: int, precision: Precision, device: st
     """Seconds of all layers for a batch whatever its size, for each of its tokens, and for a new token of every row."""
     dtype = getattr(torch, precision)
     budget = PASS * min(product_speed(dtype, n, device) for n in (128, 256)) / 2  # products of one pass
-    sample, narrow = _sample(size, max(1.0, (LEAST * size.block / budget) ** 0.5))
-    sample, parameters = sample.to(device), sum(p.numel() for p in sample.model.layers.parameters())
+    narrow = max(1.0, (LEAST * size.block / budget) ** 0.5)
+    sample = _sample(size, narrow).to(device)
+    parameters = sum(p.numel() for p in sample.model.layers.parameters())
     wider, deeper = size.layers * size.block / parameters, size.layers / sample.config.num_hidden_layers
 
     def hidden(*shape: int) -> None:
@@ -62,18 +63,17 @@ def _passes(size: Size, rows: int, length: int, precision: Precision, device: st
         small, large = _seconds(lambda: hidden(1, 2)), _seconds(lambda: hidden(*batch))
         token = max(large - small, 0.2 * large) / (batch[0] * batch[1])
         speaker, few = sample.to(dtype), min(rows, 4 * LEAST)  # decodes with weights in that precision
-        ids, options = torch.ones(few, 1, dtype=torch.long, device=device), {"do_sample": False, "pad_token_id": 0}
-        new = {"max_new_tokens": NEW_TOKENS, "min_new_tokens": NEW_TOKENS}
-        decoded = _seconds(lambda: speaker.generate(ids, **new, **options)) / NEW_TOKENS
-    decoded *= wider if narrow > 1 or deeper > 1 else 1
-    return max(0.0, small - 2 * token) * deeper, token * wider, decoded * rows / few
+        new = {"max_new_tokens": NEW_TOKENS, "min_new_tokens": NEW_TOKENS, "do_sample": False, "pad_token_id": 0}
+        ids = torch.ones(few, 1, dtype=torch.long, device=device)
+        decoded = _seconds(lambda: speaker.generate(ids, **new)) / NEW_TOKENS * rows / few
+    return max(0.0, small - 2 * token) * deeper, token * wider, decoded * (wider if max(narrow, deeper) > 1 else 1)
 
 
-def _sample(size: Size, narrow: float) -> tuple[LlamaForCausalLM, float]:
-    """Some layers as wide as the model's, or ``narrow`` times less wide, with as many parameters; no vocabulary."""
-    width = max(64, round(size.hidden / narrow / 64) * 64)
-    heads, keys = width // 64, max(1, round(size.key_value / narrow / 64))
+def _sample(size: Size, narrow: float) -> LlamaForCausalLM:
+    """Some layers, ``narrow`` times less wide than the model's, with as many parameters for that; no vocabulary."""
+    width, keys = max(64, round(size.hidden / narrow / 64) * 64), max(1, round(size.key_value / narrow / 64))
     inner = (size.block / narrow**2 / width - 2 * width - 128 * keys) / 3  # of three matrices
+    heads = width // 64
     config = LlamaConfig(
         vocab_size=64,
         hidden_size=width,
@@ -83,7 +83,7 @@ def _sample(size: Size, narrow: float) -> tuple[LlamaForCausalLM, float]:
         num_key_value_heads=next(n for n in range(min(keys, heads), 0, -1) if heads % n == 0),
         eos_token_id=None,
     )
-    return LlamaForCausalLM(config), narrow
+    return LlamaForCausalLM(config)
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -24,6 +24,7 @@ from pipeline.runs.command_line import Parser
 from pipeline.runs.selections import Selection, select, with_results
 
 BUILDERS = ("jupyter-book", "sphinx", "sphinx-book-theme", "myst-nb", "sphinx-mathjax-offline", "jinja2", "nh3")
+# the theme's preloading of fonts is an error in a page opened as a file, and a script draws its icons
 FONT_PRELOAD = re.compile(r'<link rel="preload" as="font"[^>]*>\n?')
 SPARE = 2**20  # bytes: a disk with less is taken for full
 NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
@@ -63,9 +64,7 @@ def _build(selections: list[Selection], staged: Path, final: Path) -> Path:
         pages = sum(path.suffix in (".md", ".ipynb") for path in staged.rglob("*"))
         print(f"building the report from {pages} pages, about {10 + pages // 5} s", flush=True)
         cache = staged.with_name("cache")
-        built = _run_jupyter_book(staged, cache, final.with_name("report.log"))
-        _drop_font_preloads(built)
-        replace_folder(built, final)
+        replace_folder(_run_jupyter_book(staged, cache, final.with_name("report.log")), final)
         write_text(cache / WHOLE, versions)
     write_text(mark, f"{sources}\n{content}\n")
     return final / "index.html"
@@ -123,13 +122,9 @@ def _run_jupyter_book(staged: Path, cache: Path, log: Path) -> Path:
         raise StudyError(
             f"the report could not be built, and the one in place is left as it is: see the warnings in {log}"
         )
-    return cache / "_build" / "html"
-
-
-def _drop_font_preloads(html: Path) -> None:
-    """Take out the theme's preloading of fonts, an error in a page opened as a file; a script draws its icons."""
-    for page in html.rglob("*.html"):
+    for page in (cache / "_build" / "html").rglob("*.html"):
         page.write_text(FONT_PRELOAD.sub("", page.read_text(encoding="utf-8")), encoding="utf-8")
+    return cache / "_build" / "html"
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -9,28 +9,11 @@ import re
 import nh3
 
 KEPT_TYPES = ("text/html", "image/png", "image/jpeg", "text/markdown", "text/plain")  # no scripts, widgets, SVG, LaTeX
-TAGS = {
-    "a",
-    "b",
-    "br",
-    "code",
-    "details",
-    "div",
-    "em",
-    "figcaption",
-    "figure",
-    "h3",
-    "h4",
-    "hr",
-    "i",
-    "img",
-    "li",
-    "ol",
-}
-TAGS |= {"p", "pre", "small", "span", "strong", "sub", "summary", "sup", "ul", "wbr"}
+TAGS = {"a", "b", "br", "code", "details", "div", "em", "figcaption", "figure", "h3", "h4", "hr", "i", "img", "li"}
+TAGS |= {"ol", "p", "pre", "small", "span", "strong", "sub", "summary", "sup", "ul", "wbr"}
 TAGS |= {"caption", "col", "colgroup", "table", "tbody", "td", "tfoot", "th", "thead", "tr"}
-ATTRIBUTES = {"alt", "aria-label", "border", "class", "colspan", "height", "id", "loading", "role", "rowspan", "scope"}
-ATTRIBUTES |= {"title", "width"}
+ATTRIBUTES = {"alt", "aria-label", "border", "class", "colspan", "height", "id", "loading", "role", "rowspan"}
+ATTRIBUTES |= {"scope", "title", "width"}
 INLINE = r"data:image/(?:png|jpeg|svg\+xml);base64,"
 IMAGE = re.compile(rf"{INLINE}[\w+/=\s]+", re.ASCII)
 LINK = re.compile(r"(?:https?://|(?!\s*[\w+.-]+:)[\w.#-])[^\s\"'<>\\]*", re.ASCII)

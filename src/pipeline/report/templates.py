@@ -12,11 +12,6 @@ def render(name: str, **values: object) -> str:
     return ENVIRONMENT.get_template(name).render(**values)
 
 
-def readable(name: str) -> str:
-    """A name of the code in words."""
-    return name.replace("_", " ")
-
-
 def number(value: float, decimals: int = 3) -> str:
     """A rounded number with a true minus sign."""
     return f"{value:.{decimals}f}".replace("-", "−")
@@ -35,7 +30,6 @@ ENVIRONMENT = Environment(
     undefined=StrictUndefined,
 )
 ENVIRONMENT.filters |= {
-    "readable": readable,
     "number": number,
     "interval": interval,
     "pattern": format,  # by Python's patterns, such as ,  or .0%

@@ -25,13 +25,13 @@ FOLDERS = ("models", "tables", "arrays")  # of a run, with a record beside each 
 def environment() -> dict:
     """Versions, machine and code revision of this process."""
     torch = sys.modules.get("torch")  # a process that never imported it computed without it
-    cuda = torch is not None and torch.cuda.is_available()
+    cuda, number = torch is not None and torch.cuda.is_available(), os.environ.get("SLURM_JOB_ID")
     return {
         **_revision(),
         **machine(),
         "threads": torch.get_num_threads() if torch else 1,
         "device": torch.cuda.get_device_name() if cuda else "cpu",
-        "job": _job(),
+        "job": {"scheduler": "slurm", "id": number} if number else None,
         **({"float32": f"{torch.get_float32_matmul_precision()} precision"} if torch else {}),
     }
 
@@ -139,12 +139,6 @@ def _revision() -> dict:
     except (OSError, subprocess.CalledProcessError):
         return {"git_revision": "unknown", "git_dirty": None}
     return {"git_revision": found.removesuffix("-dirty"), "git_dirty": found.endswith("-dirty")}
-
-
-def _job() -> dict | None:
-    """The scheduler that started this process and the number it gave the job; None where there is none."""
-    number = os.environ.get("SLURM_JOB_ID")
-    return {"scheduler": "slurm", "id": number} if number else None
 
 
 def _version(name: str) -> str | None:
