@@ -59,7 +59,7 @@ FAMILIES = {  # configuration -> its settings, and the numbers of an expert that
 @pytest.fixture
 def quick(monkeypatch):
     """Plans for a machine that is not measured, so that only the counting is under test."""
-    monkeypatch.setattr(planning, "rates_of", lambda *_: work.Work(RATES))
+    monkeypatch.setattr("pipeline.plan.rates.measured", lambda *_: work.Work(RATES))
     monkeypatch.setattr(planning, "machine", lambda: MACHINE)
 
 
@@ -245,8 +245,8 @@ def test_every_family_is_planned(tmp_path, name, setting, monkeypatch):
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_the_measurement_has_a_budget(precision):
     """Also in bfloat16 where the processor has none of it, and for a model of seven billion parameters."""
-    begun = time.process_time()
-    rates = measured(near(NUMBERS["models"]["Qwen/Qwen2.5-7B"]), 32, 300, precision, precision)
+    study, begun = changed(load_study("qwen2.5-7b"), autocast=precision), time.process_time()
+    rates = measured(study, near(NUMBERS["models"]["Qwen/Qwen2.5-7B"]))
     assert time.process_time() - begun < 12 and all(value >= 0 for value in rates.values()) and rates["tokens"] > 0
 
 
@@ -311,5 +311,5 @@ def test_within_a_factor_of_two_of_a_run(own_smoke, study, tmp_path):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_is_measured(study):
-    rates = planning.rates_of(study, exact(sizes.config_of_study(study)))
+    rates = measured(study, exact(sizes.config_of_study(study)))
     assert rates["train_tokens"] > 0 and rates["decoded"] > 0 and rates["float32"] > 0

@@ -33,13 +33,12 @@ REFERENCE = 5.0  # seconds to import torch and transformers where the costs of t
 NOTEBOOK = 1.7  # start of a notebook with models, over that of an interpreter
 REPORT = (20.0, 0.25)  # seconds of building the report, and for each notebook in it
 SHARED = 1.2  # seconds of a process beside others on the same machine, over seconds alone
-CHECKPOINTING = 4 / 3  # time of a training pass that computes its activations twice, over one that keeps them
 CHARACTERS = 4  # of a token of the rubric
 
 
 def machine() -> dict[str, Any]:
     """Name of the GPU (empty without one), cores, and bytes of memory, of GPU memory, and free below the results."""
-    import torch  # here: whoever reads only the settings need not wait for it
+    import torch
 
     existing = next(folder for folder in (results_root(), *results_root().parents) if folder.exists())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -97,18 +96,6 @@ def _in_hub_cache(origin: Origin) -> bool:
     return any(file.name != "config.json" for file in snapshots)
 
 
-def rates_of(study: Study | OwnModels, size: Size) -> Counter:
-    """Seconds here for each unit of work of the study."""
-    from pipeline.plan.rates import measured
-
-    s, rule = study.evaluation, study.training.optimiser if isinstance(study, Study) else None
-    rows, length = min(s.batch_size, s.utility_prompts), sum(counting.TOKENS[s.utility])
-    rates = measured(size, rows, length, s.autocast, rule.autocast if rule else s.autocast)
-    for unit in ("train_calls", "train_tokens"):
-        rates[unit] *= CHECKPOINTING if rule and rule.gradient_checkpointing else 1
-    return rates
-
-
 def rows_of(study: Study | OwnModels, work: dict[str, Counter], rates: Counter, seeds: int) -> list[dict[str, Any]]:
     """Every notebook of the study; one whose work is not counted takes as long as in the organism study."""
     rows = []
@@ -148,7 +135,9 @@ def plan(study: Study | OwnModels, seeds: list[int], processes: int, price: tupl
     facts |= {"downloads": fetched, "parameters": size and size.parameters}
     if size is None:
         return facts
-    rates, work, need = rates_of(study, size), counting.of_study(study, size), counting.needs(study, size)
+    from pipeline.plan.rates import measured  # here: whoever reads only the settings need not wait for torch
+
+    rates, work, need = measured(study, size), counting.of_study(study, size), counting.needs(study, size)
     judging = models.get("judge", (None, None))[1]
     rates["judged_tokens"] = rates["tokens"] * judging.multiplied / size.multiplied if judging else 0
     rows, gpu_memory = rows_of(study, work, rates, len(seeds)), max(need.training, need.evaluation)
