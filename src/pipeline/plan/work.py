@@ -195,13 +195,18 @@ def needs(study: Study | OwnModels, size: Size) -> Needs:
     if isinstance(study, OwnModels):
         updates, short = 1 + len(study.tuned), max(map(min, size.matrices))
         products = FLOAT64 * short**2 * (updates * (updates + 1) / 2 + 5)
-        return Needs(0.0, 1e7, 0.0, evaluation_memory(study, size), products + PROCESS)
+        memory = {"training": 0.0, "evaluation": evaluation_memory(study, size), "projection": products + PROCESS}
+        return Needs(disk_shared=0.0, disk_seed=1e7, **memory)
     converted = each if study.model.kind == "pretrained" and study.model.base.origin == "package" else 0
     checkpoint = 3 * each if study.training.optimiser.checkpoint_steps else 0  # weights and AdamW's states
     basis = FLOAT64 * sum(count * m * min(m, n) for (m, n), count in size.matrices.items())
-    projecting = basis * (1 + len(study.projection.subspaces)) + each + PROCESS
-    memory = training_memory(study, size), evaluation_memory(study, size), projecting
-    return Needs(converted + checkpoint, len(MODELS) * each, *memory)
+    return Needs(
+        disk_shared=converted + checkpoint,
+        disk_seed=len(MODELS) * each,
+        training=training_memory(study, size),
+        evaluation=evaluation_memory(study, size),
+        projection=basis * (1 + len(study.projection.subspaces)) + each + PROCESS,
+    )
 
 
 def training_memory(study: Study, size: Size) -> float:

@@ -28,8 +28,8 @@ def clean_output(output: dict) -> dict:
     data = {kind: output["data"][kind] for kind in KEPT_TYPES if kind in output["data"]}
     if "text/html" in data:
         data["text/html"] = clean_html(data["text/html"])
-    if "text/markdown" in data:
-        data["text/markdown"] = clean_markdown(data["text/markdown"])
+    if "text/markdown" in data:  # no raw HTML, and no image, which could be fetched from elsewhere
+        data["text/markdown"] = data["text/markdown"].replace("<", "&lt;").replace("![", r"!\[")
     return {**output, "data": data or {"text/plain": "(an output of a type that the report does not show)"}}
 
 
@@ -45,11 +45,6 @@ def clean_html(source: str) -> str:
         url_schemes={"http", "https", "data"},
         link_rel=None,
     )
-
-
-def clean_markdown(source: str) -> str:
-    """Markdown without raw HTML and without images, which could be fetched from elsewhere."""
-    return source.replace("<", "&lt;").replace("![", r"!\[")
 
 
 def _kept(tag: str, name: str, value: str) -> str | None:

@@ -38,9 +38,13 @@ def environment() -> dict:
 
 def machine() -> dict:
     """Versions and machine, as far as they can be known without importing what computes."""
+    packages = {}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            packages[name] = version(name)
     return {
         "python": platform.python_version(),
-        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "packages": packages,
         "platform": platform.platform(),
         "cpu": _cpu(),
     }
@@ -139,13 +143,6 @@ def _revision() -> dict:
     except (OSError, subprocess.CalledProcessError):
         return {"git_revision": "unknown", "git_dirty": None}
     return {"git_revision": found.removesuffix("-dirty"), "git_dirty": found.endswith("-dirty")}
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 def _cpu() -> str:
