@@ -80,28 +80,26 @@ def near(config: Config | None) -> Size | None:
 
 
 def exact(config: Config | None) -> Size | None:
-    """The size of any decoder that transformers can build, without memory for its weights; else what is ``near``."""
+    """The size of any decoder that can be loaded, as transformers builds it without memory; else what is ``near``."""
     import torch  # here: every job of a workflow reads ``near``, and need not wait for these
-    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     try:
         whole = AutoConfig.for_model(**config)
         text = whole.get_text_config(decoder=True)
-        kinds = ((AutoModelForCausalLM, text), (AutoModelForCausalLM, whole), (AutoModel, text))
-        kind, wanted = next((kind, wanted) for kind, wanted in kinds if type(wanted) in kind._model_mapping)
+        alone = type(text) in AutoModelForCausalLM._model_mapping
         with torch.device("meta"):
-            model = kind.from_config(wanted, trust_remote_code=False)
+            model = AutoModelForCausalLM.from_config(text if alone else whole, trust_remote_code=False)
         weights = list(model.parameters())  # a tied one is there once
-        table, head = model.get_input_embeddings().weight, model.get_output_embeddings()
-        separate = 0 if head is not None and head.weight is table else table.numel()
+        table = model.get_input_embeddings().weight
+        separate = 0 if model.get_output_embeddings().weight is table else table.numel()
         stacked = [w for w in weights if w.ndim == 3 and min(w.shape[1:]) > 8]  # (experts, rows, columns)
         used = getattr(text, "num_experts_per_tok", None)
         idle = sum(w.numel() * max(0.0, 1 - used / len(w)) for w in stacked) if used else 0
         matrices = Counter(tuple(w.shape) for w in weights if w.ndim == 2)
         matrices.update(tuple(expert.shape) for w in stacked for expert in w)
-        total = sum(w.numel() for w in weights)
-        d, n = text.hidden_size, text.num_hidden_layers
-        keys = _heads(lambda name: getattr(text, name, None), d)[1]
+        total, d = sum(w.numel() for w in weights), text.hidden_size
+        keys, n = _heads(lambda name: getattr(text, name, None), d)[1], text.num_hidden_layers
         return Size(d, n, keys, len(table), total, round(total - idle - separate), dict(matrices))
     except Exception:  # whatever a family's code raises for numbers that do not fit it
         return near(config)
