@@ -12,7 +12,7 @@ from helpers import figures
 from helpers.claims.verdicts import distinctness, judge_criteria, verdicts
 from helpers.paths import STUDIES, RunPaths, published_root
 from helpers.studies.settings import Study
-from pipeline.report.published import SETTINGS
+from pipeline.report.records import SETTINGS
 from pipeline.runs.notebook import begin
 from pipeline.runs.stages import expected
 
