@@ -37,8 +37,8 @@ from pipeline.runs.profiles import load
 from pipeline.runs.selections import select
 from helpers.errors import StudyError
 try:
-    with only_run("smoke") as lock:
-        run([select(load_study("smoke"))], 1, [lock], load("mine"))
+    with only_run("smoke"):
+        run([select(load_study("smoke"))], 1, load("mine"))
 except StudyError as error:
     sys.exit(f"error: {error}")
 """

@@ -15,7 +15,7 @@ def test_those_that_the_project_brings():
         "local": "local",
         "slurm": "slurm",
     }
-    assert [profiles.load(name).queue for name in ("local", "slurm")] == [None, "slurm"]
+    assert [profiles.load(name).queue for name in ("local", "slurm")] == [False, True]
 
 
 def test_an_unknown_profile_is_one_sentence_that_lists_them(capsys):
@@ -44,8 +44,8 @@ def test_a_profile_that_cannot_be_read_is_one_sentence(tmp_path, monkeypatch, te
 
 def test_what_a_profile_lacks_is_named_before_anything_runs(tmp_path, monkeypatch):
     with pytest.raises(SettingsError, match=r"needs snakemake-executor-plugin-nosuch: install it with"):
-        profiles.Profile(tmp_path, "nosuch").check()
+        profiles.Profile(tmp_path, {"executor": "nosuch"}).check()
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(profiles.importlib.util, "find_spec", lambda name: object())
     with pytest.raises(SettingsError, match="needs the program sbatch, which is not here"):
-        profiles.Profile(tmp_path, "slurm").check()
+        profiles.Profile(tmp_path, {"executor": "slurm"}).check()

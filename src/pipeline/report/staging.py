@@ -25,7 +25,7 @@ from pipeline.report.checks import check
 from pipeline.report.inert import clean_output
 from pipeline.results.provenance import records_of
 from pipeline.runs.selections import Selection, not_tested
-from pipeline.runs.stages import COMMON, STAGES, expected, over_seeds
+from pipeline.runs.stages import COMMON, STAGES, over_seeds
 
 APPENDED = ("22_judge_validation",)  # notebooks over all seeds that are measurements, for the appendix
 EXTRA = "extra"  # folder of files that the report serves as they are, see html_extra_path in _config.yml
@@ -166,7 +166,7 @@ def _runs(selection: Selection) -> list[Chapter]:
     for seed in selection.seeds:
         folder = RunPaths(name, seed).root / "notebooks"
         place = PurePosixPath("runs", name, f"seed-{seed}")
-        notebooks = expected(selection.study, [seed], selection.published)
+        notebooks = [job.output for job in selection.jobs]
         for source in [path for path in notebooks if path.parent == folder]:
             runs.append(Chapter(_found(source, selection), place / source.stem, f"{name}, seed {seed}"))
     return runs

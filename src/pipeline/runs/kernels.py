@@ -18,29 +18,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from jupyter_client import AsyncKernelManager
+
 from helpers.lifeline import end_with
 
 SOCKET = "SUBSPACES_NURSERY"  # names the socket
 LIGHT = ("ipykernel.kernelapp", "pandas", "matplotlib.pyplot", "seaborn", "scipy.stats", "pydantic", "yaml", "nbformat")
-HEAVY = (
-    "torch",
-    "transformers",
-    "transformers.models.llama.modeling_llama",
-    "transformers.trainer",
-    "tokenizers",
-    "tqdm",
-)
+HEAVY = ("torch", "transformers.models.llama.modeling_llama", "transformers.trainer", "tokenizers", "tqdm")
 BACKEND = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
-RELAY = """
-import array, json, os, socket, sys
-s = socket.socket(socket.AF_UNIX)
-s.connect(os.environ[%r])
-about = json.dumps({"argv": sys.argv[1:], "cwd": os.getcwd(), "env": dict(os.environ), "pid": os.getpid()}).encode()
-fds = array.array("i", [0, 1, 2])
-s.sendmsg([len(about).to_bytes(8, "big") + about[:1]], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
-s.sendall(about[1:])
-sys.exit(int(s.recv(16) or b"1"))
+RELAY = f"""
+import json, os, socket, sys
+about = {{"argv": sys.argv[1:], "cwd": os.getcwd(), "env": dict(os.environ), "pid": os.getpid()}}
+nursery = socket.socket(socket.AF_UNIX)
+nursery.connect(os.environ["{SOCKET}"])
+socket.send_fds(nursery, [b"."], [0, 1, 2])
+nursery.sendall(json.dumps(about).encode())
+nursery.shutdown(socket.SHUT_WR)
+sys.exit(int(nursery.recv(16) or b"1"))
 """
+
+
+class ForkedKernel(AsyncKernelManager):
+    """Starts the kernel of a notebook from a nursery."""
+
+    def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
+        """The relay's command, in the place of ``python -m ipykernel_launcher``."""
+        return [sys.executable, "-I", "-S", "-c", RELAY, "-f", self.connection_file]
 
 
 @contextmanager
@@ -48,14 +51,8 @@ def nursery(heavy: bool) -> Iterator[dict[str, str]]:
     """Run a nursery; yields the variables by which kernels are forked from it. ``heavy``: with what trains models."""
     with tempfile.TemporaryDirectory(prefix="nursery-") as name:
         place = Path(name) / "socket"
-        command = [
-            sys.executable,
-            "-m",
-            __spec__.name,
-            str(place),
-            str(os.getpid()),
-            *(LIGHT + (HEAVY if heavy else ())),
-        ]
+        modules = LIGHT + (HEAVY if heavy else ())
+        command = [sys.executable, "-m", __spec__.name, str(place), str(os.getpid()), *modules]
         apart = {"stdin": subprocess.DEVNULL, "start_new_session": True}  # Ctrl-C is heard by who started it
         process = subprocess.Popen(command, env={**os.environ, **BACKEND}, **apart)
         try:
@@ -63,11 +60,6 @@ def nursery(heavy: bool) -> Iterator[dict[str, str]]:
         finally:
             process.kill()
             process.wait()
-
-
-def command(connection_file: str) -> list[str]:
-    """The command of a kernel that is forked, in the place of ``python -m ipykernel_launcher``."""
-    return [sys.executable, "-I", "-S", "-c", RELAY % SOCKET, "-f", connection_file]
 
 
 def serve(place: Path, modules: list[str]) -> None:
@@ -78,27 +70,24 @@ def serve(place: Path, modules: list[str]) -> None:
         os.rename(f"{place}.new", place)  # relays may connect, and wait, from now on
         for module in modules:
             importlib.import_module(module)
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how those that care for a kernel end
         while True:
             relay, _ = door.accept()
             if os.fork() == 0:
                 door.close()
                 _care(relay)
             relay.close()
-            with suppress(ChildProcessError):
-                while os.waitpid(-1, os.WNOHANG)[0]:
-                    pass
 
 
 def _care(relay: socket.socket) -> None:
     """Fork the kernel, wait for its end and tell the relay its status; in a process of its own, which ends here."""
-    head, fds, _, _ = socket.recv_fds(relay, 9, 3)
-    about = head[8:]
-    while len(about) < int.from_bytes(head[:8], "big"):
-        about += relay.recv(1 << 16)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    _, fds, _, _ = socket.recv_fds(relay, 1, 3)
     kernel = os.fork()
     if kernel == 0:
-        relay.close()
-        _kernel(json.loads(about), list(fds))
+        with relay, relay.makefile("rb") as stream:
+            about = json.load(stream)
+        _kernel(about, fds)
     _, status = os.waitpid(kernel, 0)
     with suppress(OSError):
         relay.sendall(str(os.waitstatus_to_exitcode(status) % 256).encode())

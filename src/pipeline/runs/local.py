@@ -19,12 +19,12 @@ from pathlib import Path
 from helpers.errors import StudyError
 from helpers.files import sweep
 from helpers.lifeline import WORKFLOW, end_with
-from helpers.paths import NOTEBOOKS, PUBLISHED, results_root
-from helpers.studies.settings import parse_seeds
+from helpers.paths import NOTEBOOKS, results_root
 from pipeline.runs.code import needs
+from pipeline.runs.command_line import THREADS
 from pipeline.runs.execute import ended, run
+from pipeline.runs.jobs import Job
 from pipeline.runs.kernels import nursery
-from pipeline.runs.stages import Job
 
 SINGLE = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -37,13 +37,15 @@ class Progress:
     cores: int
     ended: dict[Job, float] = field(default_factory=dict)
 
-    def add(self, job: Job, seconds: float, line: str) -> None:
+    def add(self, job: Job, seconds: float) -> None:
         """Print one line on a job that has ended."""
         self.ended[job] = seconds
         left = sum(expected for other, expected in self.expected.items() if other not in self.ended)
         rate = sum(self.ended.values()) / max(sum(self.expected[one] for one in self.ended), 1e-9)
-        minutes = left * rate / self.cores / 60
-        print(f"{line} | {len(self.ended)} of {len(self.expected)} notebooks, about {minutes:.1f} min left", flush=True)
+        count = (
+            f"{len(self.ended)} of {len(self.expected)} notebooks, about {left * rate / self.cores / 60:.1f} min left"
+        )
+        print(f"{ended(job.output, seconds)} | {count}", flush=True)
 
 
 def run_jobs(expected: Mapping[Job, float], cores: int) -> list[str]:
@@ -53,7 +55,7 @@ def run_jobs(expected: Mapping[Job, float], cores: int) -> list[str]:
     """
     if not expected:
         return []
-    threads = os.environ.get("SUBSPACES_THREADS") or "1"
+    threads = os.environ.get(THREADS) or "1"
     variables = {**dict.fromkeys(SINGLE, threads), "PYTHONHASHSEED": "0", "TOKENIZERS_PARALLELISM": "false"}
     os.environ.update(variables | {WORKFLOW: str(os.getpid())})
     heavy = any(needs(notebook, "torch") for notebook in {job.notebook for job in expected})
@@ -69,23 +71,24 @@ def run_jobs(expected: Mapping[Job, float], cores: int) -> list[str]:
 
 def _run(expected: Mapping[Job, float], processes: int) -> list[str]:
     progress, said, running = Progress(expected, processes), [], {}
-    order = TopologicalSorter(_dependence(list(expected)))
+    writers = {path: job for job in expected for path in job.writes}
+    order = TopologicalSorter({job: {writers[path] for path in job.reads if path in writers} for job in expected})
     order.prepare()
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_begin, initargs=(os.getpid(),))
     try:
         while order.is_active():
             for job in sorted(order.get_ready(), key=lambda job: -expected[job]):  # the longest first, to end together
-                running[pool.submit(_execute, job.notebook, job.output, job.parameters, job.seeds)] = job
+                running[pool.submit(_execute, job.notebook, job.output, job.parameters, job.asked)] = job
             if not running:  # what is left waits for jobs that stopped
                 break
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 job, (seconds, sentence) = running.pop(future), _result(future)
                 if sentence:
-                    said.append(f"{job.study.name} {job.folder.root.name} {job.name}: {sentence}")
+                    said.append(sentence)
                     print(f"error: {sentence}", file=sys.stderr, flush=True)
                 else:
-                    progress.add(job, seconds, ended(job.output, seconds))
+                    progress.add(job, seconds)
                     order.done(job)
     except BaseException:  # Ctrl-C: nothing is waited for, the processes end with this one
         for process in list(pool._processes.values()):
@@ -96,16 +99,6 @@ def _run(expected: Mapping[Job, float], processes: int) -> list[str]:
         raise
     pool.shutdown()
     return said
-
-
-def _dependence(jobs: list[Job]) -> dict[Job, set[Job]]:
-    """The jobs among these that each job reads from."""
-    writers = {path: job for job in jobs for path in job.writes}
-    found = {}
-    for job in jobs:
-        reads = job.reads(parse_seeds(job.seeds, job.study), job.seeds == PUBLISHED)
-        found[job] = {writers[path] for path in reads if path in writers}
-    return found
 
 
 def _begin(parent: int) -> None:
