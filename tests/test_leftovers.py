@@ -4,6 +4,7 @@ import pytest
 
 from fault_table import assert_promised
 from helpers.errors import StudyError
+from helpers.files import write_text
 from pipeline.runs import slurm
 
 
@@ -24,7 +25,7 @@ def test_a_queue_that_cannot_be_asked_is_one_sentence(tmp_path, monkeypatch, squ
     if squeue:
         (tmp_path / "squeue").write_text(f"#!/bin/sh\n{squeue}\n", encoding="utf-8")
         (tmp_path / "squeue").chmod(0o755)
-    slurm.mark(tmp_path / "study")
+    write_text(tmp_path / "study" / slurm.MARK, "")
     with pytest.raises(StudyError, match=f"squeue cannot be asked .*{reason}.* or delete .*{slurm.MARK}") as error:
         slurm.settle(tmp_path / "study")
     assert_promised("the queue of a cluster cannot be asked", error.value)

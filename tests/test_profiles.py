@@ -15,7 +15,6 @@ def test_those_that_the_project_brings():
         "local": "local",
         "slurm": "slurm",
     }
-    assert [profiles.load(name).queue for name in ("local", "slurm")] == [False, True]
 
 
 def test_an_unknown_profile_is_one_sentence_that_lists_them(capsys):
@@ -29,7 +28,7 @@ def test_a_folder_of_your_own_is_a_profile(tmp_path, monkeypatch):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "config.yaml").write_text(yaml.safe_dump({"jobs": 3}), encoding="utf-8")
     mine = profiles.load("mine")
-    assert profiles.available() == ["mine"] and mine.folder == tmp_path / "mine" and not mine.remote
+    assert profiles.available() == ["mine"] and mine.folder == tmp_path / "mine" and mine.executor == "local"
     mine.check()
 
 

@@ -17,6 +17,7 @@ import slurm_cluster
 import toy
 from fault_table import assert_promised
 from helpers.errors import SettingsError
+from helpers.files import write_text
 from pipeline.runs import profiles
 from pipeline.runs import slurm as slurm_queue
 
@@ -115,7 +116,7 @@ def test_jobs_of_a_killed_run_that_wait_are_cancelled_and_no_others(slurm, tmp_p
         return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
 
     other = submit(f"{slurm_queue.name_of(tmp_path / 'other')}_1")
-    slurm_queue.mark(tmp_path / "study")
+    write_text(tmp_path / "study" / slurm_queue.MARK, "")
     own = submit(f"{slurm_queue.name_of(tmp_path / 'study')}_1")
     assert {own, other} <= set(queued(slurm))
     slurm_queue.settle(tmp_path / "study")

@@ -54,17 +54,6 @@ def only_run(study: str) -> Iterator[None]:
         yield
 
 
-def clear_up(study: str, profile: Profile) -> None:
-    """Bring the folder of a study into order after a run that was killed, once nothing of that run still writes there.
-
-    Where that cannot be known, with an executor of your own, the folder is left as it is.
-    """
-    folder = results_root() / study
-    slurm.settle(folder)
-    if profile.queue or not profile.remote:
-        sweep(folder)
-
-
 def seconds_here(selection: Selection, jobs: list[Job]) -> dict[Job, float]:
     """Seconds that jobs take, in about: the organism's, or what ``make plan`` expects of larger models."""
     found = {job: job.stage.seconds for job in jobs}
@@ -83,17 +72,21 @@ def seconds_here(selection: Selection, jobs: list[Job]) -> dict[Job, float]:
 def run(selections: list[Selection], cores: int, profile: Profile) -> None:
     """Run the notebooks of studies that are not up to date, all at once on this machine, else study by study.
 
-    Raises StudyError if one does not finish.
+    What a killed run left half-written is removed first, once nothing of it still writes, which cannot be known with an
+    executor of your own. Raises StudyError if one does not finish.
     """
     todo: list[tuple[Selection, dict[Job, float]]] = []
     for selection in selections:
-        clear_up(selection.study.name, profile)
+        folder = results_root() / selection.study.name
+        slurm.settle(folder)
+        if profile.executor in ("local", "slurm"):
+            sweep(folder)
         expected = seconds_here(selection, pending(selection.jobs))
         seeds = f"{'published ' if selection.published else ''}seeds {', '.join(map(str, selection.seeds))}"
-        where = f"through {profile.executor}" if profile.remote else f"on {cores} cores"
+        where = f"through {profile.executor}" if profile.executor != "local" else f"on {cores} cores"
         print(f"study {selection.study.name}, {seeds}: {len(expected)} notebooks to run {where}", flush=True)
         todo.append((selection, expected))
-    if profile.remote:
+    if profile.executor != "local":
         stopped = [
             one for given, expected in todo if expected for one in run_on_cluster(expected, given, profile, cores)
         ]

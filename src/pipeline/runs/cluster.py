@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from helpers.errors import StudyError, Unwritable
+from helpers.files import remove, write_text
 from helpers.lifeline import BUILD
 from helpers.paths import ROOT, results_root
 from pipeline.runs import slurm
@@ -33,8 +34,8 @@ def run_on_cluster(expected: Mapping[Job, float], selection: Selection, profile:
     folder = results_root() / selection.study.name
     for failure in folder.glob(f"*/logs/*{FAILURE}"):
         failure.unlink(missing_ok=True)
-    if profile.queue:
-        slurm.mark(folder)
+    if profile.executor == "slurm":
+        write_text(folder / slurm.MARK, "")
     earlier = _logs_of_jobs(profile)
     try:
         with open(folder / LOG, "w", encoding="utf-8") as log:
@@ -43,7 +44,7 @@ def run_on_cluster(expected: Mapping[Job, float], selection: Selection, profile:
     except OSError as error:
         raise Unwritable(folder / LOG, error) from None
     if not _follow(workflow, expected):
-        slurm.unmark(folder)
+        remove(folder / slurm.MARK)
         return []
     failures = sorted(folder.glob(f"*/logs/*{FAILURE}"))
     said = [
@@ -62,7 +63,7 @@ def _snakemake(expected: Mapping[Job, float], selection: Selection, profile: Pro
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(ROOT)]
     command += ["--nolock", "--rerun-incomplete", "--rerun-triggers", "params", "--cores", str(cores)]
     command += ["--profile", str(profile.folder)]
-    if profile.queue:
+    if profile.executor == "slurm":
         command += ["--slurm-jobname-prefix", slurm.name_of(results_root() / selection.study.name)]
     if again := [os.path.relpath(job.output, ROOT) for job in expected if job.output.exists()]:
         command += ["--forcerun", *again]

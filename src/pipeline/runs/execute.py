@@ -22,15 +22,14 @@ from helpers.studies.settings import load_study
 from helpers.studies.yaml_files import parse_yaml
 from pipeline.runs.command_line import INTERRUPTED, Parser, exit_status
 from pipeline.runs.jobs import Job, note
-from pipeline.runs.kernels import SOCKET, ForkedKernel
 from pipeline.runs.stages import STAGES
 
 START = 300  # seconds that a notebook's process may take to answer: a busy machine takes more than papermill's 60
 FAILURE = ".error"  # ending of the file with the sentence that a notebook stopped with
 
 
-def execute(notebook: Path, output: Path, parameters: dict) -> None:
-    """Execute ``notebook`` into ``output``.
+def execute(notebook: Path, output: Path, parameters: dict, **options: object) -> None:
+    """Execute ``notebook`` into ``output``, with further ``options`` of papermill.
 
     Raises StudyError for unknown parameters, for a cell that fails, when the notebook's process dies, and when the
     result cannot be written.
@@ -45,7 +44,7 @@ def execute(notebook: Path, output: Path, parameters: dict) -> None:
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with _stderr_to(_log(output)):
-            _through_papermill(notebook, running, parameters)
+            _through_papermill(notebook, running, parameters, options)
         rename(running, output)
     except papermill.PapermillExecutionError as error:
         failed = output.with_name(f"{output.stem}.failed.ipynb")
@@ -63,14 +62,12 @@ def execute(notebook: Path, output: Path, parameters: dict) -> None:
         remove(running)
 
 
-def _through_papermill(notebook: Path, output: Path, parameters: dict) -> None:
+def _through_papermill(notebook: Path, output: Path, parameters: dict, options: dict) -> None:
     """Execute in a thread, so that Ctrl-C is heard here: nbclient would take it for the death of its process.
 
     The notebook's process ends by itself once this one has.
     """
-    options = {"kernel_name": "python3", "progress_bar": False, "start_timeout": START, "cwd": str(Path.cwd())}
-    if SOCKET in os.environ:
-        options["kernel_manager_class"] = f"{ForkedKernel.__module__}.{ForkedKernel.__name__}"
+    options |= {"kernel_name": "python3", "progress_bar": False, "start_timeout": START, "cwd": str(Path.cwd())}
     thread = ThreadPoolExecutor(1)
     thread.submit(papermill.execute_notebook, str(notebook), str(output), parameters, **options).result()
 
@@ -94,8 +91,8 @@ def _stderr_to(log: Path) -> Iterator[None]:
             os.close(kept)
 
 
-def run(notebook: Path, output: Path, parameters: dict, asked: str = "") -> float:
-    """Execute a notebook and record what it was made from; returns its seconds.
+def run(notebook: Path, output: Path, parameters: dict, asked: str = "", **options: object) -> float:
+    """Execute a notebook (see ``execute``) and record what it was made from; returns its seconds.
 
     What it stopped with, if anything, is beside its log. Raises StudyError.
     """
@@ -103,13 +100,13 @@ def run(notebook: Path, output: Path, parameters: dict, asked: str = "") -> floa
     with suppress(OSError):
         failure.unlink(missing_ok=True)
     try:
-        execute(notebook, output, parameters)
+        execute(notebook, output, parameters, **options)
         seconds = time.monotonic() - started
         _note(notebook, output, parameters, asked or str(parameters.get("seeds", "")), seconds)
     except StudyError as error:
         with suppress(Unwritable):
             write_text(failure, f"{error}\n")
-        raise
+        raise StudyError(str(error)) from None  # of a class that other processes can be sent
     return seconds
 
 

@@ -206,19 +206,16 @@ def _inputs(job: Job, hashes: dict[str, str]) -> dict[str, str]:
 
 def _is_current(job: Job, hashes: dict[str, str]) -> bool:
     """Whether notebook and results of a job are there and were made from what is there now."""
-    if not job.output.exists():
+    if not all(path.exists() for path in [job.output, *job.writes]):
         return False
-    made_from = job.made_from
     try:
         run = json.loads(_beside(job).read_text(encoding="utf-8"))
-        results = [read_record(sidecar(path)) for path in job.writes if path.exists()]
+        results = [read_record(sidecar(path)) for path in job.writes]
     except (OSError, ValueError, Damaged):
         return False
-    whole = len(results) == len(job.writes) and run.get("made_from") == made_from
     return (
-        whole
+        {record.get("made_from") for record in [run, *results]} == {job.made_from}
         and run.get("inputs") == _inputs(job, hashes)
-        and all(record.get("made_from") == made_from for record in results)
         and all(hashes.get(name, found) == found for record in results for name, found in record["inputs"].items())
     )
 

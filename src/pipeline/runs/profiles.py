@@ -24,26 +24,16 @@ class Profile:
 
     @property
     def executor(self) -> str:
-        """What starts its jobs; ``local``: processes of this machine."""
+        """What starts its jobs: ``local``, processes of this machine, or a scheduler, which may run them elsewhere."""
         return str(self.settings.get("executor") or "local")
-
-    @property
-    def remote(self) -> bool:
-        """Whether jobs go to a scheduler, and may run elsewhere."""
-        return self.executor != "local"
-
-    @property
-    def queue(self) -> bool:
-        """Whether jobs go to a queue in which those of a killed run can be found again."""
-        return self.executor == "slurm"
 
     def check(self) -> None:
         """Raise SettingsError if this machine lacks what the profile needs to start jobs."""
         package = f"snakemake-executor-plugin-{self.executor}"
-        if self.remote and importlib.util.find_spec(package.replace("-", "_")) is None:
+        if self.executor != "local" and importlib.util.find_spec(package.replace("-", "_")) is None:
             command = f".venv/bin/pip install {package}"
             raise SettingsError(f"profile {self.folder.name} needs {package}: install it with `{command}`")
-        if self.queue:
+        if self.executor == "slurm":
             given = self.settings.get("default-resources") or {}  # a mapping, or a list of ``name=value``
             pairs = given.items() if isinstance(given, dict) else (str(one).partition("=")[::2] for one in given)
             slurm.check(self.folder.name, {key: str(value).strip("'\"") for key, value in pairs})

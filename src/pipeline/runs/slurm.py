@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from helpers.errors import SettingsError, StudyError
-from helpers.files import remove, write_text
+from helpers.files import remove
 from helpers.studies.settings import digest
 
 MARK = ".queued"  # a file in a study's folder while a run has jobs in the queue: one that was killed leaves it
@@ -43,16 +43,6 @@ def name_of(folder: Path) -> str:
     return f"subspaces-{digest(str(folder.resolve()))}"
 
 
-def mark(folder: Path) -> None:
-    """Note that jobs of a study are sent to the queue from now on. Raises Unwritable."""
-    write_text(folder / MARK, f"{name_of(folder)}\n")
-
-
-def unmark(folder: Path) -> None:
-    """Note that the run that sent them has seen their end."""
-    remove(folder / MARK)
-
-
 def settle(folder: Path) -> None:
     """Return when no job of an earlier run is left that could write to the folder of a study.
 
@@ -71,7 +61,7 @@ def settle(folder: Path) -> None:
         )
     while _jobs(folder):
         time.sleep(LOOK)
-    unmark(folder)
+    remove(folder / MARK)
 
 
 def _jobs(folder: Path) -> dict[str, str]:
