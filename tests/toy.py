@@ -14,7 +14,6 @@ from pathlib import Path
 import nbformat
 
 from helpers.paths import ROOT
-from pipeline.runs.jobs import jobs_of
 from pipeline.runs.stages import CHAPTERS, PER_SEED, STAGES
 
 COPIED = ("src", "studies", "claims.yml", "Snakefile", "profiles", "benchmarks", "pyproject.toml")
@@ -126,8 +125,3 @@ def notebook(name: str) -> nbformat.NotebookNode:
     book = nbformat.v4.new_notebook(cells=[*cells, nbformat.v4.new_code_cell(code)])
     book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     return book
-
-
-def count(study, seeds: list[int]) -> int:
-    """Number of notebooks of a whole run."""
-    return len(jobs_of(study, seeds, ",".join(map(str, seeds))))

@@ -40,7 +40,7 @@ def execute(notebook: Path, output: Path, parameters: dict, **options: object) -
     unknown = [name for name in parameters if name not in known]
     if unknown:
         raise StudyError(f"{notebook.name} has no parameter {unknown[0]!r}: its parameters are {', '.join(known)}")
-    running = output.with_name(f".{output.stem}.running-{os.getpid()}.ipynb")
+    running = _running(output)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with _stderr_to(_log(output)):
@@ -70,6 +70,11 @@ def _through_papermill(notebook: Path, output: Path, parameters: dict, options: 
     options |= {"kernel_name": "python3", "progress_bar": False, "start_timeout": START, "cwd": str(Path.cwd())}
     thread = ThreadPoolExecutor(1)
     thread.submit(papermill.execute_notebook, str(notebook), str(output), parameters, **options).result()
+
+
+def _running(output: Path) -> Path:
+    """The notebook while it is executed by this process."""
+    return output.with_name(f".{output.stem}.running-{os.getpid()}.ipynb")
 
 
 def _log(output: Path) -> Path:
@@ -147,8 +152,9 @@ def main(arguments: list[str] | None = None) -> int:
 
     stopped = f"stopped: {given.output} is as it was before, and the same command begins it again"
     status = exit_status(executed, "" if WORKFLOW in os.environ else stopped)  # else who started this says it for all
-    if status == INTERRUPTED:
-        os._exit(status)  # without waiting for the notebook
+    if status == INTERRUPTED:  # ends without waiting for the notebook, which papermill may have saved once more
+        remove(_running(given.output))
+        os._exit(status)
     return status
 
 
