@@ -18,7 +18,6 @@ from fault_table import assert_one_sentence, assert_promised, covered, promised
 from helpers.errors import Damaged, StudyError, Unwritable
 from helpers.models.load import save_model
 from helpers.models.organism import build_model
-from helpers.paths import RunPaths
 from helpers.training.examples import tokenised
 from helpers.training.fit import Batch, Recipe, fit
 from helpers.training.resume import Checkpoints
@@ -119,7 +118,7 @@ def test_a_damaged_checkpoint_is_passed_over(study, tokenizer, tmp_path, capfd):
 def trained_run(tmp_path, monkeypatch, model, tokenizer, study):
     """A run whose seed has an aligned model and a table, recorded as the notebooks do."""
     monkeypatch.setenv("SUBSPACES_RESULTS", str(tmp_path / "results"))
-    run = Run("03_behaviour", study, 0, {}, RunPaths("smoke", 0))
+    run = Run("03_behaviour", study, 0)
     save_model(model, tokenizer, run.folder.model("aligned"))
     run.record(run.folder.model("aligned"))
     run.write(

@@ -22,7 +22,8 @@ from helpers.models.organism import build_tokenizer
 from helpers.paths import ROOT, STUDIES
 from helpers.studies.settings import OwnModels, load_study, parse_seeds, read_study
 from pipeline.results import tables
-from pipeline.runs.stages import STAGES, expected, of_study, settings_of
+from pipeline.runs.jobs import Job, jobs_of, settings_of
+from pipeline.runs.stages import STAGES, of_study
 from synthetic import moved
 
 EXAMPLE = yaml.safe_load((STUDIES / "own-models.yml").read_text(encoding="utf-8"))
@@ -82,15 +83,15 @@ def test_the_example_is_such_a_study():
     example = load_study("own-models")
     assert isinstance(example, OwnModels) and example.embedded and parse_seeds("", example) == [0]
     assert list(of_study(STAGES, example)) == ["30_own_models"]
-    assert [path.stem for path in expected(example, [0])] == ["30_own_models"]
+    assert [job.name for job in jobs_of(example, "0")] == ["30_own_models"]
     assert "30_own_models" not in of_study(STAGES, load_study("organism"))
 
 
 def test_what_changes_its_results_changes_the_digest(own):
     other = own.model_copy(update={"seeds": [1]})
     tuned = own.model_copy(update={"tuned": {"useful": own.tuned["useful"]}})
-    assert settings_of("30_own_models", own) == settings_of("30_own_models", other)  # seeds are a parameter
-    assert settings_of("30_own_models", own) != settings_of("30_own_models", tuned)
+    assert settings_of(Job("30_own_models", own)) == settings_of(Job("30_own_models", other))  # seeds are a parameter
+    assert settings_of(Job("30_own_models", own)) != settings_of(Job("30_own_models", tuned))
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,9 @@ from pipeline.plan.plan import text
 from pipeline.plan.rates import measured
 from pipeline.plan.sizes import NUMBERS, exact, near
 from pipeline.results import tables
+from pipeline.runs.jobs import jobs_of
 from pipeline.runs.selections import Selection
-from pipeline.runs.stages import STAGES, jobs_of
+from pipeline.runs.stages import STAGES
 
 RATES = {"train_calls": 0.01, "train_tokens": 1e-4, "train_steps": 0.01, "calls": 0.01, "tokens": 1e-5, "decoded": 0.01}
 RATES |= {"float64": 1e-11, "float32": 1e-11, "traffic": 1e-9, "start": 3.0}
@@ -218,7 +219,7 @@ def test_the_book_is_made_without_an_estimate(tmp_path):
     """Progress is then weighed as in the organism study."""
     study = load_study("own-models")
     nowhere = study.model_copy(update={"base": Origin(origin="folder", path=str(tmp_path))})
-    jobs = jobs_of(nowhere, [0], "0")
+    jobs = jobs_of(nowhere, "0")
     assert seconds_here(Selection(nowhere, [0]), jobs) == {job: STAGES["30_own_models"].seconds for job in jobs}
 
 

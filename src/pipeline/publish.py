@@ -18,8 +18,7 @@ from helpers import paths
 from helpers.errors import MissingInput, StudyError
 from helpers.files import replace_folder, sha256, write_text
 from helpers.paths import RunPaths
-from helpers.studies.settings import OwnModels
-from helpers.studies.settings import OBJECTIVES, Study, load_study, parse_seeds
+from helpers.studies.settings import OBJECTIVES, OwnModels, Study, load_study, parse_seeds
 from pipeline.report.records import SETTINGS
 from pipeline.results import tables
 from pipeline.results.provenance import read_record, sidecar, write_record

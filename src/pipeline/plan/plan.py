@@ -20,10 +20,9 @@ from helpers.data.registry import DATASETS
 from helpers.errors import StudyError
 from helpers.evaluation.judges.kept import TEXT
 from helpers.memory import say
-from helpers.paths import cache_root, results_root
-from helpers.studies.settings import OwnModels
+from helpers.paths import results_root
 from helpers.studies.sections import Origin
-from helpers.studies.settings import Study, load_study, parse_seeds
+from helpers.studies.settings import OwnModels, Study, load_study, parse_seeds
 from pipeline.plan import work as counting
 from pipeline.plan.sizes import NUMBERS, Size, config_of, config_of_study, exact
 from pipeline.runs.command_line import Parser, count, price

@@ -11,8 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from helpers.models.load import best_device
 from helpers.models.precision import product_speed, resolved
-from helpers.studies.settings import OwnModels
-from helpers.studies.settings import Study
+from helpers.studies.settings import OwnModels, Study
 from pipeline.plan.sizes import Size
 
 WIDTH, TOKENS = {"cpu": 2048, "cuda": 8192}, 64  # of a linear layer, and through it

@@ -11,10 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from helpers.experiments.bases import Basis, bases_of
-from helpers.studies.settings import OwnModels
-from helpers.studies.sections import Margins, Objective
-from helpers.studies.settings import MODELS, OBJECTIVES, Study
-from helpers.studies.sections import SOURCES
+from helpers.studies.sections import SOURCES, Margins, Objective
+from helpers.studies.settings import MODELS, OBJECTIVES, OwnModels, Study
 from pipeline.plan.sizes import NUMBERS, Size
 
 TOKENS: dict[str, list[int]] = NUMBERS["tokens"]

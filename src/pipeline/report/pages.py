@@ -10,9 +10,8 @@ from helpers.data.registry import DATASETS
 from helpers.files import write_text
 from helpers.models.language import Language
 from helpers.paths import RunPaths
-from helpers.studies.settings import OwnModels
 from helpers.studies.sections import JUDGES
-from helpers.studies.settings import MODELS, Study, load_study
+from helpers.studies.settings import MODELS, OwnModels, Study, load_study
 from helpers.weights.checkpoints import Checkpoint
 from helpers.wheels import PACKAGES
 from pipeline.report.records import devices, origin, provenance, seconds, spent

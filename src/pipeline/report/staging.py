@@ -23,8 +23,9 @@ from helpers.paths import RunPaths
 from pipeline.report.inert import clean_output
 from pipeline.report.records import banner
 from pipeline.results.provenance import read_record, records_of
+from pipeline.runs.jobs import Job
 from pipeline.runs.selections import Selection, not_tested, select
-from pipeline.runs.stages import COMMON, STAGES, Job, jobs_of
+from pipeline.runs.stages import COMMON, STAGES
 
 APPENDED = ("22_judge_validation",)  # notebooks over all seeds that are measurements, for the appendix
 EXTRA = "extra"  # folder of files that the report serves as they are, see html_extra_path in _config.yml
@@ -122,7 +123,7 @@ def _notebooks(selection: Selection, main: bool) -> Staged:
     """The executed notebooks of a study; those over all seeds by their numbers, of a further study its own ones."""
     study, chapters, runs = selection.study, [], []
     place, heading = ("notebooks", "") if main else (f"studies/{study.name}", study.title)
-    for job in jobs_of(study, selection.seeds, selection.asked):
+    for job in selection.jobs:
         if job.seed is not None:
             of_seed = f"seed-{job.seed}"
             found = _executed(job, selection, f"runs/{study.name}/{of_seed}", f"{study.name}, seed {job.seed}")
