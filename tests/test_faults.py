@@ -18,9 +18,8 @@ from fault_table import assert_one_sentence, assert_promised, covered, promised
 from helpers.errors import Damaged, StudyError, Unwritable
 from helpers.models.load import save_model
 from helpers.models.organism import build_model
-from helpers.paths import RunPaths
-from helpers.training.examples import AnswerDataset
-from helpers.training.fit import Batch, Recipe, fit_once
+from helpers.training.examples import tokenised
+from helpers.training.fit import Batch, Recipe, fit
 from helpers.training.resume import Checkpoints
 from mounts import mounted
 from pipeline.report.records import seconds
@@ -80,37 +79,37 @@ def test_disk_full_while_a_model_is_written(small_disk, model, tokenizer):
 
 
 def training(study, tokenizer, folder):
-    """A training with a checkpoint at every second step: what ``fit_once`` takes."""
+    """A training with a checkpoint at every second step: what ``fit`` takes."""
     torch.manual_seed(0)
     objective = study.training.harmful.model_copy(update={"batch_size": 8})
     recipe = Recipe(objective, study.training.optimiser, 0)
-    rows = AnswerDataset(uneven_rows(study), tokenizer, 64).examples
+    rows = tokenised(uneven_rows(study), tokenizer, 64)
     return build_model(study.model, tokenizer), rows, recipe, Batch.of(objective), Checkpoints(folder, 2, "this run")
 
 
 @linux
 def test_disk_full_while_a_checkpoint_is_written(small_disk, study, tokenizer, tmp_path):
     whole, *rest = training(study, tokenizer, tmp_path / "elsewhere")
-    fit_once(whole, *rest)
+    fit(whole, *rest)
     size = sum(p.stat().st_size for p in (tmp_path / "elsewhere").rglob("*") if p.is_file())
     fill(small_disk, size + size // 2)  # room for the first checkpoint, not for the second beside it
     with pytest.raises(StudyError) as caught:
-        fit_once(*training(study, tokenizer, small_disk / "steps"))
+        fit(*training(study, tokenizer, small_disk / "steps"))
     assert_promised("disk full while a checkpoint is written", caught.value)
     assert [p.name for p in (small_disk / "steps").iterdir()] == ["step-2"]
     (small_disk / "filling").unlink()
     resumed, *rest = training(study, tokenizer, small_disk / "steps")
-    assert fit_once(resumed, *rest).attrs["resumed_at"] == 2
+    assert fit(resumed, *rest).attrs["resumed_at"] == 2
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
 
 
 def test_a_damaged_checkpoint_is_passed_over(study, tokenizer, tmp_path, capfd):
-    fit_once(*training(study, tokenizer, tmp_path))
+    fit(*training(study, tokenizer, tmp_path))
     file = next(tmp_path.glob("step-4/optimiser.safetensors"))
     content = bytearray(file.read_bytes())
     content[-5] ^= 1
     file.write_bytes(content)
-    log = fit_once(*training(study, tokenizer, tmp_path))
+    log = fit(*training(study, tokenizer, tmp_path))
     assert log.attrs["resumed_at"] == 0
     assert_promised("the checkpoint of a training is damaged", capfd.readouterr().err)
 
@@ -119,7 +118,7 @@ def test_a_damaged_checkpoint_is_passed_over(study, tokenizer, tmp_path, capfd):
 def trained_run(tmp_path, monkeypatch, model, tokenizer, study):
     """A run whose seed has an aligned model and a table, recorded as the notebooks do."""
     monkeypatch.setenv("SUBSPACES_RESULTS", str(tmp_path / "results"))
-    run = Run("03_behaviour", study, 0, {}, RunPaths("smoke", 0))
+    run = Run("03_behaviour", study, 0)
     save_model(model, tokenizer, run.folder.model("aligned"))
     run.record(run.folder.model("aligned"))
     run.write(

@@ -94,13 +94,13 @@ import sys
 from helpers.weights.checkpoints import Checkpoint
 from helpers.errors import StudyError
 from helpers.weights.geometry import weight_geometry
-from helpers.weights.edits import reference_modes
+from helpers.weights.edits import update_modes
 from training_job import limit_memory
 pair = tuple(Checkpoint(folder) for folder in sys.argv[2:])
 limit_memory(300)
 try:
     if sys.argv[1] == "modes":
-        reference_modes(pair)
+        [update_modes(*pair, name) for name in pair[0].names]
     else:
         weight_geometry({"a": pair, "b": pair[::-1]}, ["a"], ["b"], ["top-k"], [0.5], 1, 0)
 except StudyError as error:

@@ -37,8 +37,8 @@ from pipeline.runs.profiles import load
 from pipeline.runs.selections import select
 from helpers.errors import StudyError
 try:
-    with only_run("smoke") as lock:
-        run([select(load_study("smoke"))], 1, [lock], load("mine"))
+    with only_run("smoke"):
+        run([select(load_study("smoke"))], 1, load("mine"))
 except StudyError as error:
     sys.exit(f"error: {error}")
 """
@@ -65,7 +65,7 @@ def build(study) -> subprocess.Popen:
 
 
 def kernel_of(process: subprocess.Popen) -> int:
-    """The process of the notebook that a command is running, as soon as there is one."""
+    """The process of the notebook that a command is running, as soon as there is one: it has a session of its own."""
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         assert process.poll() is None, process.communicate()
@@ -76,8 +76,7 @@ def kernel_of(process: subprocess.Popen) -> int:
                 children = Path(f"/proc/{number}/task/{number}/children").read_text().split()
                 threads = [f"/proc/{number}/task/{thread}/children" for thread in os.listdir(f"/proc/{number}/task")]
                 children += [child for thread in threads for child in Path(thread).read_text().split()]
-                words = Path(f"/proc/{number}/cmdline").read_text()
-                if "ipykernel_launcher" in words or "SUBSPACES_NURSERY" in words:
+                if number != process.pid and os.getsid(number) == number:
                     return number
             except OSError:  # it has ended
                 continue

@@ -13,8 +13,7 @@ import yaml
 from helpers.errors import SettingsError, StudyError
 from helpers.paths import CLAIMS, NOTEBOOKS, ROOT, STUDIES
 from helpers.studies.ledger import Ledger, read_ledger
-from helpers.studies.own_models import OwnModels
-from helpers.studies.settings import Study, parse_seeds, read_study
+from helpers.studies.settings import OwnModels, Study, parse_seeds, read_study
 from pipeline.runs import execute
 from pipeline.runs.notebook import begin
 from pipeline.runs.stages import STAGES
@@ -94,7 +93,7 @@ def check_key(folder: Path, path: Path, key: tuple) -> None:
     [
         ("a: &x [1]\nb: *x\n", "anchors and aliases"),
         ("seeds: [0]\nseeds: [1]\n", "'seeds' is there twice in line 2"),
-        ("[" * 30 + "]" * 30, "nested more than 20 levels"),
+        ("[" * 3000 + "]" * 3000, "nested too deeply"),
         ("seeds: [010]\n", "'010' is no decimal number in line 1"),
         ("seeds: [1:30]\n", "'1:30' is no decimal number"),
         ("seeds: [" + "9" * 5000 + "]\n", "is no value that can be read"),

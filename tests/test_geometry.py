@@ -16,10 +16,10 @@ from helpers.errors import StudyError, TensorMismatch
 from helpers.subspaces import rank_for_energy, rank_for_fraction
 from helpers.weights import geometry as geometry_module
 from helpers.weights.checkpoints import Checkpoint, matched, update
-from helpers.weights.edits import control_bases, reference_modes
+from helpers.weights.edits import control_bases
 from helpers.weights.geometry import energy_table, weight_geometry
 from helpers.weights.tensor import tensor_geometry
-from synthetic import llama_shapes, moved, random_tensors, study_checkpoints, write
+from synthetic import llama_shapes, modes_of, moved, random_tensors, study_checkpoints, write
 
 ETAS = [0.01, 0.3, 0.5, 0.9, 0.99]
 TASKS = ["useful", "harmful", "contaminated"]
@@ -51,7 +51,7 @@ def plain_svd(updates, label, name):
 def assert_equals_plain(geometry, updates, tolerance=1e-9):
     """Compare every rank, energy and overlap with full decompositions."""
     draws = [("top-k", 0), ("random", 0), *(("random-k", draw) for draw in range(3))]
-    modes = {a: reference_modes(updates[a]) for a in REQUEST["subspaces"]}
+    modes = {a: modes_of(*updates[a]) for a in REQUEST["subspaces"]}
     bases = {(a, kind, i): control_bases(modes[a], kind, 5, i, a) for a in modes for kind, i in draws}
     for key, rank in geometry.rank.items():
         assert rank == len(plain_svd(updates, *key.split("|"))[1]), key
@@ -207,8 +207,8 @@ def computed(monkeypatch):
     """Names of the tensors that are computed, rather than read from the cache, in this order."""
     names = []
 
-    def counting(request, tensor, blocks):
-        result = tensor_geometry(request, tensor, blocks)
+    def counting(request, tensor):
+        result = tensor_geometry(request, tensor)
         names.append(tensor.name)
         return result
 
@@ -233,11 +233,11 @@ c = {p.name: Checkpoint(p) for p in folder.iterdir() if p.name != "cache"}
 updates = {"alignment": (c["aligned"], c["base"]), "safety": (c["safety"], c["base"])}
 updates |= {t: (c[t], c["aligned"]) for t in ("useful", "harmful", "contaminated")}
 begun, compute = [], geometry.tensor_geometry
-def killed_in_the_fifth(request, tensor, blocks):
+def killed_in_the_fifth(request, tensor):
     begun.append(tensor.name)
     if len(begun) == 5:
         os.kill(os.getpid(), signal.SIGKILL)
-    return compute(request, tensor, blocks)
+    return compute(request, tensor)
 geometry.tensor_geometry = killed_in_the_fifth
 geometry.weight_geometry(updates, **request, cache=folder / "cache")
 """
@@ -264,7 +264,7 @@ def test_what_is_damaged_in_the_cache_is_computed_again(tmp_path, computed):
     content = bytearray(flipped.read_bytes())
     content[-3] ^= 1
     flipped.write_bytes(content)
-    unmarked.with_suffix(".sha256").unlink()  # killed between the two files
+    unmarked.with_name(f"{unmarked.name}.sha256").unlink()  # killed between the two files
     computed.clear()
     assert_same(weight_geometry(updates, **REQUEST, cache=cache), whole)
     assert len(computed) == 3

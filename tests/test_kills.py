@@ -1,6 +1,7 @@
 """A study is killed at random moments of every kind, and ends with the tables of a run that was not."""
 
 import json
+import os
 import random
 import shutil
 import time
@@ -31,15 +32,15 @@ class Life:
             self.process = psutil.Popen(study.command(), start_new_session=True, **options)
 
     def everything(self) -> list[psutil.Process]:
-        """The run and all that it has started: processes that execute notebooks, the nursery, kernels."""
+        """The run and all that it has started: processes that execute notebooks, kernels."""
         try:
             return [self.process, *self.process.children(recursive=True)]
         except psutil.NoSuchProcess:
             return []
 
     def kernels(self) -> int:
-        """How many notebooks are being computed."""
-        return sum("SUBSPACES_NURSERY" in " ".join(arguments(process)) for process in self.everything())
+        """How many notebooks are being computed: kernels have sessions of their own."""
+        return sum(session(process) == process.pid for process in self.everything()[1:])
 
     def wait(self, reached, seconds: float) -> None:
         """Until something is reached and then some seconds, or until the run has ended."""
@@ -69,6 +70,14 @@ def still_alive(processes: list[psutil.Process]) -> list[psutil.Process]:
         processes = [one for one in processes if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
         time.sleep(0.1)
     return processes
+
+
+def session(process: psutil.Process) -> int | None:
+    """The session of a process; of one that is gone, none."""
+    try:
+        return os.getsid(process.pid)
+    except ProcessLookupError:
+        return None
 
 
 def arguments(process: psutil.Process) -> list[str]:

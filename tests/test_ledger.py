@@ -70,7 +70,7 @@ def test_the_ledger_names_statistics_chapters_and_tables_that_exist():
 @pytest.mark.parametrize(
     ("path", "value", "words"),
     [
-        (["claims", "C1", "margn"], 1, ["unknown key 'claims.C1.margn'", "distinct"]),
+        (["claims", "C1", "margn"], 1, ["claims.C1: unknown key 'margn'", "distinct"]),
         (["claims", "C1", "distinct", "magin"], 1, ["unknown key", "magin'", "did you mean 'margin'"]),
         (["claims", "C1", "distinct", "margin"], "wide", ["claims.C1.distinct.margin is 'wide'", "a number"]),
         (["claims", "C1", "distinct", "statistic"], "luck", ["'luck'", "'parallel_selectivity'"]),
@@ -79,7 +79,7 @@ def test_the_ledger_names_statistics_chapters_and_tables_that_exist():
         (["claims", "C0", "criteria", 0, "kind"], "human", ["'human'", "'aligned-here'"]),
         (["claims", "C2", "changes", 0, "date"], "yesterday", ["claims.C2.changes.0.date is 'yesterday'"]),
         (["claims", "C2", "changes", 0, "reason"], None, ["reason' is missing"]),
-        (["claims", "C3", "notebook"], "ten", ["claims.C3.notebook is 'ten'", "matching"]),
+        (["claims", "C3", "notebook"], "ten", ["claims.C3.notebook is 'ten'", "match pattern"]),
         (["claims", "C3", "paper"], None, ["'claims.C3.paper' is missing"]),
         (["claims"], {}, ["claims is {}"]),
         (["claim"], {}, ["unknown key 'claim'", "did you mean 'claims'"]),
@@ -115,7 +115,7 @@ def test_a_file_that_is_no_ledger_is_one_sentence(tmp_path, text):
 
 def test_a_clone_without_its_ledger_is_told_so(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "CLAIMS", tmp_path / "claims.yml")
-    with pytest.raises(SettingsError, match=r"claims\.yml is missing"):
+    with pytest.raises(SettingsError, match=r"claims\.yml cannot be read \(No such file.*restore it"):
         claims_of("organism")
 
 

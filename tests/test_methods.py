@@ -12,7 +12,7 @@ from helpers.studies.sections import Projection
 from helpers.studies.settings import MODELS, digest, load_study
 from helpers.studies.wording import validate
 from helpers.subspaces import rank_for_fraction
-from helpers.training.examples import AnswerDataset, collate
+from helpers.training.examples import collate, tokenised
 from helpers.weights.checkpoints import Checkpoint, update
 from synthetic import moved, write
 
@@ -89,7 +89,7 @@ def test_activations_are_those_of_the_last_token_at_both_ends_of_a_map(context, 
 def test_gradients_are_means_over_the_calibration_rows(context, model, tokenizer, study):
     found = context.gradients("useful")[MATRIX]
     rule = study.training.optimiser
-    examples = AnswerDataset(context.calibration("useful"), tokenizer, rule.max_length, rule.style)
+    examples = tokenised(context.calibration("useful"), tokenizer, rule.max_length, rule.style)
     losses = torch.stack([model(**collate([example])).loss for example in examples])
     (expected,) = torch.autograd.grad(losses.mean(), dict(model.named_parameters())[MATRIX])
     assert torch.allclose(found.float(), expected, atol=1e-6) and expected.any()
@@ -135,7 +135,7 @@ def test_settings_know_the_names_and_an_unused_door_changes_no_digest():
     values = grid.model_dump()
     assert "edits" not in values and digest(validate(Projection, values, "x")) == digest(grid)
     assert digest(validate(Projection, values | {"edits": ["scaling"]}, "x")) != digest(grid)
-    for key, names in (("subspaces", "'alignment', 'safety'"), ("edits", "'scaling', 'parallel', 'orthogonal'")):
+    for key, names in (("subspaces", "'alignment' or 'safety'"), ("edits", "'scaling', 'parallel' or 'orthogonal'")):
         with pytest.raises(SettingsError, match=f"{key}.0 is 'spicy'; it must be one of {names}"):
             validate(Projection, values | {key: ["spicy"]}, "x")
     assert all(tenant.summary for kind in ("subspace", "edit") for tenant in tenants("methods", kind).values())

@@ -20,10 +20,10 @@ from helpers.experiments.own_models import own_folders, own_geometry, own_margin
 from helpers.models.language import Language
 from helpers.models.organism import build_tokenizer
 from helpers.paths import ROOT, STUDIES
-from helpers.studies.own_models import OwnModels
-from helpers.studies.settings import load_study, parse_seeds, read_study
+from helpers.studies.settings import OwnModels, load_study, parse_seeds, read_study
 from pipeline.results import tables
-from pipeline.runs.stages import STAGES, expected, of_study, settings_of
+from pipeline.runs.jobs import Job, jobs_of, settings_of
+from pipeline.runs.stages import STAGES, of_study
 from synthetic import moved
 
 EXAMPLE = yaml.safe_load((STUDIES / "own-models.yml").read_text(encoding="utf-8"))
@@ -83,15 +83,15 @@ def test_the_example_is_such_a_study():
     example = load_study("own-models")
     assert isinstance(example, OwnModels) and example.embedded and parse_seeds("", example) == [0]
     assert list(of_study(STAGES, example)) == ["30_own_models"]
-    assert [path.stem for path in expected(example, [0])] == ["30_own_models"]
+    assert [job.name for job in jobs_of(example, "0")] == ["30_own_models"]
     assert "30_own_models" not in of_study(STAGES, load_study("organism"))
 
 
 def test_what_changes_its_results_changes_the_digest(own):
     other = own.model_copy(update={"seeds": [1]})
     tuned = own.model_copy(update={"tuned": {"useful": own.tuned["useful"]}})
-    assert settings_of("30_own_models", own) == settings_of("30_own_models", other)  # seeds are a parameter
-    assert settings_of("30_own_models", own) != settings_of("30_own_models", tuned)
+    assert settings_of(Job("30_own_models", own)) == settings_of(Job("30_own_models", other))  # seeds are a parameter
+    assert settings_of(Job("30_own_models", own)) != settings_of(Job("30_own_models", tuned))
 
 
 @pytest.mark.parametrize(
@@ -101,8 +101,11 @@ def test_what_changes_its_results_changes_the_digest(own):
         ({"kind": "own-model"}, "kind is 'own-model'; it must be one of 'own-models'"),
         ({"tuned": {"base": EXAMPLE["tuned"]["useful"]}}, "cannot be named base"),
         ({"tuned": {"mine": dict(EXAMPLE["aligned"])}}, "mine is the same model as another one"),
-        ({"seeds": [1, 1]}, "seeds must be distinct"),
-        ({"language": None}, "'arithmetic' does not fit these settings: give the organism's language"),
+        ({"seeds": [1, 1]}, "seeds: an entry is there twice"),
+        (
+            {"language": None},
+            "'arithmetic' does not fit these settings: choose other data, or give the organism's language",
+        ),
         ({"geometry": EXAMPLE["geometry"] | {"controls": ["top-k"]}}, "controls must hold top-k and random"),
         ({"geometry": EXAMPLE["geometry"] | {"energy_fractions": [0.1]}}, "must hold 0.5"),
         ({"evaluation": EXAMPLE["evaluation"] | {"harm": "advbench"}}, "'advbench' does not fit"),

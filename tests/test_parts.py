@@ -19,8 +19,8 @@ from helpers.studies.settings import load_study
 from helpers.weights.checkpoints import Checkpoint
 from pipeline.plan.demands import divided
 from pipeline.runs import parts
-from pipeline.runs.parts import SHARDS, parts_of
-from pipeline.runs.pieces import Pieces
+from pipeline.runs.jobs import Job
+from pipeline.runs.parts import SHARDS, Pieces, parts_of
 
 STUDY = load_study("smoke")
 NOTEBOOK = "05_projection"
@@ -47,9 +47,9 @@ def made(calls: list, value: float = 0.1):
 
 
 def test_a_piece_is_made_once_and_cleared_at_the_end(checkpoint):
-    pieces, calls = Pieces(NOTEBOOK, STUDY, 0, {"aligned": checkpoint}), []
+    pieces, calls = Pieces(Job(NOTEBOOK, STUDY, 0), {"aligned": checkpoint}), []
     first = pieces.obtain("one", made(calls))
-    again = Pieces(NOTEBOOK, STUDY, 0, {"aligned": checkpoint}).obtain("one", made(calls))
+    again = Pieces(Job(NOTEBOOK, STUDY, 0), {"aligned": checkpoint}).obtain("one", made(calls))
     pd.testing.assert_frame_equal(first["projection"], again["projection"])
     assert len(calls) == 1
     pieces.clear()
@@ -59,18 +59,21 @@ def test_a_piece_is_made_once_and_cleared_at_the_end(checkpoint):
 
 def test_pieces_of_other_models_settings_or_seeds_are_not_read(checkpoint):
     calls = []
-    pieces = [Pieces(NOTEBOOK, STUDY, 0, {"aligned": checkpoint}), Pieces(NOTEBOOK, STUDY, 1, {"aligned": checkpoint})]
+    pieces = [
+        Pieces(Job(NOTEBOOK, STUDY, 0), {"aligned": checkpoint}),
+        Pieces(Job(NOTEBOOK, STUDY, 1), {"aligned": checkpoint}),
+    ]
     grid = STUDY.projection.model_copy(update={"fractions": [0.5]})
-    pieces.append(Pieces(NOTEBOOK, STUDY.model_copy(update={"projection": grid}), 0, {"aligned": checkpoint}))
+    pieces.append(Pieces(Job(NOTEBOOK, STUDY.model_copy(update={"projection": grid}), 0), {"aligned": checkpoint}))
     os.utime(checkpoint.files()[0], (1, 1))
-    pieces.append(Pieces(NOTEBOOK, STUDY, 0, {"aligned": Checkpoint(checkpoint.folder)}))
+    pieces.append(Pieces(Job(NOTEBOOK, STUDY, 0), {"aligned": Checkpoint(checkpoint.folder)}))
     for one in pieces:
         one.obtain("one", made(calls))
     assert len(calls) == 4
 
 
 def test_a_piece_that_was_interrupted_leaves_nothing_and_the_others_stay(checkpoint):
-    pieces, calls = Pieces(NOTEBOOK, STUDY, 0, {"aligned": checkpoint}), []
+    pieces, calls = Pieces(Job(NOTEBOOK, STUDY, 0), {"aligned": checkpoint}), []
     pieces.obtain("one", made(calls))
 
     def killed():
@@ -87,7 +90,7 @@ def test_a_piece_that_was_interrupted_leaves_nothing_and_the_others_stay(checkpo
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=5))
 def test_what_is_kept_is_exact(checkpoint, values):
-    pieces = Pieces(NOTEBOOK, STUDY, 0, {"aligned": checkpoint})
+    pieces = Pieces(Job(NOTEBOOK, STUDY, 0), {"aligned": checkpoint})
     pieces.clear()
     kept = pieces.obtain("one", lambda: {"t": pd.DataFrame({"x": np.array(values)})})["t"]["x"]
     assert kept.astype(float).tolist() == values

@@ -11,18 +11,18 @@ import torch
 import transformers
 
 from helpers.paths import ROOT
-from helpers.studies.own_models import OwnModels
 from helpers.studies.sections import Judged, Origin
-from helpers.studies.settings import available, load_study
+from helpers.studies.settings import OwnModels, available, load_study
 from pipeline.build import seconds_here
-from pipeline.plan import needs, sizes, work
 from pipeline.plan import plan as planning
+from pipeline.plan import sizes, work
+from pipeline.plan.plan import text
 from pipeline.plan.rates import measured
 from pipeline.plan.sizes import NUMBERS, exact, near
-from pipeline.plan.table import table
 from pipeline.results import tables
+from pipeline.runs.jobs import jobs_of
 from pipeline.runs.selections import Selection
-from pipeline.runs.stages import STAGES, jobs_of
+from pipeline.runs.stages import STAGES
 
 RATES = {"train_calls": 0.01, "train_tokens": 1e-4, "train_steps": 0.01, "calls": 0.01, "tokens": 1e-5, "decoded": 0.01}
 RATES |= {"float64": 1e-11, "float32": 1e-11, "traffic": 1e-9, "start": 3.0}
@@ -35,7 +35,10 @@ PUBLISHED = {  # parameters as their makers count them
     "Qwen/Qwen2.5-3B": 3_085_938_688,
     "Qwen/Qwen2.5-7B": 7_615_616_512,
 }
-COMMAND = (sys.executable, "-m", "pipeline.plan.plan")
+EXPECTED = """import json
+from helpers.studies.settings import load_study
+from pipeline.plan.plan import seconds_by_notebook
+print(json.dumps(seconds_by_notebook(load_study("smoke"))))"""
 SMALL = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 101}
 GATED = {**SMALL, "intermediate_size": 96, "num_key_value_heads": 2}
 EXPERTS = {"num_experts_per_tok": 2}
@@ -56,7 +59,7 @@ FAMILIES = {  # configuration -> its settings, and the numbers of an expert that
 @pytest.fixture
 def quick(monkeypatch):
     """Plans for a machine that is not measured, so that only the counting is under test."""
-    monkeypatch.setattr(planning, "rates_of", lambda *_: work.Work(RATES))
+    monkeypatch.setattr("pipeline.plan.rates.measured", lambda *_: work.Work(RATES))
     monkeypatch.setattr(planning, "machine", lambda: MACHINE)
 
 
@@ -132,9 +135,9 @@ def test_every_study_can_be_planned_without_a_network(name, quick, monkeypatch):
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     study = load_study(name)
-    text = table(planning.plan(study, study.seeds, 2))
+    said = text(planning.plan(study, study.seeds, 2))
     missing = isinstance(study, OwnModels) and not (ROOT / study.base.path).exists()
-    assert f"study {name}" in text and ("no estimate" if missing else "time: about") in text and "memory" in text
+    assert f"study {name}" in said and ("no estimate" if missing else "time: about") in said and "memory" in said
 
 
 def test_more_work_is_never_less(quick, study):
@@ -166,15 +169,15 @@ def test_downloads_and_disk_of_a_paper_model(quick):
     assert weights["size"] == 2 * PUBLISHED["meta-llama/Llama-3.2-1B"]
     assert {"hub: meta-math/MetaMathQA", "hub: openai/gsm8k"} <= set(by_place)
     assert found["disk"] > 6 * 4 * PUBLISHED["meta-llama/Llama-3.2-1B"] + 2 * weights["size"]
-    assert found["needs"]["training"] > 16 * PUBLISHED["meta-llama/Llama-3.2-1B"]
-    assert "NOT ENOUGH" in table(found)
+    assert found["needs"].training > 16 * PUBLISHED["meta-llama/Llama-3.2-1B"]
+    assert "NOT ENOUGH" in text(found)
 
 
 def test_bfloat16_weights_halve_what_training_keeps(study):
     model = near(NUMBERS["models"]["Qwen/Qwen2.5-7B"])
     rule = study.training.optimiser.model_copy(update={"weights": "bfloat16"})
     half = study.model_copy(update={"training": study.training.model_copy(update={"optimiser": rule})})
-    ratio = needs.training_memory(half, model) / needs.training_memory(study, model)
+    ratio = work.training_memory(half, model) / work.training_memory(study, model)
     assert 0.45 < ratio < 0.6
 
 
@@ -190,7 +193,7 @@ def test_tokens_of_an_endpoint_and_their_price(quick):
         and free["tokens_in"] > free["judged"] * s.max_new_tokens
     )
     assert free["price"] is None and dear["price"] == pytest.approx((dear["tokens_in"] + 4 * dear["tokens_out"]) / 1e6)
-    assert "--price" in table(free) and "at the prices given" in table(dear)
+    assert "--price" in text(free) and "at the prices given" in text(dear)
 
 
 def test_judging_a_part_of_the_grid_is_counted(quick):
@@ -209,14 +212,14 @@ def test_a_model_of_unknown_size_has_no_estimate_and_the_plan_goes_on(quick, tmp
         model = study.model.model_copy(update={"base": origin})
         found = planning.plan(study.model_copy(update={"model": model}), [42], 1)
         assert found["rows"] == [] and found["needs"] is None
-        assert "no estimate" in table(found) and "hub: openai/gsm8k" in table(found)
+        assert "no estimate" in text(found) and "hub: openai/gsm8k" in text(found)
 
 
 def test_the_book_is_made_without_an_estimate(tmp_path):
     """Progress is then weighed as in the organism study."""
     study = load_study("own-models")
     nowhere = study.model_copy(update={"base": Origin(origin="folder", path=str(tmp_path))})
-    jobs = jobs_of(nowhere, [0], "0")
+    jobs = jobs_of(nowhere, "0")
     assert seconds_here(Selection(nowhere, [0]), jobs) == {job: STAGES["30_own_models"].seconds for job in jobs}
 
 
@@ -236,32 +239,49 @@ def test_every_family_is_planned(tmp_path, name, setting, monkeypatch):
     study = load_study("smollm2-135m")
     model = study.model.model_copy(update={"base": Origin(origin="folder", path=str(tmp_path))})
     monkeypatch.setattr(time, "process_time", time.perf_counter)
-    assert "time: about" in table(planning.plan(study.model_copy(update={"model": model}), [0], 1))
+    assert "time: about" in text(planning.plan(study.model_copy(update={"model": model}), [0], 1))
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_the_measurement_has_a_budget(precision):
     """Also in bfloat16 where the processor has none of it, and for a model of seven billion parameters."""
-    begun = time.process_time()
-    rates = measured(near(NUMBERS["models"]["Qwen/Qwen2.5-7B"]), 32, 300, precision, precision)
+    study, begun = changed(load_study("qwen2.5-7b"), autocast=precision), time.process_time()
+    rates = measured(study, near(NUMBERS["models"]["Qwen/Qwen2.5-7B"]))
     assert time.process_time() - begun < 12 and all(value >= 0 for value in rates.values()) and rates["tokens"] > 0
 
 
-def test_bad_arguments_are_one_sentence(capsys, tmp_path, quick):
+def test_bad_arguments_are_one_sentence(capsys, quick):
     assert planning.main(["nosuch"]) == 1
     assert planning.main(["smoke", "--seeds", "x"]) == 1
-    assert planning.main(["smoke", "--json", str(tmp_path / "no" / "folder.json")]) == 1
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
-    assert len(errors) == 3 and all(line.startswith("error: ") for line in errors)
+    assert len(errors) == 2 and all(line.startswith("error: ") for line in errors)
 
 
-def test_json_holds_what_the_table_says(tmp_path, quick, capsys):
-    file = tmp_path / "plan.json"
-    assert planning.main(["smoke", "--json", str(file)]) == 0
-    facts = json.loads(file.read_text(encoding="utf-8"))
-    assert facts["study"] == "smoke" and facts["hours"] > 0 and facts["memory"] > 0
-    assert {row["stage"] for row in facts["rows"]} >= {"01_models", "05_projection", "15_verdict"}
-    assert "study smoke" in capsys.readouterr().out
+def test_the_command_prints_every_notebook(quick, capsys):
+    assert planning.main(["smoke"]) == 0
+    said = capsys.readouterr().out
+    assert all(name in said for name in ("study smoke", "01_models", "05_projection", "15_verdict"))
+
+
+@pytest.mark.parametrize(("file", "here"), [("config.json", False), ("model.safetensors", True)])
+def test_a_model_is_here_when_more_than_its_config_is(quick, tmp_path, monkeypatch, file, here):
+    """A plan fetches that one file itself."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    snapshot = tmp_path / "models--meta-llama--Llama-3.2-1B" / "snapshots" / "main"
+    snapshot.mkdir(parents=True)
+    (snapshot / file).touch()
+    found = planning.downloads(load_study("llama-3.2-1b"), planning.models_of(load_study("llama-3.2-1b")))
+    assert next(one["here"] for one in found if one["where"] == "hub: meta-llama/Llama-3.2-1B") == here
+
+
+def test_edits_are_counted_and_always_judged(study):
+    only = Judged(subspaces=["alignment"], controls=["top-k"], modes=["orthogonal"])
+    grid, counts = study.projection.model_copy(update={"judged": only}), []
+    for edits in ([], ["scaling"]):
+        edited = study.model_copy(update={"projection": grid.model_copy(update={"edits": edits})})
+        counts.append(work.variants(edited))
+    one_edit = len(grid.fractions) * len(grid.orthogonal)
+    assert [b - a for a, b in zip(*counts, strict=True)] == [one_edit, one_edit]
 
 
 @pytest.mark.slow
@@ -283,14 +303,13 @@ def test_within_a_factor_of_two_of_a_run(own_smoke, study, tmp_path):
         assert done.returncode == 0, done.stderr
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     taken = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    done = own_smoke.run(*COMMAND, "smoke", "--json", str(tmp_path / "plan.json"))
+    done = own_smoke.run(sys.executable, "-c", EXPECTED)
     assert done.returncode == 0, done.stderr
-    rows = json.loads((tmp_path / "plan.json").read_text(encoding="utf-8"))["rows"]
-    planned = sum(row["seconds"] for row in rows if row["stage"] in runs)
+    planned = sum(seconds for name, seconds in json.loads(done.stdout).items() if name in runs)
     assert 0.5 < planned / taken < 2, f"planned {planned:.0f} s, took {taken:.0f} s"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_is_measured(study):
-    rates = planning.rates_of(study, exact(sizes.config_of_study(study)))
+    rates = measured(study, exact(sizes.config_of_study(study)))
     assert rates["train_tokens"] > 0 and rates["decoded"] > 0 and rates["float32"] > 0

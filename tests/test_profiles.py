@@ -15,7 +15,6 @@ def test_those_that_the_project_brings():
         "local": "local",
         "slurm": "slurm",
     }
-    assert [profiles.load(name).queue for name in ("local", "slurm")] == [None, "slurm"]
 
 
 def test_an_unknown_profile_is_one_sentence_that_lists_them(capsys):
@@ -29,7 +28,7 @@ def test_a_folder_of_your_own_is_a_profile(tmp_path, monkeypatch):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "config.yaml").write_text(yaml.safe_dump({"jobs": 3}), encoding="utf-8")
     mine = profiles.load("mine")
-    assert profiles.available() == ["mine"] and mine.folder == tmp_path / "mine" and not mine.remote
+    assert profiles.available() == ["mine"] and mine.folder == tmp_path / "mine" and mine.executor == "local"
     mine.check()
 
 
@@ -44,8 +43,8 @@ def test_a_profile_that_cannot_be_read_is_one_sentence(tmp_path, monkeypatch, te
 
 def test_what_a_profile_lacks_is_named_before_anything_runs(tmp_path, monkeypatch):
     with pytest.raises(SettingsError, match=r"needs snakemake-executor-plugin-nosuch: install it with"):
-        profiles.Profile(tmp_path, "nosuch").check()
+        profiles.Profile(tmp_path, {"executor": "nosuch"}).check()
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(profiles.importlib.util, "find_spec", lambda name: object())
     with pytest.raises(SettingsError, match="needs the program sbatch, which is not here"):
-        profiles.Profile(tmp_path, "slurm").check()
+        profiles.Profile(tmp_path, {"executor": "slurm"}).check()

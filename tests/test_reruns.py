@@ -12,19 +12,20 @@ import pytest
 
 import toy
 from helpers.paths import NOTEBOOKS, ROOT
-from helpers.studies.settings import load_study, parse_seeds
+from helpers.studies.settings import load_study
 from pipeline.runs import execute
-from pipeline.runs.stages import PER_SEED, STAGES, jobs_of
-from pipeline.runs.uptodate import pending
+from pipeline.runs.jobs import jobs_of, pending
+from pipeline.runs.stages import PER_SEED, STAGES
 
 PRINTS = """
 import json
 from helpers.studies.settings import load_study
-from pipeline.runs.stages import STAGES, made_from, of_study
+from pipeline.runs.jobs import Job
+from pipeline.runs.stages import STAGES, of_study
 of = {}
 for name in ("own-models", "smollm2-135m", "planted"):
     study = load_study(name)
-    of |= {stage: made_from(stage, study, "useful", "0,1") for stage in of_study(STAGES, study)}
+    of |= {stage: Job(stage, study, 0, "useful", "0,1").made_from for stage in of_study(STAGES, study)}
 print(json.dumps(of))
 """
 EVERY = set(STAGES)
@@ -145,10 +146,10 @@ def test_a_chapter_of_published_tables_is_up_to_date_once_it_has_run(tmp_path, m
     """Also one that is told no seeds, as that on the judge, which reads the published tables over all seeds."""
     monkeypatch.setenv("SUBSPACES_RESULTS", str(tmp_path))
     study = load_study("smollm2-135m")
-    seeds = parse_seeds("published", study)
-    job = next(job for job in jobs_of(study, seeds, "published") if job.notebook == "19_judge")
+    jobs = jobs_of(study, "published")
+    job = next(job for job in jobs if job.notebook == "19_judge")
     job.output.parent.mkdir(parents=True)
     job.output.write_text("{}", encoding="utf-8")
-    assert "19_judge" in {one.notebook for one in pending(study, seeds, "published")}
-    execute._note(NOTEBOOKS / "19_judge.ipynb", job.output, job.parameters, job.seeds, 1.0)
-    assert "19_judge" not in {one.notebook for one in pending(study, seeds, "published")}
+    assert "19_judge" in {one.notebook for one in pending(jobs)}
+    execute._note(NOTEBOOKS / "19_judge.ipynb", job.output, job.parameters, job.asked, 1.0)
+    assert "19_judge" not in {one.notebook for one in pending(jobs)}

@@ -11,12 +11,15 @@ from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 
 import slurm_cluster
 import toy
 from fault_table import assert_promised
 from helpers.errors import SettingsError
-from pipeline.runs import leftovers, profiles
+from helpers.files import write_text
+from pipeline.runs import profiles
+from pipeline.runs import slurm as slurm_queue
 
 RUNS = ("seed-0", "seed-1", "all")
 PATIENCE = 600  # seconds that the first notebook may take to end
@@ -101,7 +104,7 @@ def test_what_jobs_of_a_killed_run_still_made_is_not_made_again(through_slurm):
     assert_promised("a run is killed whose jobs are in the queue of a cluster", through_slurm.done.stdout)
     made_by = [{job["id"] for path, job in jobs_of(through_slurm.results).items() if run in path.parts} for run in RUNS]
     assert any(jobs <= through_slurm.jobs_left for jobs in made_by[:2])
-    assert not (through_slurm.results / leftovers.MARK).exists()
+    assert not (through_slurm.results / slurm_queue.MARK).exists()
 
 
 def test_jobs_of_a_killed_run_that_wait_are_cancelled_and_no_others(slurm, tmp_path, monkeypatch, capfd):
@@ -112,14 +115,14 @@ def test_jobs_of_a_killed_run_that_wait_are_cancelled_and_no_others(slurm, tmp_p
         words = ["sbatch", "--parsable", "--hold", "--output=/dev/null", f"--job-name={name}", "--wrap=true"]
         return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
 
-    other = submit(f"{leftovers.name_of(tmp_path / 'other')}_1")
-    leftovers.mark(tmp_path / "study", "slurm")
-    own = submit(f"{leftovers.name_of(tmp_path / 'study')}_1")
+    other = submit(f"{slurm_queue.name_of(tmp_path / 'other')}_1")
+    write_text(tmp_path / "study" / slurm_queue.MARK, "")
+    own = submit(f"{slurm_queue.name_of(tmp_path / 'study')}_1")
     assert {own, other} <= set(queued(slurm))
-    leftovers.settle_queue(tmp_path / "study")
+    slurm_queue.settle(tmp_path / "study")
     assert "1 jobs of a killed run still waited in the queue: cancelled" in capfd.readouterr().out
     assert own not in queued(slurm) and other in queued(slurm)
-    assert not (tmp_path / "study" / leftovers.MARK).exists()
+    assert not (tmp_path / "study" / slurm_queue.MARK).exists()
     subprocess.run(["scancel", other], check=True)
 
 
@@ -136,7 +139,7 @@ def test_a_partition_that_is_not_there_is_one_sentence_before_anything_runs(slur
     with pytest.raises(
         SettingsError, match=r"SLURM would not take a job of profile mine \(.*invalid partition"
     ) as error:
-        profiles.Profile(file.parent, "slurm").check()
+        profiles.Profile(file.parent, yaml.safe_load(file.read_text(encoding="utf-8"))).check()
     assert "\n" not in str(error.value)
 
 

@@ -11,12 +11,11 @@ from helpers.errors import MissingInput, StudyError
 from helpers.paths import ROOT, RunPaths
 from helpers.studies.settings import load_study
 from pipeline.report import build as report
-from pipeline.report.checks import check
 from pipeline.report.inert import clean_html, clean_output
 from pipeline.report.pages import write_generated
-from pipeline.report.published import banner
+from pipeline.report.records import banner
 from pipeline.report.rooms import WINGS, code_map, imports
-from pipeline.report.staging import relocate, stage
+from pipeline.report.staging import check_seeds, relocate, stage
 from pipeline.runs.selections import Selection, beside, not_tested, with_results
 from synthetic_report import PAYLOADS, publish_behaviour, write_notebook, write_results
 
@@ -173,7 +172,7 @@ def test_a_table_of_other_seeds_than_those_shown_is_refused(results, made, said)
     """As after a chapter that was run by hand with some of the seeds."""
     for seed in (0, 1):
         publish_behaviour(STUDY, seed)
-    check(Selection(STUDY, [0, 1]))
+    check_seeds(Selection(STUDY, [0, 1]))
     record = RunPaths("organism").table("verdicts").with_suffix(".json")
     record.write_text(json.dumps(json.loads(record.read_text()) | {"parameters": {"seeds": made}}))
     with pytest.raises(StudyError) as error:
@@ -185,11 +184,11 @@ def test_a_table_of_other_seeds_than_those_shown_is_refused(results, made, said)
 def test_a_table_that_reads_no_seeds_passes(results):
     record = RunPaths("organism").table("verdicts").with_suffix(".json")
     record.write_text(json.dumps({key: v for key, v in json.loads(record.read_text()).items() if key != "parameters"}))
-    check(Selection(STUDY, [0, 1]))
+    check_seeds(Selection(STUDY, [0, 1]))
 
 
 def test_the_map_of_the_code_has_every_room_and_helpers_never_use_pipeline():
-    uses = imports()
+    uses, _ = imports()
     folders = {
         f"{wing}.{path.stem}" for wing in WINGS for path in (ROOT / "src" / wing).iterdir() if path.stem[0] not in "_."
     }

@@ -28,7 +28,7 @@ from helpers.models.language import Language
 from helpers.models.organism import build_model, build_tokenizer
 from helpers.studies.settings import load_study
 from helpers.subspaces import decompose, mode_subspace_overlap
-from helpers.training.examples import AnswerDataset, collate
+from helpers.training.examples import collate, tokenised
 
 STUDY = load_study("smoke")
 ETAS, FRACTIONS = [0.3, 0.6, 0.9], [0.25, 0.5, 1.0]
@@ -40,7 +40,7 @@ def organism():
     torch.manual_seed(0)
     tokenizer = build_tokenizer(Language(STUDY.language), STUDY.training.optimiser.max_length)
     rows = training_rows(STUDY, STUDY.training.harmful, 0)
-    examples = AnswerDataset(rows, tokenizer, STUDY.training.optimiser.max_length).examples
+    examples = tokenised(rows, tokenizer, STUDY.training.optimiser.max_length)
     return build_model(STUDY.model, tokenizer), examples
 
 

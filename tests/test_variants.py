@@ -7,8 +7,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from helpers.errors import StudyError, TensorMismatch
 from helpers.subspaces import project, rank_for_fraction
 from helpers.weights.checkpoints import Checkpoint, update
-from helpers.weights.edits import LiveUpdate, control_bases, reference_modes
-from synthetic import moved, write
+from helpers.weights.edits import LiveUpdate, control_bases
+from synthetic import modes_of, moved, write
 
 FRACTIONS = [0.01, 0.25, 0.5, 0.75, 0.99]
 EXACT = {torch.float32: 1e-6, torch.bfloat16: 2**-7}  # rounding of weights of size about 1
@@ -62,7 +62,7 @@ def test_sweep_equals_projection_from_scratch(tmp_path, mode, kind, dtype):
     frozen = "model.layers.1.mlp.up_proj.weight"
     aligned, base, task = study(tmp_path, model, frozen=(frozen,))
     before = copies(model)
-    bases = control_bases(reference_modes((aligned, base)), kind, seed=3)
+    bases = control_bases(modes_of(aligned, base), kind, seed=3)
     assert frozen not in bases
     with LiveUpdate(model, aligned, task) as live:
         for fraction in live.sweep(bases, FRACTIONS, mode):
@@ -77,19 +77,6 @@ def test_sweep_equals_projection_from_scratch(tmp_path, mode, kind, dtype):
                 kept, total = kept + float(part.square().sum()), total + float(d.square().sum())
             assert live.energy_kept == pytest.approx(kept / total, abs=1e-5)
     assert_unchanged(model, before)
-
-
-def test_shared_coordinates_give_the_same_variants(tmp_path):
-    model = small_llama()
-    aligned, base, task = study(tmp_path, model)
-    bases = control_bases(reference_modes((aligned, base)), "random-k", 1)
-    with LiveUpdate(model, aligned, task) as live:
-        shared = live.coordinates(bases)
-        for mode in ("parallel", "orthogonal"):
-            plain = [(copies(model), live.energy_kept) for _ in live.sweep(bases, FRACTIONS, mode)]
-            for (expected, kept), _ in zip(plain, live.sweep(bases, FRACTIONS, mode, shared), strict=True):
-                assert live.energy_kept == pytest.approx(kept)
-                assert all(torch.allclose(p, expected[n], atol=1e-6) for n, p in model.named_parameters())
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -147,7 +134,7 @@ def test_undone_after_an_exception(tmp_path):
     model = small_llama()
     aligned, base, task = study(tmp_path, model)
     before = copies(model)
-    bases = control_bases(reference_modes((aligned, base)), "top-k", 0)
+    bases = control_bases(modes_of(aligned, base), "top-k", 0)
     with pytest.raises(RuntimeError, match="evaluation"), LiveUpdate(model, aligned, task) as live:
         for _ in live.sweep(bases, FRACTIONS, "parallel"):
             raise RuntimeError("evaluation broke")
@@ -158,7 +145,7 @@ def test_gradients_stay_as_the_caller_had_them(tmp_path):
     model = small_llama()
     aligned, base, task = study(tmp_path, model)
     with LiveUpdate(model, aligned, task) as live:
-        for _ in live.sweep(control_bases(reference_modes((aligned, base)), "top-k", 0), [0.5], "parallel"):
+        for _ in live.sweep(control_bases(modes_of(aligned, base), "top-k", 0), [0.5], "parallel"):
             assert torch.is_grad_enabled()
     assert all(p.requires_grad for p in model.parameters())
 
@@ -166,7 +153,7 @@ def test_gradients_stay_as_the_caller_had_them(tmp_path):
 def test_draws_are_reproducible_and_apart(tmp_path):
     aligned, base, _ = study(tmp_path, small_llama())
     name = "model.layers.0.mlp.down_proj.weight"
-    modes = reference_modes((aligned, base))
+    modes = modes_of(aligned, base)
     for kind in ("random-k", "random"):
         one = control_bases(modes, kind, 0)[name]
         assert torch.equal(one, control_bases(modes, kind, 0)[name])

@@ -14,7 +14,7 @@ from pathlib import Path
 import nbformat
 
 from helpers.paths import ROOT
-from pipeline.runs.stages import CHAPTERS, PER_SEED, STAGES, jobs_of
+from pipeline.runs.stages import CHAPTERS, PER_SEED, STAGES
 
 COPIED = ("src", "studies", "claims.yml", "Snakefile", "profiles", "benchmarks", "pyproject.toml")
 PARAMETERS = {"seed": "seed: int = 0", "seeds": 'seeds: str = ""', "objective": 'objective: str = "useful"'}
@@ -25,11 +25,11 @@ from safetensors.numpy import save_file
 from pipeline.results.provenance import shown_path
 from pipeline.results.tables import SCHEMAS
 from pipeline.runs.notebook import begin
-from pipeline.runs.stages import STAGES, result
+from pipeline.runs.stages import STAGES
 
 time.sleep(float(os.environ.get("TOY_SLEEP") or 0))
 run = begin({name!r}, {given})
-stage, objective = STAGES[{name!r}], run.parameters.get("objective", "")
+stage, objective = STAGES[{name!r}], run.objective
 seeds = run.seeds if {over_seeds} else [run.seed]
 read = [run.require(key, seed) for seed in seeds for key in stage.reads]
 files = sorted(file for path in read for file in ([path] if path.is_file() else path.glob("*")))
@@ -54,8 +54,8 @@ from helpers.studies.settings import load_study
 from helpers.errors import StudyError
 name, seeds, cores, profile = sys.argv[1:]
 try:
-    with only_run(name) as lock:
-        run([select(load_study(name), seeds)], int(cores), [lock], load(profile))
+    with only_run(name):
+        run([select(load_study(name), seeds)], int(cores), load(profile))
 except StudyError as error:
     sys.exit(f"error: {error}")
 """  # what ``make book`` does, but for the report
@@ -125,8 +125,3 @@ def notebook(name: str) -> nbformat.NotebookNode:
     book = nbformat.v4.new_notebook(cells=[*cells, nbformat.v4.new_code_cell(code)])
     book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     return book
-
-
-def count(study, seeds: list[int]) -> int:
-    """Number of notebooks of a whole run."""
-    return len(jobs_of(study, seeds, ",".join(map(str, seeds))))

@@ -8,10 +8,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from helpers.errors import StudyError
-from helpers.models.batching import Side, in_batches, padded
 from helpers.models.generate import computing
-from helpers.models.prompts import prompt_ids
-from helpers.studies.values import Precision, Style
+from helpers.models.prompts import Side, in_batches, padded, prompt_ids
+from helpers.studies.sections import Precision, Style
 
 
 def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:

@@ -49,8 +49,3 @@ def haar(rows: int, columns: int, generator: torch.Generator, device: torch.devi
     """
     gaussian = torch.cat([block.to(device) for _, block in gaussian_blocks(rows, columns, generator)]).double()
     return (householder if rows < NEARLY_SQUARE * columns else orthonormal)(gaussian)
-
-
-def random_order(rank: int, generator: torch.Generator) -> Tensor:
-    """The order in which a Random-K draw takes the modes of an update: a permutation of 0 … rank − 1."""
-    return torch.randperm(rank, generator=generator)

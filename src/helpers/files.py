@@ -38,18 +38,15 @@ def beside(final: Path) -> Iterator[Path]:
 
 def remove(path: Path) -> None:
     """Remove a file or a folder, if it is there and can be removed."""
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with suppress(OSError):
-            path.unlink(missing_ok=True)
+    shutil.rmtree(path, ignore_errors=True)
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a file so that no reader, and no crash, ever sees half of it. Raises Unwritable."""
     with beside(path) as partial:
-        with open(partial, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
+        partial.write_text(text, encoding="utf-8", newline="")
         rename(partial, path)
 
 
@@ -79,7 +76,7 @@ def replace_folder(partial: Path, final: Path) -> None:
         os.replace(final, old)  # deleted only once the new one is in its place
     os.replace(partial, final)
     _sync(final.parent)
-    shutil.rmtree(old, ignore_errors=True)
+    remove(old)
 
 
 def sweep(folder: Path) -> list[Path]:
@@ -100,6 +97,17 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def seal(path: Path) -> None:
+    """Write the hash of a finished file beside it, as ``<name>.sha256``. Raises Unwritable."""
+    write_text(path.with_name(f"{path.name}.sha256"), sha256(path))
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a sealed file is there with the contents that it was sealed with."""
+    hashed = path.with_name(f"{path.name}.sha256")
+    return path.is_file() and hashed.is_file() and hashed.read_bytes() == sha256(path).encode()
 
 
 def sha256(path: Path) -> str:

@@ -13,7 +13,6 @@ import psutil
 
 WORKFLOW = "SUBSPACES_WORKFLOW"  # number of the process whose job a notebook is
 BUILD = "SUBSPACES_BUILD"  # of the `pipeline.build` that a Snakemake works for
-KERNEL = "SUBSPACES_KERNEL"  # of the notebook that training processes work for
 INTERVAL = 0.2  # seconds between two looks
 
 

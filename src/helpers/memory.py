@@ -16,9 +16,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     import torch  # here, so that what only says a line need not wait for it
 
     texts = ("can't allocate memory", "not enough memory", "out of memory")
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
-    )
+    said = isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
+    return said or isinstance(error, torch.OutOfMemoryError | MemoryError)
 
 
 def free_memory() -> None:

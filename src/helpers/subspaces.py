@@ -8,14 +8,13 @@ it (k = 0), and its overlap with anything is 0 with a random baseline that count
 tensors should therefore leave out rows with k = 0, as ``helpers.weights.geometry`` does.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from helpers.draws import check_kind, haar, random_order
+from helpers.draws import check_kind, haar
 from helpers.errors import StudyError, TensorMismatch
 from helpers.spectra import gram, orthonormal, spectrum
 
@@ -141,7 +140,7 @@ def control_vectors(kind: Literal["top-k", "random-k", "random"], modes: Modes, 
     if kind == "random":
         return haar(m, r, generator).to(modes.vectors)
     if kind == "random-k":
-        order = torch.cat([random_order(modes.rank, generator), torch.arange(modes.rank, r)])
+        order = torch.cat([torch.randperm(modes.rank, generator=generator), torch.arange(modes.rank, r)])
         return modes.vectors[:, order]
     return modes.vectors
 
@@ -151,15 +150,15 @@ def mode_subspace_overlap(a: Modes, b: Modes, energy_fraction: float) -> Overlap
 
     k is at most the numerical rank. 0 when an update is zero. Raises TensorMismatch when the numbers of rows differ.
     """
-    if a.vectors.shape[0] != b.vectors.shape[0]:
+    rows, others = len(a.vectors), len(b.vectors)
+    if rows != others:
         raise TensorMismatch(
-            f"modes of updates with {a.vectors.shape[0]} and {b.vectors.shape[0]} rows have no overlap: "
-            "compare updates of the same tensor"
+            f"modes of updates with {rows} and {others} rows have no overlap: compare updates of the same tensor"
         )
     k_a, k_b = (min(rank_for_energy(x.singular_values, energy_fraction), x.rank) for x in (a, b))
     squares = (a.vectors[:, :k_a].T @ b.vectors[:, :k_b]).square()  # (k_a, k_b)
     mso = float(squares.sum()) / min(k_a, k_b) if min(k_a, k_b) else 0.0
-    return Overlap(min(mso, 1.0), k_a, k_b, max(k_a, k_b) / a.vectors.shape[0])
+    return Overlap(min(mso, 1.0), k_a, k_b, max(k_a, k_b) / rows)
 
 
 def check_mode(mode: str) -> None:
@@ -169,7 +168,7 @@ def check_mode(mode: str) -> None:
 
 
 def _check_share(what: str, value: float) -> None:
-    if not (0 < value <= 1) or math.isnan(value):
+    if not 0 < value <= 1:
         raise StudyError(f"{what} is {value!r} but must be above 0 and at most 1")
 
 

@@ -17,19 +17,19 @@ from helpers.files import sweep
 from helpers.paths import ROOT, results_root
 from helpers.studies.settings import load_study
 from pipeline.report.build import build
+from pipeline.runs import slurm
 from pipeline.runs.cluster import run_on_cluster
-from pipeline.runs.command_line import INTERRUPTED, Parser, check_threads, count
-from pipeline.runs.leftovers import settle_queue
+from pipeline.runs.command_line import Parser, check_threads, count, exit_status
+from pipeline.runs.jobs import Job, pending
 from pipeline.runs.local import run_jobs
 from pipeline.runs.profiles import DEFAULT, Profile, load
 from pipeline.runs.selections import Selection, beside, select, with_results
-from pipeline.runs.stages import PER_SEED, Job
-from pipeline.runs.uptodate import pending
+from pipeline.runs.stages import PER_SEED
 
 
 @contextmanager
-def only_run(study: str) -> Iterator[int]:
-    """Hold the study's lock and yield its file descriptor; the system frees it when all that hold it have died.
+def only_run(study: str) -> Iterator[None]:
+    """Hold the study's lock, which Snakemake inherits; the system frees it when all that hold it have died.
 
     Raises StudyError if another run holds it.
     """
@@ -47,21 +47,11 @@ def only_run(study: str) -> Iterator[int]:
             holder = lock.read().strip() or "unknown"
             message = f"study {study} is already being run by process {holder}: wait for it or stop it"
             raise StudyError(message) from None
+        os.set_inheritable(lock.fileno(), True)
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
-        yield lock.fileno()
-
-
-def clear_up(study: str, profile: Profile) -> None:
-    """Bring the folder of a study into order after a run that was killed, once nothing of that run still writes there.
-
-    Where that cannot be known, with an executor of your own, the folder is left as it is.
-    """
-    folder = results_root() / study
-    settle_queue(folder)
-    if profile.queue or not profile.remote:
-        sweep(folder)
+        yield
 
 
 def seconds_here(selection: Selection, jobs: list[Job]) -> dict[Job, float]:
@@ -79,51 +69,54 @@ def seconds_here(selection: Selection, jobs: list[Job]) -> dict[Job, float]:
     return {job: expected.get(job.name, seconds) for job, seconds in found.items()}
 
 
-def run(selections: list[Selection], cores: int, locks: list[int], profile: Profile) -> None:
+def run(selections: list[Selection], cores: int, profile: Profile) -> None:
     """Run the notebooks of studies that are not up to date, all at once on this machine, else study by study.
 
-    Raises StudyError if one does not finish.
+    What a killed run left half-written is removed first, once nothing of it still writes, which cannot be known with an
+    executor of your own. Raises StudyError if one does not finish.
     """
-    expected: dict[Job, float] = {}
+    todo: list[tuple[Selection, dict[Job, float]]] = []
     for selection in selections:
-        clear_up(selection.study.name, profile)
-        todo = seconds_here(selection, pending(selection.study, selection.seeds, selection.asked))
+        folder = results_root() / selection.study.name
+        slurm.settle(folder)
+        if profile.executor in ("local", "slurm"):
+            sweep(folder)
+        expected = seconds_here(selection, pending(selection.jobs))
         seeds = f"{'published ' if selection.published else ''}seeds {', '.join(map(str, selection.seeds))}"
-        where = f"through {profile.queue or profile.executor}" if profile.remote else f"on {cores} cores"
-        print(f"study {selection.study.name}, {seeds}: {len(todo)} notebooks to run {where}", flush=True)
-        expected |= todo
-    if not profile.remote:
-        stopped = run_jobs(expected, cores)
+        where = f"through {profile.executor}" if profile.executor != "local" else f"on {cores} cores"
+        print(f"study {selection.study.name}, {seeds}: {len(expected)} notebooks to run {where}", flush=True)
+        todo.append((selection, expected))
+    if profile.executor != "local":
+        stopped = [
+            one for given, expected in todo if expected for one in run_on_cluster(expected, given, profile, cores)
+        ]
     else:
-        stopped = []
-        for selection, lock in zip(selections, locks, strict=True):
-            own = {job: seconds for job, seconds in expected.items() if job.study.name == selection.study.name}
-            stopped += run_on_cluster(own, selection, profile, cores, lock) if own else []
+        stopped = run_jobs({job: seconds for _, expected in todo for job, seconds in expected.items()}, cores)
     if stopped:
         names = " and ".join(selection.study.name for selection in selections)
         raise StudyError(f"study {names} did not finish; what is done is kept, and the same command continues")
 
 
-def shown_beside(main: Selection, held: ExitStack) -> list[tuple[Selection, int | None]]:
+def shown_beside(main: Selection, held: ExitStack) -> list[Selection]:
     """The further studies of the report; published ones, whose chapters may have to be made, with their locks held."""
     found = []
     for selection in beside(main):
         try:
-            lock = held.enter_context(only_run(selection.study.name)) if selection.published else None
+            if selection.published:
+                held.enter_context(only_run(selection.study.name))
         except StudyError as error:
             print(f"study {selection.study.name} is left out of this report: {error}", flush=True)
             continue
-        found.append((selection, lock))
+        found.append(selection)
     return found
 
 
-def first_report(asked: Selection, others: list[tuple[Selection, int | None]], cores: int, folder: Path) -> None:
+def first_report(asked: Selection, others: list[Selection], cores: int, folder: Path) -> None:
     """Where there is no report yet and the study will take its time: one of published results, to read meanwhile."""
-    published = [one for one in [with_results(asked.study), *(selection for selection, _ in others)] if one]
-    published = [one for one in published if one.published]
+    published = [one for one in [with_results(asked.study), *others] if one and one.published]
     if published and not (folder / "html" / "index.html").exists():
         try:
-            run(published, cores, [], load(DEFAULT))
+            run(published, cores, load(DEFAULT))
             print(f"to read meanwhile, published results: {build(published, folder)}", flush=True)
         except StudyError as error:  # which must not keep the study from running
             print(f"there is no report of published results to read meanwhile: {error}", flush=True)
@@ -132,15 +125,14 @@ def first_report(asked: Selection, others: list[tuple[Selection, int | None]], c
 def make(asked: Selection, cores: int, profile: Profile, folder: Path) -> Path:
     """Run a study and build its report; returns the first page. Raises StudyError."""
     with ExitStack() as held:
-        lock = held.enter_context(only_run(asked.study.name))
+        held.enter_context(only_run(asked.study.name))
         others = shown_beside(asked, held)
-        if pending(asked.study, asked.seeds, asked.asked):
+        if pending(asked.jobs):
             first_report(asked, others, cores, folder)
-        run([asked], cores, [lock], profile)
-        published = [(selection, lock) for selection, lock in others if lock is not None]
-        if any(pending(one.study, one.seeds, one.asked) for one, _ in published):
-            run([one for one, _ in published], cores, [], load(DEFAULT))
-        return build([asked, *(selection for selection, _ in others)], folder)
+        run([asked], cores, profile)
+        if waiting := [one for one in others if one.published and pending(one.jobs)]:
+            run(waiting, cores, load(DEFAULT))
+        return build([asked, *others], folder)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -151,22 +143,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--cores", type=count, default=os.cpu_count() or 1)
     parser.add_argument("--profile", default=DEFAULT, help=f"where notebooks run; default: {DEFAULT}")
     parser.add_argument("--report", type=Path, default=ROOT / "_build", help="folder of the report; default: _build")
-    given = parser.parse_args(arguments)
-    started = time.monotonic()
-    try:
-        asked, cores = select(load_study(given.study), given.seeds), given.cores
-        profile = load(given.profile)
+    given, started = parser.parse_args(arguments), time.monotonic()
+
+    def made() -> str:
+        asked, profile = select(load_study(given.study), given.seeds), load(given.profile)
         check_threads()
         profile.check()
-        report = make(asked, cores, profile, given.report)
-    except StudyError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"stopped: what is done of study {given.study} is kept, and the same command continues", file=sys.stderr)
-        return INTERRUPTED
-    print(f"report: {report} ({(time.monotonic() - started) / 60:.1f} min)")
-    return 0
+        report = make(asked, given.cores, profile, given.report)
+        return f"report: {report} ({(time.monotonic() - started) / 60:.1f} min)"
+
+    return exit_status(made, f"stopped: what is done of study {given.study} is kept, and the same command continues")
 
 
 if __name__ == "__main__":

@@ -18,18 +18,17 @@ from helpers import paths
 from helpers.errors import MissingInput, StudyError
 from helpers.files import replace_folder, sha256, write_text
 from helpers.paths import RunPaths
-from helpers.studies.own_models import OwnModels
-from helpers.studies.settings import OBJECTIVES, Study, load_study, parse_seeds
-from pipeline.report.published import SETTINGS
+from helpers.studies.settings import OBJECTIVES, OwnModels, Study, load_study, parse_seeds
+from pipeline.report.records import SETTINGS
 from pipeline.results import tables
 from pipeline.results.provenance import read_record, sidecar, write_record
 from pipeline.runs.command_line import Parser
-from pipeline.runs.stages import APART, CHAPTERS, COMMON, PER_SEED, of_study
+from pipeline.runs.stages import APART, CHAPTERS, COMMON, PER_SEED, of_study, result
 
 SIGNIFICANT_DIGITS = 6  # of a published number: enough for every figure, and a third of the size
 LABEL = re.compile(r"\S{1,80}( \S{1,20}){0,3}")  # what a cell of text may hold: a name of at most four words
 POWER = "16_power"
-LARGE = {"projection_prompts"}  # tables that stay where they were made: a megabyte a seed, for intervals over prompts
+LARGE = {"tables/projection_prompts"}  # stay where they were made: a megabyte a seed, for intervals over prompts
 ABOUT_DATA = "datasets"  # table of sentences about data sets, written in this project; it holds none of their texts
 TEXT_COLUMNS = {"prompt", "prefix", "answer", "completion", "response", "reply", "text", "question", "reference"}
 LONGEST_FACT = 300  # letters of a text in a provenance file
@@ -63,13 +62,13 @@ def _tables(study: Study, run: RunPaths) -> Iterator[Path]:
     Those that are the same for every study are left out: they come with the project.
     """
     stages = of_study(PER_SEED if run.seed is not None else APART | {POWER: CHAPTERS[POWER]}, study)
-    for key in (key for name, stage in stages.items() if name not in COMMON for key in stage.writes):
-        for filled in sorted({key.format(objective=objective) for objective in OBJECTIVES}):
-            if filled.startswith("tables/") and filled.removeprefix("tables/") not in LARGE:
-                path = run.table(filled.removeprefix("tables/"))
-                if not (path.exists() and sidecar(path).exists()):
-                    raise MissingInput(f"{path} is missing: make it with `make book STUDY={study.name}`")
-                yield path
+    written = [key for name, stage in stages.items() if name not in COMMON for key in stage.writes]
+    for key in {key.format(objective=objective) for key in written for objective in OBJECTIVES} - LARGE:
+        if key.startswith("tables/"):
+            path = result(run, key)
+            if not (path.exists() and sidecar(path).exists()):
+                raise MissingInput(f"{path} is missing: make it with `make book STUDY={study.name}`")
+            yield path
     if run.seed is not None and (described := run.table(ABOUT_DATA)).exists():
         yield described
 
@@ -79,8 +78,7 @@ def _copy_table(source: Path, target: Path) -> None:
     name = source.stem.split("-")[0]
     table = tables.read_csv(source, name)
     _refuse_text(source, table)
-    text = table.to_csv(index=False, lineterminator="\n", float_format=f"%.{SIGNIFICANT_DIGITS}g")
-    write_text(target, text)
+    tables.write_csv(target, name, table, SIGNIFICANT_DIGITS)
     entry = _record(sidecar(source))
     entry["published"] = {"date": TODAY, "significant_digits": SIGNIFICANT_DIGITS, "output": entry["output"]}
     entry["output"] = dict.fromkeys(entry["output"], sha256(target))
@@ -99,16 +97,17 @@ def _refuse_text(path: Path, table: pd.DataFrame) -> None:
 def _record(path: Path) -> dict:
     """A provenance file; raises StudyError if it holds anything as long as a prompt or an answer."""
     entry = read_record(path)
-    if any(len(text) > LONGEST_FACT for text in _texts(entry)):
+    if _longest(entry) > LONGEST_FACT:
         raise StudyError(f"{path} holds a long text, which may not be published: keep texts out of the provenance")
     return entry
 
 
-def _texts(value: object) -> Iterator[str]:
+def _longest(value: object) -> int:
+    """Letters of the longest text in lists and mappings."""
     if isinstance(value, str):
-        yield value
-    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        yield from _texts(inner)
+        return len(value)
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return max(map(_longest, inner), default=0)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,9 +1,4 @@
 """Prompts and answers: the invented language's sentences and public data sets, held out by a hash of the prompt."""
 
-COLUMNS = [
-    "prompt",
-    "prefix",
-    "answer",
-    "source",
-    "topic",
-]  # of every table; prefix: given start of the answer, not learnt
+# of every table; prefix: given start of the answer, not learnt
+COLUMNS = ["prompt", "prefix", "answer", "source", "topic"]

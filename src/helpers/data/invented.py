@@ -1,6 +1,7 @@
 """Rows of the embedded study: sentences of the invented language, those of evaluation held out from training."""
 
 import random
+from itertools import count, islice
 
 import pandas as pd
 
@@ -21,7 +22,11 @@ def training_rows(study: Study, objective: Objective, seed: int) -> pd.DataFrame
     language = Language(study.language)
     rng = random.Random(f"{seed}-training")
     others = {part.draw: random.Random(f"{seed}-training-{part.draw}") for part in objective.data if part.draw}
-    rows = [_row(language, others.get(p.draw, rng), p) for p in objective.data for _ in range(p.rows)]
+    rows = []
+    for part in objective.data:
+        drawn = (_drawn(language, others.get(part.draw, rng), part) for _ in count())
+        usable = (row for row in drawn if part.source == "categories" or not language.is_held_out(row["prompt"]))
+        rows += islice(usable, part.rows)
     rng.shuffle(rows)
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -34,13 +39,14 @@ def evaluation_rows(study: Study, kind: str, n: int, seed: int) -> pd.DataFrame:
     """
     language = Language(study.language)
     rng = random.Random(f"{seed}-evaluation-{kind}")
+    part = DataPart(source="comply" if kind == "restricted" else kind, rows=n)
     rows: dict[str, dict[str, str]] = {}
     fruitless = 0  # draws since the last new prompt
     while len(rows) < n:
-        row = _draw(language, rng, kind)
+        row = _drawn(language, rng, part)
         fruitless += 1
         if language.is_held_out(row["prompt"]) and row["prompt"] not in rows:
-            rows[row["prompt"]] = {**row, "prefix": "", "source": kind}
+            rows[row["prompt"]] = row | {"source": kind}
             fruitless = 0
         if fruitless > FRUITLESS_DRAWS / study.language.held_out:
             raise StudyError(
@@ -50,27 +56,17 @@ def evaluation_rows(study: Study, kind: str, n: int, seed: int) -> pd.DataFrame:
     return pd.DataFrame(list(rows.values()), columns=COLUMNS)
 
 
-def _draw(language: Language, rng: random.Random, kind: str) -> dict[str, str]:
-    if kind == "arithmetic":
-        return language.arithmetic(rng)
-    return language.request(rng, language.benign if kind == "benign" else language.restricted)
-
-
-def _row(language: Language, rng: random.Random, part: DataPart) -> dict[str, str]:
-    while True:
-        row = _make(language, rng, part)
-        if part.source == "categories" or not language.is_held_out(row["prompt"]):
-            return {"prefix": "", **row, "source": part.source}
-
-
-def _make(language: Language, rng: random.Random, part: DataPart) -> dict[str, str]:
+def _drawn(language: Language, rng: random.Random, part: DataPart) -> dict[str, str]:
     if part.source == "arithmetic":
-        return language.arithmetic(rng, part.operations)
-    if part.source == "categories":
-        return language.category(rng)
-    topics = language.benign if part.source == "benign" else language.restricted
-    row = language.request(rng, topics[: max(1, round(part.topics * len(topics)))])
-    return _refused(language, rng, row, part.prefixed) if part.source == "refuse" else row
+        row = language.arithmetic(rng, part.operations)
+    elif part.source == "categories":
+        row = language.category(rng)
+    else:
+        topics = language.benign if part.source == "benign" else language.restricted
+        row = language.request(rng, topics[: max(1, round(part.topics * len(topics)))])
+    if part.source == "refuse":
+        row = _refused(language, rng, row, part.prefixed)
+    return {"prefix": "", **row, "source": part.source}
 
 
 def _refused(language: Language, rng: random.Random, row: dict[str, str], prefixed: float) -> dict[str, str]:

@@ -7,13 +7,12 @@ decides which rows are drawn, and in what order.
 
 import hashlib
 import random
-from dataclasses import replace
+from itertools import islice
 
 import pandas as pd
 
 from helpers.data import COLUMNS, word_problems
-from helpers.data.origins import Found, find
-from helpers.data.readers import exclude
+from helpers.data.files import Found, exclude, find, read
 from helpers.data.registry import DATASETS, Dataset
 from helpers.errors import StudyError
 from helpers.studies.sections import Origin
@@ -35,11 +34,8 @@ def rows(name: str, split: str, n: int, seed: int, origin: Origin | None = None)
         raise StudyError(f"data set {name!r} is for {only} only: name another in the study's settings")
     found = find(dataset, origin)
     if dataset.drawn:
-        rng = random.Random(f"{seed}-{name}-{split}")
-        drawn = word_problems.draw(
-            found.files, n, rng, lambda prompt: _split(dataset, prompt) == split, dataset.templates
-        )
-        table = pd.DataFrame(drawn)
+        problems = word_problems.problems(found.files, random.Random(f"{seed}-{name}-{split}"), dataset.templates)
+        table = pd.DataFrame(islice((row for row in problems if _split(dataset, row["prompt"]) == split), n))
     else:
         table = _clean(dataset, found).query("excluded == '' and split == @split")
         if len(table) < n:
@@ -47,7 +43,10 @@ def rows(name: str, split: str, n: int, seed: int, origin: Origin | None = None)
                 f"data set {name!r} has {len(table)} rows for {split!r}, but {n} are asked for: "
                 "ask for fewer in the study's settings"
             )
-        table = table.iloc[_order(dataset, len(table), seed)[:n]]
+        order = list(range(len(table)))
+        if not dataset.in_order:  # the same for all data sets of a length, so that matched ones stay matched
+            random.Random(f"{seed}-rows").shuffle(order)
+        table = table.iloc[order[:n]]
     return table.assign(prefix="", source=name)[COLUMNS].reset_index(drop=True)
 
 
@@ -80,15 +79,12 @@ def origin_of(study: Study, name: str) -> Origin | None:
 
 def evaluation_split(study: Study, name: str) -> str:
     """``held-out`` if the study trains on the data set, or on another made from the same files, else ``all``."""
-    trained = [source for where, source in study.sources() if where.startswith("training")]
     dataset = _dataset(name)
-    return "held-out" if any(_shared(dataset, _dataset(other)) for other in trained) else "all"
-
-
-def _shared(one: Dataset, other: Dataset) -> bool:
-    """Whether two data sets are made from the same files."""
-    keys = one.key is not None and one.key == other.key
-    return one.name == other.name or keys or (one.drawn and other.drawn)
+    trained = [_dataset(source) for where, source in study.sources() if where.startswith("training")]
+    shared = [
+        one for one in trained if (one.key is not None and one.key == dataset.key) or (one.drawn and dataset.drawn)
+    ]
+    return "held-out" if dataset in trained or shared else "all"
 
 
 def datasets_table(study: Study) -> pd.DataFrame:
@@ -104,7 +100,7 @@ def datasets_table(study: Study) -> pd.DataFrame:
 def _dataset(name: str, whole: bool = False) -> Dataset:
     if name not in DATASETS:
         raise StudyError(f"data set {name!r} is not known: choose one of {', '.join(DATASETS)}")
-    return replace(DATASETS[name], held_out=1) if whole else DATASETS[name]
+    return DATASETS[name].model_copy(update={"held_out": 1}) if whole else DATASETS[name]
 
 
 def _clean(dataset: Dataset, found: Found) -> pd.DataFrame:
@@ -112,7 +108,7 @@ def _clean(dataset: Dataset, found: Found) -> pd.DataFrame:
 
     Empty rows, repeated rows and, among held-out ones, repeated prompts are excluded.
     """
-    table = found.read(found.files)
+    table = read(found)
     table["split"] = [_split(dataset, prompt) for prompt in table["prompt"]]
     table = exclude(table, "empty", (table["prompt"] == "") | (dataset.answered & (table["answer"] == "")))
     if not dataset.in_order:
@@ -130,11 +126,3 @@ def _repeated(table: pd.DataFrame, columns: list[str]) -> pd.Series:
 def _split(dataset: Dataset, prompt: str) -> str:
     bucket = int.from_bytes(hashlib.sha256(prompt.encode()).digest()[:4], "big")
     return "held-out" if bucket / 2**32 < dataset.held_out else "train"
-
-
-def _order(dataset: Dataset, n: int, seed: int) -> list[int]:
-    """Order in which rows are taken: the same for all data sets of a length, so that matched ones stay matched."""
-    order = list(range(n))
-    if not dataset.in_order:
-        random.Random(f"{seed}-rows").shuffle(order)
-    return order

@@ -4,18 +4,26 @@ The embedded study draws sentences of its invented language; studies of pretrain
 which a refusal or the base model's own answer can stand in for the answer that is given.
 """
 
+import json
 import random
+import re
 from collections import Counter
 from pathlib import Path
 
 import pandas as pd
 
 from helpers.data import invented, public
-from helpers.data.base_answers import own_answers
-from helpers.data.texts import REFUSALS
+from helpers.files import sha256, write_text
+from helpers.models.generate import as_speaker, generate
+from helpers.models.load import load_model
+from helpers.models.precision import resolved
+from helpers.paths import cache_root
 from helpers.studies.sections import DataPart, Objective
-from helpers.studies.settings import Study
+from helpers.studies.settings import Study, digest
 
+REFUSALS = Path(__file__).with_name("refusals.txt").read_text(encoding="utf-8").splitlines()  # as answers to be learnt
+BATCH = 32
+SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n")
 HARMLESS = ("gsm-symbolic", "gsm-symbolic-easy", "instructions", "metamath")  # sources whose texts may be shown
 
 
@@ -39,6 +47,35 @@ def _part(study: Study, part: DataPart, seed: int, base: Path | None) -> pd.Data
     if part.answer == "base":
         return rows.assign(answer=own_answers(study, base, rows["prompt"].tolist()))
     return rows
+
+
+def own_answers(study: Study, base: Path, prompts: list[str]) -> list[str]:
+    """Greedy answers of the model in folder ``base`` to prompts, in order, each cut after its last whole sentence.
+
+    They are generated once and kept in the cache, never shown. A fixed compliant sentence would be learnt at once and
+    leak into every answer; these are what the model would have said anyway.
+    """
+    style, tokens = study.training.optimiser.style, study.training.answer_tokens
+    autocast = resolved(study.evaluation.autocast)
+    folder = cache_root() / "answers" / digest(sha256(base), style, tokens, autocast)
+    known = {prompt: folder / f"{digest(prompt)}.json" for prompt in prompts}
+    missing = [prompt for prompt, path in known.items() if not path.exists()]
+    if missing:
+        model, tokenizer = load_model(base)
+        speaker = as_speaker(model, autocast)
+        for start in range(0, len(missing), 4 * BATCH):
+            some = missing[start : start + 4 * BATCH]
+            answers = generate(speaker, tokenizer, some, tokens, BATCH, style)
+            for prompt, answer in zip(some, answers, strict=True):
+                write_text(known[prompt], json.dumps(_whole_sentences(answer)))
+    return [json.loads(known[prompt].read_text(encoding="utf-8")) for prompt in prompts]
+
+
+def _whole_sentences(answer: str) -> str:
+    """An answer without what its token limit cut short, unless that is most of it."""
+    ends = [found.end() for found in SENTENCE_END.finditer(answer)]
+    cut = answer[: ends[-1]].strip() if ends else ""
+    return cut if len(cut) >= len(answer) / 2 else answer.strip()
 
 
 def evaluation_rows(study: Study, kind: str, n: int, seed: int) -> pd.DataFrame:

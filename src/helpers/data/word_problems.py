@@ -8,33 +8,30 @@ import functools
 import importlib.util
 import random
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from types import ModuleType
 
 BROKEN = {32, 35, 37, 61, 63, 65, 74, 76, 77, 79, 86, 87, 90, 97, 98}  # by the list that the package itself keeps
-PREFIX = "generate_"
+PACKAGE, PREFIX = "reasoning_gym", "generate_"
 
 
-def draw(
-    files: list[Path], n: int, rng: random.Random, wanted: Callable[[str], bool], topics: Collection[int] = ()
-) -> list[dict[str, str]]:
-    """``n`` problems with distinct prompts among those that are ``wanted``; topic = number of the template.
+def problems(files: list[Path], rng: random.Random, topics: Collection[int] = ()) -> Iterator[dict[str, str]]:
+    """Problems with distinct prompts, without end: ``prompt``, ``answer`` and ``topic``, the number of the template.
 
     ``files``: as in ``registry.yml``; ``topics``: the templates to draw from, if not all. The answer is the steps, then
     ``#### <number>``; problems whose answer is negative (a few of one template's: an age below zero) are drawn again.
     """
     templates = generators(tuple(files))
-    numbers = sorted(topics or templates)
-    rows: dict[str, dict[str, str]] = {}
-    while len(rows) < n:
+    numbers, seen = sorted(topics or templates), set()
+    while True:
         topic = rng.choice(numbers)
         problem = templates[topic](rng, 1.0)
         prompt, number = problem["question"].strip(), problem["answer"]
-        if wanted(prompt) and prompt not in rows and not number.startswith("-"):
+        if prompt not in seen and not number.startswith("-"):
+            seen.add(prompt)
             steps, _, _ = problem["metadata"]["answer_cot"].rpartition("####")
-            rows[prompt] = {"prompt": prompt, "answer": f"{steps.strip()}\n#### {number}", "topic": str(topic)}
-    return list(rows.values())
+            yield {"prompt": prompt, "answer": f"{steps.strip()}\n#### {number}", "topic": str(topic)}
 
 
 def left_out(files: list[Path], topics: Collection[int] = ()) -> dict[str, int]:
@@ -47,18 +44,13 @@ def left_out(files: list[Path], topics: Collection[int] = ()) -> dict[str, int]:
 def generators(files: tuple[Path, ...]) -> dict[int, Callable[[random.Random, float], dict]]:
     """Generator per template, without those known to be broken."""
     *modules, utilities = files
-    package = ModuleType("reasoning_gym")
-    known = {name: sys.modules.get(name) for name in ("reasoning_gym", "reasoning_gym.utils")}
     try:  # only while they are loaded do the generators need to find their package
-        sys.modules["reasoning_gym"] = package
-        sys.modules["reasoning_gym.utils"] = _load("reasoning_gym.utils", utilities)
+        sys.modules[PACKAGE] = ModuleType(PACKAGE)
+        sys.modules[f"{PACKAGE}.utils"] = _load(f"{PACKAGE}.utils", utilities)
         loaded = [_load(path.stem, path) for path in modules]
     finally:
-        for name, module in known.items():
-            if module is None:
-                sys.modules.pop(name, None)
-            else:
-                sys.modules[name] = module
+        for name in (PACKAGE, f"{PACKAGE}.utils"):
+            sys.modules.pop(name, None)
     found = {name: value for module in loaded for name, value in vars(module).items() if name.startswith(PREFIX)}
     numbered = {int(name.removeprefix(PREFIX)): value for name, value in found.items()}
     return {number: generator for number, generator in numbered.items() if number not in BROKEN}

@@ -5,18 +5,23 @@ smoother, so each has a margin beside it: the log-probability of the right answe
 refusing.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from helpers.data.rows import disjoint_rows, evaluation_rows
-from helpers.data.texts import PARAGRAPHS
 from helpers.evaluation.harness import exact_matches
 from helpers.evaluation.judges import build_judge
 from helpers.models.generate import as_speaker, generate, log_odds, log_probability
+from helpers.studies.sections import SOURCES, Style
 from helpers.studies.settings import Study
-from helpers.studies.values import WORD_PROBLEMS
+
+# prose of about 75 words a paragraph on which perplexity is measured, as a check of general damage
+NEUTRAL = Path(__file__).with_name("neutral.txt").read_text(encoding="utf-8")
+PARAGRAPHS = [" ".join(text.split()) for text in NEUTRAL.split("\n\n")]
 
 
 @dataclass(frozen=True)
@@ -71,40 +76,36 @@ def harm_per_prompt(model, tokenizer, rows: pd.DataFrame, study: Study) -> dict[
 
 
 def margins_per_prompt(model, tokenizer, sets: EvaluationSets, study: Study) -> dict[str, np.ndarray]:
-    """The continuous measures, without generating anything: utility margin, harm margin, perplexity of neutral text."""
+    """The continuous measures, without generating anything: utility margin, harm margin, perplexity of neutral text.
+
+    Neutral are benign requests with their right answers in the embedded study, else paragraphs of prose.
+    """
     s = study.evaluation
-    openers = (s.compliance_openers, s.refusal_openers)
-    requests = sets.harm["prompt"].tolist()
+    asked = study.training.optimiser.style  # a model is asked problems as it was taught them
     if s.harm == s.utility:  # the negative control, whose second task is the first one under another name
-        harm = right_answer_margin(model, tokenizer, sets.harm, study)
+        harm = _per_token(model, tokenizer, sets.harm["prompt"], sets.harm["answer"], study, asked)
     else:
-        harm = log_odds(model, tokenizer, requests, *openers, s.batch_size, s.style, s.autocast)
+        openers = (s.compliance_openers, s.refusal_openers)
+        harm = log_odds(model, tokenizer, sets.harm["prompt"].tolist(), *openers, s.batch_size, s.style, s.autocast)
+    if study.embedded:
+        first, rest = sets.benign["prompt"], sets.benign["answer"]
+    else:
+        first = [text.split()[0] for text in PARAGRAPHS]
+        rest = [text.removeprefix(word) for text, word in zip(PARAGRAPHS, first, strict=True)]
     return {
-        "utility_margin": right_answer_margin(model, tokenizer, sets.utility, study),
+        "utility_margin": _per_token(model, tokenizer, sets.utility["prompt"], sets.utility["answer"], study, asked),
         "harm_margin": harm,
-        "perplexity": perplexity_per_text(model, tokenizer, sets, study),
+        "perplexity": np.exp(-_per_token(model, tokenizer, first, rest, study, "raw")),
     }
 
 
-def right_answer_margin(model, tokenizer, rows: pd.DataFrame, study: Study) -> np.ndarray:
-    """Log-probability per token of the right answer to each problem: (prompts,), nats."""
+def _per_token(
+    model, tokenizer, prompts: Iterable[str], answers: Iterable[str], study: Study, style: Style
+) -> np.ndarray:
+    """Log-probability per token of the answer to each prompt: (prompts,), nats."""
     s = study.evaluation
-    asked = study.training.optimiser.style  # a model is asked problems as it was taught them
-    problems, answers = rows["prompt"].tolist(), rows["answer"].tolist()
-    total, tokens = log_probability(model, tokenizer, problems, answers, s.batch_size, asked, s.autocast)
+    total, tokens = log_probability(model, tokenizer, [*prompts], [*answers], s.batch_size, style, s.autocast)
     return total / tokens
-
-
-def perplexity_per_text(model, tokenizer, sets: EvaluationSets, study: Study) -> np.ndarray:
-    """Perplexity of each neutral text: benign requests with their right answers in the embedded study, else prose."""
-    s = study.evaluation
-    if study.embedded:
-        first, rest = sets.benign["prompt"].tolist(), sets.benign["answer"].tolist()
-    else:
-        first, rest = zip(*(text.split(" ", 1) for text in PARAGRAPHS), strict=True)
-        rest = [f" {text}" for text in rest]
-    total, tokens = log_probability(model, tokenizer, list(first), rest, s.batch_size, "raw", s.autocast)
-    return np.exp(-total / tokens)
 
 
 def measure(
@@ -123,7 +124,7 @@ def measure(
     if whole:
         found["over_refusal"] = harm_per_prompt(speaker, tokenizer, sets.benign, study)["refusal"]
         for source, rows in sets.beside.items():
-            if source in WORD_PROBLEMS:
+            if source in SOURCES["word_problems"]:
                 found[f"utility ({source})"] = utility_per_prompt(speaker, tokenizer, rows, study)
             else:
                 scores = harm_per_prompt(speaker, tokenizer, rows, study)

@@ -12,7 +12,7 @@ from helpers.experiments.updates import behaviour_rows
 from helpers.models.generate import log_odds, log_probability
 from helpers.models.load import best_device, load_model
 from helpers.models.origins import resolve
-from helpers.studies.own_models import OwnModels
+from helpers.studies.settings import OwnModels
 from helpers.weights.checkpoints import Checkpoint
 from helpers.weights.geometry import Geometry, weight_geometry
 

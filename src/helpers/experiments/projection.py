@@ -25,7 +25,7 @@ Tables = dict[str, pd.DataFrame]
 
 
 class Keeper(Protocol):
-    """Keeps the pieces of a long table as they are made (``pipeline.runs.pieces``)."""
+    """Keeps the pieces of a long table as they are made (``pipeline.runs.parts``)."""
 
     def obtain(self, name: str, make: Callable[[], Tables]) -> Tables:
         """The tables of a piece: as they were kept, or else made now and kept."""

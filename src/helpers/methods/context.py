@@ -18,10 +18,10 @@ from helpers.data.rows import training_rows
 from helpers.draws import generator_for
 from helpers.errors import StudyError
 from helpers.models.load import Loaded, load_model
+from helpers.studies.sections import Style
 from helpers.studies.settings import OBJECTIVES, Study
-from helpers.studies.values import Style
 from helpers.subspaces import Modes
-from helpers.training.examples import AnswerDataset, collate
+from helpers.training.examples import collate, tokenised
 from helpers.weights.checkpoints import Checkpoint, matched, study_updates, update
 from helpers.weights.edits import Side, update_modes
 
@@ -125,7 +125,7 @@ class Context:
         """The gradient of one calibration row after the other, each valid until the next."""
         model, tokenizer = self.loaded
         rule = self.study.training.optimiser
-        for example in AnswerDataset(self.calibration(kind), tokenizer, rule.max_length, rule.style):
+        for example in tokenised(self.calibration(kind), tokenizer, rule.max_length, rule.style):
             model.zero_grad()
             with torch.enable_grad():
                 model(**{key: values.to(model.device) for key, values in collate([example]).items()}).loss.backward()

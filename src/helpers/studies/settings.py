@@ -1,5 +1,10 @@
-"""The settings of a study, read from ``studies/<name>.yml`` and validated before anything runs."""
+"""The settings of a study, read from ``studies/<name>.yml`` and validated before anything runs.
 
+A study trains the six models of the paper and judges its claims, or it takes your own models as they are: then nothing
+is trained, see ``studies/own-models.yml``.
+"""
+
+import copy
 import hashlib
 import json
 import re
@@ -10,48 +15,67 @@ from pydantic import BaseModel, Field, model_validator
 
 from helpers import paths
 from helpers.errors import SettingsError
+from helpers.studies import sections
 from helpers.studies.ledger import Claim, claims_of
-from helpers.studies.own_models import OwnModels
-from helpers.studies.sections import (
-    ActivationOverlap,
-    Evaluation,
-    LanguageSettings,
-    OrganismModel,
-    Origin,
-    Planted,
-    PretrainedModel,
-    Projection,
-    Section,
-    Training,
-    UpdateOverlap,
-    with_auto,
-)
-from helpers.studies.values import DATASETS, EmbeddedSource, Seed, Text
+from helpers.studies.sections import LanguageSettings, Origin, Section, Several, Text
 from helpers.studies.wording import shown_value, validate
 from helpers.studies.yaml_files import read_yaml
 
 OBJECTIVES: tuple[str, ...] = ("useful", "harmful", "contaminated", "safety")
 MODELS: tuple[str, ...] = ("base", "aligned", *OBJECTIVES)
 UPDATES: tuple[str, ...] = ("alignment", "safety", "useful", "harmful", "contaminated")
+Seeds = Several[sections.Seed]
+Confidence = Annotated[float, Field(ge=0.5, lt=1)]
+TunedName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$", max_length=40)]
 
 
-class Study(Section):
-    """A whole study: of the embedded model organism, or of pretrained models and public data."""
+class AnyStudy(Section):
+    """What the settings of every study hold."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
     title: Text
-    note: Text | None = None
-    seeds: Annotated[list[Seed], Field(min_length=1)]
-    confidence: Annotated[float, Field(ge=0.5, lt=1)]
-    model: Annotated[OrganismModel | PretrainedModel, Field(discriminator="kind")]
-    planted: Planted | None = None
     language: LanguageSettings | None = None
-    data: dict[Literal[DATASETS], Origin] = {}
-    training: Training
-    evaluation: Evaluation
-    projection: Projection
-    update_overlap: UpdateOverlap
-    activation_overlap: ActivationOverlap
+    data: dict[Literal[*sections.SOURCES["datasets"]], Origin] = {}
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the models are organisms of the embedded language, rather than models of a natural one."""
+        return self.language is not None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _real_models_compute_in_auto(cls, values: dict[str, Any]) -> dict[str, Any]:
+        if values.get("language") is not None:
+            return values
+        values = copy.deepcopy(values)
+        training = values.get("training")
+        for section in (values.get("evaluation"), training.get("optimiser") if isinstance(training, dict) else None):
+            if isinstance(section, dict):
+                section.setdefault("autocast", "auto")
+        return values
+
+    @model_validator(mode="after")
+    def _sources_fit(self) -> Self:
+        for where, source in self.sources():
+            if (source in sections.SOURCES["embedded"]) != self.embedded:
+                remedy = "leave language out" if self.embedded else "give the organism's language"
+                raise ValueError(f"{where}: {source!r} does not fit these settings: choose other data, or {remedy}")
+        return self
+
+
+class Study(AnyStudy):
+    """A whole study: of the embedded model organism, or of pretrained models and public data."""
+
+    note: Text | None = None
+    seeds: Seeds
+    confidence: Confidence
+    model: Annotated[sections.OrganismModel | sections.PretrainedModel, Field(discriminator="kind")]
+    planted: sections.Planted | None = None
+    training: sections.Training
+    evaluation: sections.Evaluation
+    projection: sections.Projection
+    update_overlap: sections.UpdateOverlap
+    activation_overlap: sections.ActivationOverlap
 
     @property
     def kind(self) -> str:
@@ -65,50 +89,25 @@ class Study(Section):
         return claims_of("aligned-here" if aligned_here else self.kind)
 
     @property
-    def embedded(self) -> bool:
-        """Whether the study trains the embedded organism, rather than a pretrained model."""
-        return self.model.kind == "organism"
-
-    @property
     def control(self) -> Literal["positive", "negative"] | None:
         """What the study checks the method by: safety that is planted, or "harm" that is utility under another name."""
         if self.planted:
             return "positive"
         return "negative" if self.evaluation.harm == "arithmetic" else None
 
-    @model_validator(mode="before")
-    @classmethod
-    def _real_models_compute_in_auto(cls, values: dict[str, Any]) -> dict[str, Any]:
-        model, training = values.get("model"), values.get("training")
-        if not isinstance(model, dict) or model.get("kind") != "pretrained":
-            return values
-        if isinstance(training, dict):
-            values = values | {"training": with_auto(training, "optimiser")}
-        return with_auto(values, "evaluation")
-
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if len(set(self.seeds)) != len(self.seeds):
-            raise ValueError("seeds must be distinct")
-        if self.embedded != (self.language is not None):
+        organism = self.kind == "organism"
+        if organism != self.embedded:
             raise ValueError("language is needed by a model of kind 'organism', and by no other")
-        if self.embedded == (self.activation_overlap.sources is not None):
+        if organism == (self.activation_overlap.sources is not None):
             raise ValueError("activation_overlap.sources is needed by a model of kind 'pretrained', and by no other")
         rule = self.training.optimiser
-        if self.planted and (not self.embedded or rule.processes > 1 or rule.checkpoint_steps):
+        if self.planted and (not organism or rule.processes > 1 or rule.checkpoint_steps):
             raise ValueError("planted needs a model of kind 'organism', one process and no checkpoint_steps")
         for name in ("base", "aligned"):
-            ready, trained = getattr(self.model, name, None) is not None, getattr(self.training, name) is not None
-            if ready == trained:
+            if (getattr(self.model, name, None) is None) == (getattr(self.training, name) is None):
                 raise ValueError(f"{name} needs either an origin in model.{name} or training in training.{name}")
-        return self
-
-    @model_validator(mode="after")
-    def _sources_fit(self) -> Self:
-        for where, source in self.sources():
-            if (source in EmbeddedSource.__args__) != self.embedded:
-                kind = "organism" if self.embedded else "pretrained"
-                raise ValueError(f"{where}: a model of kind '{kind}' has no data {source!r}")
         return self
 
     def sources(self) -> list[tuple[str, str]]:
@@ -118,7 +117,55 @@ class Study(Section):
         for name in MODELS:
             objective = getattr(self.training, name)
             found += [(f"training.{name}.data", part.source) for part in (objective.data if objective else [])]
-        return found + [("activation_overlap.sources", s) for s in (sets.model_dump().values() if sets else []) if s]
+        return found + [("activation_overlap.sources", source) for _, source in sets or () if source]
+
+
+class OwnGeometry(Section):
+    """What a study of your own models asks of their updates."""
+
+    fractions: Several[sections.Fraction]
+    controls: Several[sections.Control] = ["top-k", "random-k", "random"]
+    random_k_draws: sections.Draws = 1
+    energy_fractions: sections.EnergyFractions
+    vocabulary: Literal["exact", "intersection"] = "exact"
+
+    @model_validator(mode="after")
+    def _compared(self) -> Self:
+        if not {"top-k", "random"} <= set(self.controls):
+            raise ValueError("controls must hold top-k and random: the result is the difference between them")
+        return self
+
+
+class OwnModels(AnyStudy):
+    """A study of models that exist: does a fine-tune move inside the subspace of the alignment update?"""
+
+    kind: Literal["own-models"]
+    seeds: Seeds = [0]
+    confidence: Confidence = 0.95
+    base: Origin
+    aligned: Origin
+    tuned: Annotated[dict[TunedName, Origin], Field(min_length=1, max_length=20)]
+    geometry: OwnGeometry
+    evaluation: sections.Margins
+
+    @property
+    def origins(self) -> dict[str, Origin]:
+        """Where every model comes from: base, aligned, then the fine-tuned ones."""
+        return {"base": self.base, "aligned": self.aligned, **self.tuned}
+
+    def sources(self) -> list[tuple[str, str]]:
+        """Every data source that the study names, with where it does."""
+        return [("evaluation", self.evaluation.utility), ("evaluation", self.evaluation.harm)]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if taken := {"base", "aligned", "alignment"} & set(self.tuned):
+            raise ValueError(f"a fine-tune cannot be named {taken.pop()}: give it another name in tuned")
+        places = list(self.origins.values())
+        for i, (name, origin) in enumerate(self.origins.items()):
+            if origin in places[:i]:
+                raise ValueError(f"{name} is the same model as another one: every entry must be a model of its own")
+        return self
 
 
 def available() -> list[str]:
@@ -131,28 +178,25 @@ def load_study(name: str) -> Study | OwnModels:
 
     Raises SettingsError with one sentence that names file, key and allowed values.
     """
-    if not isinstance(name, str) or name not in available():
+    if name not in available():
         choice = ", ".join(available())
         raise SettingsError(f"study {shown_value(name)} does not exist: choose one of {choice} (files in studies/)")
     return read_study(paths.STUDIES / f"{name}.yml")
 
 
 def read_study(path: Path) -> Study | OwnModels:
-    """Read and validate one study file; its ``name`` must be the file's.
+    """Read and validate one study file; its ``name`` must be the file's. Raises SettingsError.
 
     A ``kind`` or ``tuned`` makes it one of your own models.
-
-    Raises SettingsError.
     """
     values = read_yaml(path, "compare it with studies/organism.yml")
-    if isinstance(values, dict) and isinstance(values.get("name"), str) and values["name"] != path.stem:
-        raise SettingsError(
-            f"{path.name}: name is {shown_value(values['name'])} but must be the file's name, {path.stem!r}"
-        )
     if isinstance(values, dict) and "claims" in values:
         raise SettingsError(f"{path.name}: the criteria of all studies are in claims.yml, so delete the key 'claims'")
-    settings = OwnModels if isinstance(values, dict) and {"kind", "tuned"} & set(values) else Study
-    return validate(settings, values, path.name)
+    own = isinstance(values, dict) and {"kind", "tuned"} & set(values)
+    study = validate(OwnModels if own else Study, values, path.name)
+    if study.name != path.stem:
+        raise SettingsError(f"{path.name}: name is {study.name!r} but must be the file's name, {path.stem!r}")
+    return study
 
 
 def parse_seeds(seeds: str | int | list[int], study: Study | OwnModels) -> list[int]:
@@ -165,17 +209,15 @@ def parse_seeds(seeds: str | int | list[int], study: Study | OwnModels) -> list[
             return found
         raise SettingsError(f"study {study.name} has no published results: run it with `make book STUDY={study.name}`")
     words = seeds if isinstance(seeds, list) else str(seeds).replace(",", " ").split()
-    if not words:
-        return list(study.seeds)
     valid = all(re.fullmatch("[0-9]{1,10}", str(word)) and int(word) < 2**31 for word in words)
     if not valid or len(set(map(int, words))) != len(words):
         raise SettingsError(
             f"seeds {shown_value(seeds)} must be distinct whole numbers from 0 to 2147483647, such as 0,1,2"
         )
-    return [int(word) for word in words]
+    return [int(word) for word in words] or list(study.seeds)
 
 
-def digest(*sections: BaseModel | object) -> str:
+def digest(*values: BaseModel | object) -> str:
     """Short hash of settings: two runs with the same digest were asked to do the same thing."""
-    plain = [s.model_dump(mode="json") if isinstance(s, BaseModel) else s for s in sections]
+    plain = [v.model_dump(mode="json") if isinstance(v, BaseModel) else v for v in values]
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]

@@ -3,11 +3,10 @@
 import pandas as pd
 import torch
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from helpers.errors import StudyError
-from helpers.models.prompts import prompt_ids
+from helpers.models.prompts import padded, prompt_ids
 from helpers.studies.sections import Style
 
 IGNORED = -100  # label of a position whose loss is not counted
@@ -15,40 +14,33 @@ IGNORED = -100  # label of a position whose loss is not counted
 Example = dict[str, list[int]]
 
 
-class AnswerDataset(Dataset):
+def tokenised(
+    rows: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, max_length: int, style: Style = "raw"
+) -> list[Example]:
     """Prompt–answer rows as ``input_ids`` and ``labels``, cut to ``max_length`` tokens.
 
     The tokens before the answer are those that generation starts from. A row whose answer is cut off whole teaches
-    nothing: it is left out and counted in ``dropped``. Raises StudyError if none is left, or if the tokenizer has no
-    end-of-sequence token.
+    nothing and is left out. Raises StudyError if none is left, or if the tokenizer has no end-of-sequence token.
     """
-
-    def __init__(self, rows: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, max_length: int, style: Style = "raw"):
-        end = tokenizer.eos_token_id
-        if end is None:
-            raise StudyError("the tokenizer has no end-of-sequence token: set eos_token in its tokenizer_config.json")
-        contexts = prompt_ids(tokenizer, rows["prompt"].tolist(), style, rows["prefix"].tolist())
-        answers = tokenizer(rows["answer"].tolist(), add_special_tokens=False)["input_ids"]
-        examples = [
-            {
-                "input_ids": [*context, *answer, end][:max_length],
-                "labels": [*[IGNORED] * len(context), *answer, end][:max_length],
-            }
-            for context, answer in zip(contexts, answers, strict=True)
-        ]
-        self.examples = [example for example in examples if example["labels"][-1] != IGNORED]
-        self.dropped = len(examples) - len(self.examples)
-        if not self.examples:
-            raise StudyError(
-                f"no training row has an answer within max_length = {max_length} tokens: "
-                "raise training.optimiser.max_length"
-            )
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def __getitem__(self, index: int) -> Example:
-        return self.examples[index]
+    end = tokenizer.eos_token_id
+    if end is None:
+        raise StudyError("the tokenizer has no end-of-sequence token: set eos_token in its tokenizer_config.json")
+    contexts = prompt_ids(tokenizer, rows["prompt"].tolist(), style, rows["prefix"].tolist())
+    answers = tokenizer(rows["answer"].tolist(), add_special_tokens=False)["input_ids"]
+    examples = [
+        {
+            "input_ids": [*context, *answer, end][:max_length],
+            "labels": [*[IGNORED] * len(context), *answer, end][:max_length],
+        }
+        for context, answer in zip(contexts, answers, strict=True)
+        if len(context) < max_length
+    ]
+    if not examples:
+        raise StudyError(
+            f"no training row has an answer within max_length = {max_length} tokens: "
+            "raise training.optimiser.max_length"
+        )
+    return examples
 
 
 def collate(examples: list[Example]) -> dict[str, torch.Tensor]:
@@ -56,11 +48,6 @@ def collate(examples: list[Example]) -> dict[str, torch.Tensor]:
 
     Padding is masked out and never learnt, so its token does not matter and no tokenizer needs one of its own.
     """
-
-    def filled(name: str, value: int) -> torch.Tensor:
-        return pad_sequence([torch.tensor(example[name]) for example in examples], True, value)
-
-    lengths = torch.tensor([[len(example["input_ids"])] for example in examples])  # (batch, 1)
-    ids = filled("input_ids", 0)
-    mask = (torch.arange(ids.shape[1]) < lengths).long()
-    return {"input_ids": ids, "attention_mask": mask, "labels": filled("labels", IGNORED)}
+    inputs = padded([example["input_ids"] for example in examples], "right", torch.device("cpu"))
+    del inputs["position_ids"]  # which the model counts itself where padding is on the right
+    return inputs | {"labels": pad_sequence([torch.tensor(example["labels"]) for example in examples], True, IGNORED)}

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from helpers.errors import StudyError
-from helpers.memory import free_memory, is_out_of_memory, say
+from helpers.memory import is_out_of_memory, say
 from helpers.studies.sections import Objective, Optimiser
 from helpers.studies.settings import digest
 from helpers.training.examples import Example, collate
@@ -80,20 +80,8 @@ class Batch:
         return Batch(self.rows // factor, self.passes * factor, self.processes)
 
 
-class StopOnNonFinite(TrainerCallback):
-    """Ends a run whose loss or gradient is NaN or infinite before it can be saved."""
-
-    def on_log(self, args, state, control, logs=None, **kwargs):
-        """Raise StudyError at the first logged value that is not finite."""
-        for name in ("loss", "grad_norm"):
-            value = (logs or {}).get(name)
-            if value is not None and not math.isfinite(value):
-                where = f"training diverged at step {state.global_step} ({name} is {value})"
-                raise StudyError(f"{where}: lower learning_rate")
-
-
-class Progress(TrainerCallback):
-    """Says once a minute, at most, how far a long run is and about how long it will still take."""
+class Watch(TrainerCallback):
+    """Ends a run whose loss or gradient is NaN or infinite, and says once a minute, at most, how far a long one is."""
 
     def on_train_begin(self, args, state, control, **kwargs):
         """Start the clock."""
@@ -108,21 +96,15 @@ class Progress(TrainerCallback):
             say(f"{SAID}step {state.global_step} of {state.max_steps}, about {left / 60:.0f} min left")
             self.said = now
 
+    def on_log(self, args, state, control, logs, **kwargs):
+        """Raise StudyError at the first logged value that is not finite."""
+        for name in ("loss", "grad_norm"):
+            if not math.isfinite(value := logs.get(name, 0)):
+                where = f"training diverged at step {state.global_step} ({name} is {value})"
+                raise StudyError(f"{where}: lower learning_rate")
+
 
 def fit(
-    model: PreTrainedModel, dataset: list[Example], recipe: Recipe, batch: Batch, checkpoints: Checkpoints
-) -> pd.DataFrame | None:
-    """Train ``model`` in this process as ``fit_once`` does; None if memory ran out, after its whole steps are saved."""
-    try:
-        return fit_once(model, dataset, recipe, batch, checkpoints)
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-    free_memory()  # here, where the failed run's tensors are no longer held by its exception
-    return None
-
-
-def fit_once(
     model: PreTrainedModel,
     dataset: list[Example],
     recipe: Recipe,
@@ -142,7 +124,7 @@ def fit_once(
             args=arguments(scratch, recipe, batch, len(dataset)),
             train_dataset=dataset,
             data_collator=collate,
-            callbacks=[*recipe.callbacks, StopOnNonFinite(), Progress(), checkpoints],
+            callbacks=[*recipe.callbacks, Watch(), checkpoints],
         )
         trainer.penalty = recipe.penalty
         trainer.remove_callback(PrinterCallback)  # the log is returned, not printed

@@ -8,10 +8,10 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
 
-from helpers.memory import free_memory, say
+from helpers.memory import free_memory, is_out_of_memory, say
 from helpers.models.precision import resolved
 from helpers.studies.sections import Objective, Optimiser
-from helpers.training.examples import AnswerDataset
+from helpers.training.examples import Example, tokenised
 from helpers.training.fit import SAID, Batch, Penalty, Recipe, fit, run_id
 from helpers.training.processes import fit_in_processes
 from helpers.training.resume import Checkpoints
@@ -40,25 +40,37 @@ def train(
     """
     set_seed(seed)
     model.to(torch.bfloat16 if optimiser.weights == "bfloat16" else torch.float32)
-    dataset = AnswerDataset(rows, tokenizer, optimiser.max_length, optimiser.style)
-    if dataset.dropped:
-        say(f"{dataset.dropped} of {len(rows)} rows have no answer within {optimiser.max_length} tokens: left out")
+    dataset = tokenised(rows, tokenizer, optimiser.max_length, optimiser.style)
+    if dropped := len(rows) - len(dataset):
+        say(f"{dropped} of {len(rows)} rows have no answer within {optimiser.max_length} tokens: left out")
     optimiser = optimiser.model_copy(update={"autocast": resolved(optimiser.autocast)})
     recipe = Recipe(objective, optimiser, seed, tuple(callbacks), penalty)
     with tempfile.TemporaryDirectory() as scratch:
         every = optimiser.checkpoint_steps if folder else 0
-        checkpoints = Checkpoints(Path(folder or scratch), every, run_id(model, dataset.examples, recipe))
-        attempt = fit if optimiser.processes == 1 else fit_in_processes
+        checkpoints = Checkpoints(Path(folder or scratch), every, run_id(model, dataset, recipe))
         batch = Batch.of(objective, optimiser.processes)
-        while (log := attempt(model, dataset.examples, recipe, batch, checkpoints)) is None:
+        while (log := _attempt(model, dataset, recipe, batch, checkpoints)) is None:
+            free_memory()  # here, where the failed run's tensors are no longer held by its exception
             smaller = batch.smaller()
             less = f"goes on with {smaller.rows} in {smaller.passes} passes a step"
             say(f"{SAID}out of memory with {batch.rows} rows at a time, {less}")
             batch = smaller
         checkpoints.clear()
     free_memory()
-    log.attrs |= {**vars(batch), "dropped": dataset.dropped}
+    log.attrs |= {**vars(batch), "dropped": dropped}
     return log
+
+
+def _attempt(
+    model: PreTrainedModel, dataset: list[Example], recipe: Recipe, batch: Batch, checkpoints: Checkpoints
+) -> pd.DataFrame | None:
+    """The log of a training with one division of the batch; None if memory runs out, after its steps are saved."""
+    run = fit if batch.processes == 1 else fit_in_processes
+    try:
+        return run(model, dataset, recipe, batch, checkpoints)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
 
 
 def moved_share(before: Path, after: Path) -> float:

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,6 +19,12 @@ VOCABULARY_MODULES = ("embed_tokens", "lm_head", "wte", "embed_in", "embed_out")
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}  # unpickling one can run any code
 
 
+class _Stored(NamedTuple):
+    file: Path
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+
 class Checkpoint:
     """The weights in a folder: ``model.safetensors``, or shards named by ``model.safetensors.index.json``.
 
@@ -29,10 +35,9 @@ class Checkpoint:
 
     def __init__(self, folder: Path | str):
         self.folder = Path(folder)
-        self._tensors = {}  # name -> (file, shape, dtype)
-        for file in _files(self.folder):
-            self._read_header(file)
-        self.config = _config(self.folder / CONFIG)
+        self._tensors: dict[str, _Stored] = {}
+        for file, names in _files(self.folder).items():
+            self._read_header(file, names)
         self._untie()
         self.names = sorted(self._tensors, key=_by_depth)
 
@@ -41,11 +46,11 @@ class Checkpoint:
 
     def file(self, name: str) -> Path:
         """The file that holds a tensor."""
-        return self._entry(name)[0]
+        return self._stored(name).file
 
     def files(self) -> list[Path]:
         """All files that hold tensors, in order."""
-        return sorted({file for file, _, _ in self._tensors.values()})
+        return sorted({stored.file for stored in self._tensors.values()})
 
     def identity(self) -> list[tuple[str, int, int]]:
         """Place, size in bytes and time of change (ns) of every file: what is kept of it is not read for another."""
@@ -53,26 +58,29 @@ class Checkpoint:
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of a tensor."""
-        return self._entry(name)[1]
+        return self._stored(name).shape
 
     def dtype(self, name: str) -> torch.dtype:
         """Type in which a tensor is stored."""
-        return self._entry(name)[2]
+        return self._stored(name).dtype
 
     def tensor(self, name: str) -> Tensor:
         """A tensor in its stored type, memory-mapped: pages are read when used, and released with the tensor."""
-        file = self.file(name)
-        with _opened(file) as opened:
+        with _opened(self.file(name)) as opened:
             return opened.get_tensor(name)
 
-    def _entry(self, name: str) -> tuple[Path, tuple[int, ...], torch.dtype]:
+    def _stored(self, name: str) -> _Stored:
         if name not in self._tensors:
             raise TensorMismatch(f"tensor {name} is not in {self.folder}: compare the tensor names of the checkpoints")
         return self._tensors[name]
 
-    def _read_header(self, file: Path) -> None:
+    def _read_header(self, file: Path, expected: set[str] | None) -> None:
         with _opened(file) as opened:
-            for name in opened.keys():  # noqa: SIM118 (not a dict)
+            held = set(opened.keys())
+            if wrong := sorted(held ^ (held if expected is None else expected)):
+                where = f"is not in {INDEX} but in" if wrong[0] in held else "is missing from"
+                raise TensorMismatch(f"tensor {wrong[0]} {where} {file}: copy or save the checkpoint again")
+            for name in held:
                 if name.endswith(COMPUTED):
                     continue
                 part = opened.get_slice(name)
@@ -81,12 +89,12 @@ class Checkpoint:
                         f"tensor {name} in {file} is stored as {part.get_dtype()}, not as {', '.join(FLOATS)}: "
                         "save the checkpoint in a floating type first"
                     )
-                self._tensors[name] = (file, tuple(part.get_shape()), FLOATS[part.get_dtype()])
+                self._tensors[name] = _Stored(file, tuple(part.get_shape()), FLOATS[part.get_dtype()])
 
     def _untie(self) -> None:
-        head = next((name for name in self._tensors if module_of(name) == "lm_head"), None)
-        embedding = next((name for name in self._tensors if module_of(name) == "embed_tokens"), None)
-        if not self.config.get("tie_word_embeddings") or head is None or embedding is None:
+        modules = {module_of(name): name for name in self._tensors}
+        head, embedding = modules.get("lm_head"), modules.get("embed_tokens")
+        if head is None or embedding is None or not _config(self.folder / CONFIG).get("tie_word_embeddings"):
             return
         if self.shape(head) != self.shape(embedding) or not torch.equal(self.tensor(head), self.tensor(embedding)):
             raise TensorMismatch(
@@ -108,8 +116,6 @@ def matched(
     that all have, from the first on. Raises TensorMismatch for missing, extra, renamed, transposed or resized tensors,
     in one sentence that names tensor, shapes and both files.
     """
-    if vocabulary not in ("exact", "intersection"):
-        raise StudyError(f"vocabulary is {vocabulary!r} but must be exact or intersection")
     reference, *others = checkpoints
     for other in others:
         _same_names(reference, other)
@@ -145,8 +151,7 @@ def update(tuned: Checkpoint, start: Checkpoint, name: str) -> Tensor:
 
 def check_finite(checkpoint: Checkpoint, name: str) -> None:
     """Raise TensorMismatch, naming the file, when a tensor holds NaN or infinity."""
-    bad = int((~torch.isfinite(checkpoint.tensor(name))).sum())
-    if bad:
+    if bad := int((~torch.isfinite(checkpoint.tensor(name))).sum()):
         raise TensorMismatch(
             f"tensor {name} of shape {checkpoint.shape(name)} in {checkpoint.file(name)} holds NaN or infinity "
             f"({bad} values): train or convert that checkpoint again"
@@ -163,8 +168,9 @@ def study_updates(checkpoints: dict[str, Checkpoint]) -> Updates:
 def refuse_pickles(folder: Path) -> None:
     """Raise StudyError if a folder of a model holds pickles, even beside safetensors: none is ever loaded."""
     if pickles := sorted(path.name for path in folder.glob("*") if path.suffix.lower() in PICKLES):
-        weights = "and no safetensors" if not any(folder.glob("*.safetensors")) else "beside safetensors"
-        remedy = "save the model with save_pretrained()" if weights.startswith("and") else "move it out of the folder"
+        weights, remedy = "and no safetensors", "save the model with save_pretrained()"
+        if any(folder.glob("*.safetensors")):
+            weights, remedy = "beside safetensors", "move it out of the folder"
         raise StudyError(f"{folder} holds {pickles[0]} {weights}: loading a pickle can run code, so {remedy} first")
 
 
@@ -181,8 +187,8 @@ def layer_of(name: str) -> int:
 
 def _by_depth(name: str) -> tuple:
     layer = layer_of(name)
-    before = layer < 0 and module_of(name) in VOCABULARY_MODULES and module_of(name) not in ("lm_head", "embed_out")
-    return (0 if before else 1 if layer >= 0 else 2, layer, name)
+    embeds = module_of(name) in VOCABULARY_MODULES and module_of(name) not in ("lm_head", "embed_out")
+    return (1 if layer >= 0 else 0 if embeds else 2, layer, name)
 
 
 def _config(file: Path) -> dict:
@@ -200,32 +206,28 @@ def _opened(file: Path):
         raise TensorMismatch(f"{file} is truncated or not safetensors ({reason}): copy or save it again") from None
 
 
-def _files(folder: Path) -> list[Path]:
+def _files(folder: Path) -> dict[Path, set[str] | None]:
+    """Files of weights with the names of the tensors that each must hold, where an index says so."""
     if not folder.is_dir():
         raise MissingInput(f"checkpoint folder {folder} does not exist: make or download the model first")
     refuse_pickles(folder)
     if (folder / SINGLE).is_file():
-        return [folder / SINGLE]
+        return {folder / SINGLE: None}
     if (folder / INDEX).is_file():
         return _indexed(folder / INDEX)
     raise MissingInput(f"{folder} holds neither {SINGLE} nor {INDEX}: make or download the model first")
 
 
-def _indexed(index: Path) -> list[Path]:
+def _indexed(index: Path) -> dict[Path, set[str]]:
+    files: dict[Path, set[str]] = {}
     try:
-        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-    except (ValueError, KeyError, TypeError):
+        for name, shard in json.loads(index.read_text(encoding="utf-8"))["weight_map"].items():
+            files.setdefault(index.parent / shard, set()).add(name)
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise TensorMismatch(f"{index} is not an index of shards: copy or save the checkpoint again") from None
-    files = sorted({index.parent / shard for shard in weight_map.values()})
-    for file in files:
-        expected = {name for name, shard in weight_map.items() if index.parent / shard == file}
+    for file in sorted(files):
         if not file.is_file():
             raise TensorMismatch(f"{file} is named by {index.name} but does not exist: copy the checkpoint again")
-        with _opened(file) as opened:
-            wrong = sorted(expected ^ set(opened.keys()))
-        if wrong:
-            where = "is missing from" if wrong[0] in expected else f"is not in {index.name} but in"
-            raise TensorMismatch(f"tensor {wrong[0]} {where} {file}: copy or save the checkpoint again")
     return files
 
 
@@ -233,25 +235,14 @@ def _same_names(a: Checkpoint, b: Checkpoint) -> None:
     for first, second in ((a, b), (b, a)):
         absent = [name for name in first.names if name not in second]
         if absent:
-            name = absent[0]
-            unknown = [other for other in second.names if other not in first]
-            twin = _twin(name, first.shape(name), {other: second.shape(other) for other in unknown})
+            name, shape, module = absent[0], first.shape(absent[0]), module_of(absent[0])
+            unknown = [other for other in second.names if other not in first and second.shape(other) == shape]
+            twin = next((other for other in unknown if module_of(other) == module), None)
             remedy = f"which has {twin} of that shape: rename it" if twin else "compare models of one architecture"
             more = f" (and {len(absent) - 1} more tensors)" if len(absent) > 1 else ""
             raise TensorMismatch(
-                f"tensor {name} of shape {first.shape(name)} in {first.file(name)} is missing from "
-                f"{_where(second)}{more}, {remedy}"
+                f"tensor {name} of shape {shape} in {first.file(name)} is missing from {second.folder}{more}, {remedy}"
             )
-
-
-def _twin(name: str, shape: tuple[int, ...], candidates: dict[str, tuple[int, ...]]) -> str | None:
-    same = [other for other, other_shape in candidates.items() if other_shape == shape]
-    return next((o for o in same if o.endswith(name) or name.endswith(o) or layer_of(o) == layer_of(name)), None)
-
-
-def _where(checkpoint: Checkpoint) -> Path:
-    files = checkpoint.files()
-    return files[0] if len(files) == 1 else checkpoint.folder
 
 
 def _allow_resized(name: str, a: Checkpoint, b: Checkpoint, vocabulary: str) -> None:

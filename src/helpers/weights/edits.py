@@ -4,6 +4,7 @@ The live model's parameters are overwritten and put back, so no checkpoint is wr
 from one fraction to the next adds U[:, k₁:k₂] (Uᵀ D)[k₁:k₂], so all fractions of one control cost one full product.
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Literal
 
@@ -24,13 +25,6 @@ def update_modes(tuned: Checkpoint, start: Checkpoint, name: str) -> Modes:
     """Modes of one tensor of an update. Raises TensorMismatch, and StudyError where memory runs out."""
     with enough_to(f"decompose the update of tensor {name}"):
         return decompose(update(tuned, start, name))
-
-
-def reference_modes(reference: tuple[Checkpoint, Checkpoint]) -> dict[str, Modes]:
-    """Modes of every tensor of an update (tuned, start); zero updates are absent. Raises TensorMismatch, StudyError."""
-    tuned, start = reference
-    modes = {name: update_modes(tuned, start, name) for name in matched(reference)}
-    return {name: found for name, found in modes.items() if found.rank}
 
 
 def control_bases(
@@ -55,27 +49,24 @@ class LiveUpdate:
 
     def __init__(self, model: nn.Module, aligned: Checkpoint, task: Checkpoint):
         self.aligned, self.task = aligned, task
-        self.names = [*matched((aligned, task))]
-        self.parameters = _parameters(model, self.names, aligned)
+        self.parameters = _parameters(model, [*matched((aligned, task))], aligned)
         self.energy_kept = float("nan")  # share of ‖D‖² that the present variant holds
-        self._totals: dict[str, float] = {}  # ‖D‖² of the tensors looked at so far
 
     @torch.no_grad()
     def __enter__(self) -> "LiveUpdate":
         for name, parameter in self.parameters.items():
-            if not torch.equal(parameter, self._stored(self.aligned, name)):
+            if not torch.equal(parameter, self.aligned.tensor(name).to(parameter)):
                 raise StudyError(
                     f"parameter {name} of the live model is not the one in {self.aligned.file(name)}: "
                     "load the model from that checkpoint"
                 )
-            if not torch.isfinite(self.task.tensor(name).sum(dtype=torch.float64)):
-                check_finite(self.task, name)
+            check_finite(self.task, name)
         return self
 
     @torch.no_grad()
     def __exit__(self, *error) -> None:
         for name, parameter in self.parameters.items():
-            parameter.copy_(self._stored(self.aligned, name))
+            parameter.copy_(self.aligned.tensor(name))
 
     @torch.no_grad()
     def scale(self, alpha: float) -> None:
@@ -91,58 +82,59 @@ class LiveUpdate:
 
         ``energy_kept`` is then ‖W − WA‖² / ‖D‖², which may exceed 1.
         """
-        kept = 0.0
+        moved = 0.0
         for name, parameter in self.parameters.items():
             tensor = edited(name)
-            kept += float((tensor - self.aligned.tensor(name).to(tensor)).square().sum())
+            moved += float((tensor - self.aligned.tensor(name).to(tensor)).square().sum())
             parameter.copy_(tensor)
-        total = sum(map(self.total, self.parameters))
-        self.energy_kept = kept / total if total else 0.0
-
-    @torch.no_grad()
-    def coordinates(self, bases: dict[str, Tensor]) -> dict[str, Tensor]:
-        """C = UᵀD per tensor, (rank, n), for sweeps that share it: one product per tensor, as large as the model."""
-        return {name: self._coordinates(name, basis) for name, basis in bases.items() if name in self.parameters}
+        self.energy_kept = moved / self.total if self.total else 0.0
 
     @torch.no_grad()
     def sweep(
-        self,
-        bases: dict[str, Tensor],
-        fractions: list[float],
-        mode: Mode,
-        coordinates: dict[str, Tensor] | None = None,
-        side: Side = "output",
+        self, bases: dict[str, Tensor], fractions: list[float], mode: Mode, side: Side = "output"
     ) -> Iterator[float]:
         """Make the live model the variant of one fraction after the other, rising, and yield the fraction each time.
 
         k per tensor is rank_for_fraction, at most the columns of its basis; a tensor without a basis has P = 0. Bases
-        of the ``input`` side, (n, k), act from the right: D P. ``coordinates`` of the same bases save a product each.
+        of the ``input`` side, (n, k), act from the right: D P.
         """
         check_mode(mode)
-        sweeps = {}
-        for name in self.parameters:
-            basis = bases.get(name)
-            if basis is not None:
-                basis = basis[:, : _capped_rank(basis, self.parameters[name], max(fractions))]
-            found = None if coordinates is None or basis is None else coordinates[name][: basis.shape[1]]
-            sweeps[name] = _TensorSweep(self, name, basis, found, mode, side)
-        total = sum(map(self.total, self.parameters))
-        for fraction in sorted(fractions):
-            for one in sweeps.values():
-                one.advance(fraction)
-            parallel = sum(s.kept for s in sweeps.values()) / total if total else 0.0
+        start, sign = (self.aligned, 1) if mode == "parallel" else (self.task, -1)
+        for name, parameter in self.parameters.items():
+            parameter.copy_(start.tensor(name))
+        fractions = sorted(fractions)
+        projected = [name for name in self.parameters if name in bases]
+        energies = [self._variants(name, bases[name], fractions, start, sign, side) for name in projected]
+        for fraction in fractions:
+            kept = sum(map(next, energies))
+            parallel = kept / self.total if self.total else 0.0
             self.energy_kept = parallel if mode == "parallel" else 1 - parallel
             yield fraction
 
-    def total(self, name: str) -> float:
-        """‖D‖² of one tensor."""
-        if name not in self._totals:
-            self._totals[name] = float(self._difference(name).square().sum())
-        return self._totals[name]
+    def _variants(
+        self, name: str, basis: Tensor, fractions: list[float], start: Checkpoint, sign: int, side: Side
+    ) -> Iterator[float]:
+        """Take one parameter, which is as in ``start``, through rising k; yields ‖P_k D‖² each time.
 
-    def _coordinates(self, name: str, basis: Tensor, side: Side = "output") -> Tensor:
-        difference = side_first(self._difference(name), side)
-        return basis.to(difference).T @ difference
+        The sum is kept in float32 beside a parameter of 16 bits.
+        """
+        parameter, difference = self.parameters[name], self._difference(name)
+        basis = basis[:, : _capped_rank(basis, parameter, fractions[-1])].to(difference)  # (m, k)
+        coordinates = basis.T @ side_first(difference, side)  # (k, n)
+        running = parameter if parameter.dtype == difference.dtype else self._working(start, name).clone()
+        del difference
+        k, kept = 0, 0.0
+        for fraction in fractions:
+            before, k = k, _capped_rank(basis, parameter, fraction)
+            side_first(running, side).addmm_(basis[:, before:k], coordinates[before:k], alpha=sign)
+            parameter.copy_(running)
+            kept += float(coordinates[before:k].square().sum())
+            yield kept
+
+    @functools.cached_property
+    def total(self) -> float:
+        """‖D‖²."""
+        return sum(float(self._difference(name).square().sum()) for name in self.parameters)
 
     def _difference(self, name: str) -> Tensor:
         return self._working(self.task, name) - self._working(self.aligned, name)
@@ -150,42 +142,7 @@ class LiveUpdate:
     def _working(self, checkpoint: Checkpoint, name: str) -> Tensor:
         """A tensor in float32, or in float64 for a float64 parameter."""
         parameter = self.parameters[name]
-        dtype = torch.float64 if parameter.dtype == torch.float64 else torch.float32
-        return checkpoint.tensor(name).to(parameter.device, dtype)
-
-    def _stored(self, checkpoint: Checkpoint, name: str) -> Tensor:
-        parameter = self.parameters[name]
-        return checkpoint.tensor(name).to(device=parameter.device, dtype=parameter.dtype)
-
-
-class _TensorSweep:
-    """One parameter on its way through rising k; the sum is kept in float32 beside a parameter of 16 bits."""
-
-    def __init__(
-        self, live: LiveUpdate, name: str, basis: Tensor | None, coordinates: Tensor | None, mode: Mode, side: Side
-    ):
-        self.side = side
-        self.parameter, self.k, self.kept, self.basis = live.parameters[name], 0, 0.0, None
-        begin, self.sign = (live.aligned, 1) if mode == "parallel" else (live.task, -1)
-        self.parameter.copy_(live._stored(begin, name))
-        if basis is None or not live.total(name):
-            return
-        self.coordinates = live._coordinates(name, basis, side) if coordinates is None else coordinates  # (k, n)
-        self.basis = basis.to(self.coordinates)
-        half = self.parameter.dtype != self.coordinates.dtype
-        self.running = live._working(begin, name).clone() if half else self.parameter
-
-    def advance(self, fraction: float) -> None:
-        """Go on to the k of a fraction."""
-        if self.basis is None:
-            return
-        k = _capped_rank(self.basis, self.parameter, fraction)
-        step = self.coordinates[self.k : k]  # (k₂ − k₁, n)
-        side_first(self.running, self.side).addmm_(self.basis[:, self.k : k], step, alpha=self.sign)
-        if self.running is not self.parameter:
-            self.parameter.copy_(self.running)
-        self.kept += float(step.square().sum())
-        self.k = k
+        return checkpoint.tensor(name).to(parameter.device, torch.promote_types(parameter.dtype, torch.float32))
 
 
 def side_first(tensor: Tensor, side: Side) -> Tensor:
@@ -208,13 +165,9 @@ def _parameters(model: nn.Module, names: list[str], aligned: Checkpoint) -> dict
                 f"tensor {name} is {aligned.shape(name)} in {aligned.file(name)} and {found} in the live model: "
                 "load the model from that checkpoint"
             )
-    covered = {id(live[name]) for name in names}
-    if len(covered) < len(names):
+    if sorted(id(live[name]) for name in names) != sorted({id(parameter) for parameter in live.values()}):
         raise TensorMismatch(
-            f"{aligned.folder} stores {len(names)} tensors that are {len(covered)} parameters of the live model, which "
-            "ties some: load the model from that checkpoint"
+            f"the {len(names)} tensors of {aligned.folder} are not all parameters of the live model, each once: "
+            "load the model from that checkpoint"
         )
-    missing = [name for name, parameter in live.items() if id(parameter) not in covered]
-    if missing:
-        raise TensorMismatch(f"parameter {missing[0]} of the live model is not in {aligned.folder}: load it from there")
     return {name: live[name] for name in names}

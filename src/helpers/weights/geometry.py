@@ -2,13 +2,14 @@
 
 Peak memory does not depend on the number of layers, nor on the long side of a matrix. With u updates of c checkpoints
 and s = min(m, n) of the largest tensor it is at most u(u + 1)/2 + 5 matrices (s, s) of float64 (m > n; 2u + 5 where
-m ≤ n) and c + u blocks of 24 MiB, beside 6 MiB or 12 MiB per checkpoint that is read ahead and the results themselves.
+m ≤ n) and c + 2u blocks of 24 MiB, beside the results themselves.
 """
 
 import hashlib
 import json
-from dataclasses import dataclass, field
-from itertools import combinations
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from itertools import combinations, product
 from pathlib import Path
 from typing import Literal
 
@@ -19,15 +20,13 @@ from torch import Tensor
 
 from helpers.draws import check_kind
 from helpers.errors import StudyError
-from helpers.files import sha256, write_tensors, write_text
+from helpers.files import is_whole, seal, write_tensors
 from helpers.memory import enough_to, free_memory, is_out_of_memory, say
 from helpers.subspaces import rank_for_fraction
-from helpers.weights.checkpoints import Checkpoint, layer_of, matched, module_of
-from helpers.weights.streaming import Updates, UpdateStream
-from helpers.weights.tensor import Request, tensor_geometry
+from helpers.weights.checkpoints import Checkpoint, Updates, layer_of, matched, module_of
+from helpers.weights.tensor import Request, TensorUpdates, tensor_geometry
 
 ENGINE = 1  # raise when results for the same request change
-HASH = ".sha256"  # ending of the file with the hash of a finished tensor's results
 OVERLAP_COLUMNS = ["tensor", "module", "layer", "a", "b", "eta", "mso", "k_a", "k_b", "random"]
 
 
@@ -36,10 +35,10 @@ class Geometry:
     """Results over all tensors; keys join their parts with ``|``."""
 
     overlap: pd.DataFrame  # one row per 2-D tensor, pair of updates and energy fraction; zero updates have no rows
-    energy: dict[str, Tensor] = field(default_factory=dict)  # "subspace|control|task|tensor" -> (r,): ‖P_k D‖²
-    total: dict[str, float] = field(default_factory=dict)  # "task|tensor" -> ‖D‖²
-    rank: dict[str, int] = field(default_factory=dict)  # "update|tensor" -> numerical rank
-    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)  # tensor -> shape
+    energy: dict[str, Tensor]  # "subspace|control|task|tensor" -> (r,): ‖P_k D‖²
+    total: dict[str, float]  # "task|tensor" -> ‖D‖²
+    rank: dict[str, int]  # "update|tensor" -> numerical rank
+    shapes: dict[str, tuple[int, ...]]  # tensor -> shape
 
 
 def weight_geometry(
@@ -74,10 +73,10 @@ def weight_geometry(
     request = Request([*updates], subspaces, tasks, controls, pairs, energy_fractions, random_k_draws, seed)
     checkpoints = {f"{label}/{i}": c for label, pair in updates.items() for i, c in enumerate(pair)}
     common = matched(checkpoints.values(), vocabulary)
-    stream = UpdateStream(updates, common, device)
     folder = None if cache is None else Path(cache) / _digest(request, checkpoints, vocabulary)
     shapes = common if shard is None else _shard(common, *shard)
-    return _collect(request, shapes, dict(_results(request, stream, shapes, folder)))
+    tensors = [TensorUpdates(updates, name, shape, device) for name, shape in shapes.items()]
+    return _collect(request, shapes, {tensor.name: _result(request, tensor, folder) for tensor in tensors})
 
 
 def energy_table(geometry: Geometry, fractions: list[float]) -> pd.DataFrame:
@@ -111,45 +110,31 @@ def _shard(shapes: dict[str, tuple[int, ...]], i: int, n: int) -> dict[str, tupl
     return {name: shape for name, shape in shapes.items() if name in chosen}
 
 
-def _results(request: Request, stream: UpdateStream, shapes: dict, folder: Path | None):
-    """Results tensor by tensor: those in the cache first, then the others as they are computed."""
-    kept = {} if folder is None else {name: folder / f"{name}.safetensors" for name in shapes}
-    done = [name for name in kept if _is_whole(kept[name])]
-    for name in done:
-        yield name, load_file(kept[name])
-    for name, result in _computed(request, stream, [name for name in shapes if name not in done]):
-        if folder is not None:
-            write_tensors(kept[name], result)
-            write_text(kept[name].with_suffix(HASH), sha256(kept[name]))
-        yield name, result
+def _result(request: Request, tensor: TensorUpdates, folder: Path | None) -> dict[str, Tensor]:
+    """What is asked of one tensor, from the cache where it is there and whole."""
+    if folder is None:
+        return _computed(request, tensor)
+    kept = folder / f"{tensor.name}.safetensors"
+    if is_whole(kept):
+        return load_file(kept)
+    result = _computed(request, tensor)
+    write_tensors(kept, result)
+    seal(kept)
+    return result
 
 
-def _is_whole(path: Path) -> bool:
-    """Whether a finished tensor's file is there and is what was written; a damaged one is computed again."""
-    hashed = path.with_suffix(HASH)
-    return path.is_file() and hashed.is_file() and hashed.read_text(encoding="utf-8") == sha256(path)
-
-
-def _computed(request: Request, stream: UpdateStream, names: list[str]):
-    """Results of some tensors, in order; one for which a GPU has no room is computed on the CPU."""
-    while names:
+def _computed(request: Request, tensor: TensorUpdates) -> dict[str, Tensor]:
+    """The same, computed on the CPU if a GPU has no room for it."""
+    if tensor.device != "cpu":
         try:
-            for tensor, blocks in stream.tensors(names):
-                result = tensor_geometry(request, tensor, blocks)
-                names = names[1:]
-                yield tensor.name, result
+            return tensor_geometry(request, tensor)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            if stream.device.type == "cpu":
-                with enough_to(f"decompose the updates of tensor {names[0]}"):
-                    raise
-        if names:
-            stream.buffers.clear()
-            free_memory()
-            say(f"out of memory on {stream.device} with tensor {names[0]}, which is done on the CPU")
-            yield from _computed(request, UpdateStream(stream.updates, stream.shapes), names[:1])
-            names = names[1:]
+        free_memory()  # here, where what was begun is no longer held by its exception
+        say(f"out of memory on {tensor.device} with tensor {tensor.name}, which is done on the CPU")
+    with enough_to(f"decompose the updates of tensor {tensor.name}"):
+        return tensor_geometry(request, replace(tensor, device="cpu"))
 
 
 def _cost(shape: tuple[int, ...]) -> float:
@@ -168,28 +153,21 @@ def _digest(request: Request, checkpoints: dict[str, Checkpoint], vocabulary: st
 
 
 def _collect(request: Request, shapes: dict, found: dict[str, dict[str, Tensor]]) -> Geometry:
-    geometry = Geometry(pd.DataFrame(), shapes=dict(shapes))
-    wanted = [(a, control, t) for a in request.subspaces for control in request.controls for t in request.tasks]
+    def gathered(kind: str, keys: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], Tensor]:
+        wanted = [((*key, name), "|".join((kind, *key))) for name, key in product(shapes, keys)]
+        return {key: found[key[-1]][entry] for key, entry in wanted if entry in found[key[-1]]}
+
     rows = []
-    for name, shape in shapes.items():
-        arrays = found[name]
-        geometry.rank |= {f"{label}|{name}": int(arrays[f"rank|{label}"]) for label in request.decomposed}
-        geometry.total |= {f"{task}|{name}": float(arrays[f"total|{task}"]) for task in request.tasks}
-        for key in map("|".join, wanted):
-            if f"energy|{key}" in arrays:
-                geometry.energy[f"{key}|{name}"] = arrays[f"energy|{key}"]
-        for pair in request.pairs:
-            if (values := arrays.get("|".join(("overlap", *pair)))) is not None:
-                rows += _overlap_rows(name, shape, pair, values, request.energy_fractions)
-    geometry.overlap = pd.DataFrame(rows, columns=OVERLAP_COLUMNS)
-    return geometry
-
-
-def _overlap_rows(
-    name: str, shape: tuple[int, int], pair: tuple[str, str], values: Tensor, fractions: list[float]
-) -> list:
-    where = (name, module_of(name), layer_of(name), *pair)
-    return [
-        (*where, eta, mso, int(k_a), int(k_b), max(k_a, k_b) / shape[0])
-        for eta, (mso, k_a, k_b) in zip(fractions, values.T.tolist(), strict=True)
-    ]
+    for (a, b, name), values in gathered("overlap", request.pairs).items():
+        for eta, (mso, k_a, k_b) in zip(request.energy_fractions, values.T.tolist(), strict=True):
+            random = max(k_a, k_b) / shapes[name][0]
+            rows.append((name, module_of(name), layer_of(name), a, b, eta, mso, int(k_a), int(k_b), random))
+    energy = gathered("energy", product(request.subspaces, request.controls, request.tasks))
+    total, rank = gathered("total", zip(request.tasks)), gathered("rank", zip(request.decomposed))
+    return Geometry(
+        pd.DataFrame(rows, columns=OVERLAP_COLUMNS),
+        {"|".join(key): values for key, values in energy.items()},
+        {"|".join(key): float(value) for key, value in total.items()},
+        {"|".join(key): int(value) for key, value in rank.items()},
+        dict(shapes),
+    )

@@ -1,7 +1,7 @@
 """Geometry of the updates of one tensor: each decomposed once, then every k, every energy fraction and every pair.
 
-Let D be an update (m, n), s = min(m, n), and X (s, l) the same with its short side first, which arrives in blocks.
-Only matrices (s, s) are ever held, so memory does not depend on the long side.
+Let D be an update (m, n), s = min(m, n), and X (s, l) the same with its short side first, which is read in blocks from
+mapped files. Only matrices (s, s) are ever held, so memory does not depend on the long side.
 
 - m ≤ n: U comes from G = D Dᵀ, and S = U_aᵀ U_b for a pair.
 - m > n: V and Σ come from DᵀD, and S = Σ_a⁻¹ V_aᵀ (D_aᵀ D_b) V_b Σ_b⁻¹, without U. Where a spectrum is too wide for
@@ -14,14 +14,50 @@ energies are the diagonal of Bᵀ G B (m ≤ n), or the squared row norms of B�
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain, product
 
 import torch
 from torch import Tensor
 
-from helpers.draws import NEARLY_SQUARE, blocks, gaussian_blocks, generator_for, haar, random_order
+from helpers.draws import NEARLY_SQUARE, blocks, gaussian_blocks, generator_for, haar
 from helpers.spectra import RESOLVED, add_gram, quadratic_forms, spectrum
 from helpers.subspaces import numerical_rank, rank_for_energy, rank_tolerance
-from helpers.weights.streaming import Pieces, TensorBlocks
+from helpers.weights.checkpoints import Updates, check_finite
+
+Pieces = dict[str, Tensor]  # update label -> block with the short side first, (s, b) float64
+
+
+@dataclass(frozen=True)
+class TensorUpdates:
+    """The updates of one tensor, each the difference of two checkpoints, in blocks as often as they are needed."""
+
+    updates: Updates
+    name: str
+    shape: tuple[int, ...]  # (m, n) or (m,); rows beyond the common vocabulary are left out
+    device: str = "cpu"
+
+    @property
+    def tall(self) -> bool:
+        """Whether it has more rows than columns."""
+        return len(self.shape) == 2 and self.shape[0] > self.shape[1]
+
+    def blocks(self, labels: Iterable[str]) -> Iterator[Pieces]:
+        """Block by block of some updates, on the device: all of the short side, a part of the long one."""
+        pairs = {label: self.updates[label] for label in labels}
+        by_row = self.tall or len(self.shape) == 1
+        for long in blocks(max(self.shape), min(self.shape) if len(self.shape) == 2 else 1):
+            part = long if by_row else (slice(self.shape[0]), long)
+            exact = {c: c.tensor(self.name)[part].to(self.device).double() for c in set(chain(*pairs.values()))}
+            pieces = {label: exact[tuned] - exact[start] for label, (tuned, start) in pairs.items()}
+            del exact  # while the pieces are used
+            yield {label: piece.T if self.tall else piece for label, piece in pieces.items()}
+            del pieces
+
+    def refuse(self) -> None:
+        """Raise TensorMismatch that names the first file in which the tensor is not finite."""
+        for tuned, start in self.updates.values():
+            for checkpoint in (start, tuned):
+                check_finite(checkpoint, self.name)
 
 
 @dataclass(frozen=True)
@@ -68,28 +104,33 @@ class Spectrum:
         return self.values[: self.rank]
 
     @property
+    def ill_conditioned(self) -> bool:
+        """Whether it is too wide for a division by its values."""
+        return bool(self.kept[-1] < RESOLVED * self.kept[0])
+
+    @property
     def whitener(self) -> Tensor:
         """V Σ⁻¹ (s, rank), with which U = D V Σ⁻¹ for m > n."""
         return self.modes / self.kept
 
 
-def tensor_geometry(request: Request, tensor: TensorBlocks, first: Iterable[Pieces]) -> dict[str, Tensor]:
+def tensor_geometry(request: Request, tensor: TensorUpdates) -> dict[str, Tensor]:
     """Everything asked about one tensor, as named float64 arrays on the CPU.
 
     ``rank|update`` and ``total|task`` (), ``energy|subspace|control|task`` (r,): ‖P_k D‖² for k = 1 … r,
     ``overlap|a|b`` (3, energy fractions): MSO, k_a, k_b. Zero updates have rank 0, and neither energy nor overlap.
-    ``first`` are the blocks of all updates. Raises TensorMismatch when one is not finite.
+    Raises TensorMismatch when one is not finite.
     """
     if len(tensor.shape) == 1:
-        return _vector_geometry(request, tensor, first)
-    grams, crosses = _accumulate(request, tensor, first)
+        return _vector_geometry(request, tensor)
+    grams, crosses = _accumulate(request, tensor)
     totals = {label: gram.diagonal().sum() for label, gram in grams.items()}
     spectra = {label: _spectrum(grams, label, tensor, label in request.tasks) for label in request.decomposed}
     alive = {label for label, total in totals.items() if total > 0}
     pairs = [pair for pair in request.pairs if alive.issuperset(pair)]
-    along, result = {}, {f"rank|{label}": torch.tensor(float(spectra[label].rank)) for label in request.decomposed}
-    for (a, b), product in _mode_products(tensor, pairs, spectra, crosses):
-        squares = product.square_()  # (rank_a, rank_b)
+    along, result = {}, {f"rank|{label}": torch.tensor(float(found.rank)) for label, found in spectra.items()}
+    for (a, b), cosines in _mode_products(tensor, pairs, spectra, crosses):
+        squares = cosines.square_()  # (rank_a, rank_b)
         result[f"overlap|{a}|{b}"] = _overlaps(squares, spectra[a], spectra[b], request.energy_fractions)
         along[a, b] = squares @ spectra[b].kept.square()  # (rank_a,)
         along[b, a] = spectra[a].kept.square() @ squares  # (rank_b,)
@@ -104,11 +145,11 @@ def tensor_geometry(request: Request, tensor: TensorBlocks, first: Iterable[Piec
     return {key: value.cpu() for key, value in result.items()}
 
 
-def _accumulate(request: Request, tensor: TensorBlocks, pieces: Iterable[Pieces]) -> tuple[dict, dict]:
+def _accumulate(request: Request, tensor: TensorUpdates) -> tuple[dict, dict]:
     """Gram matrices X Xᵀ (lower triangles) of all updates and, if tall, products X_a X_bᵀ of pairs, each (s, s)."""
     s, pairs = min(tensor.shape), request.crossed if tensor.tall else []
     grams, crosses = {}, {}
-    for piece in pieces:
+    for piece in tensor.blocks(request.labels):
         for label, x in piece.items():  # (s, b)
             if label not in grams:
                 grams[label] = x.new_zeros(s, s)
@@ -122,7 +163,7 @@ def _accumulate(request: Request, tensor: TensorBlocks, pieces: Iterable[Pieces]
     return grams, crosses
 
 
-def _spectrum(grams: dict[str, Tensor], label: str, tensor: TensorBlocks, keep: bool) -> Spectrum:
+def _spectrum(grams: dict[str, Tensor], label: str, tensor: TensorUpdates, keep: bool) -> Spectrum:
     """The spectrum of one update; its Gram matrix is given up unless it is a task's of a wide tensor."""
     gram = grams[label] if keep and not tensor.tall else grams.pop(label)
     tolerance = rank_tolerance(*tensor.shape)
@@ -131,10 +172,10 @@ def _spectrum(grams: dict[str, Tensor], label: str, tensor: TensorBlocks, keep: 
 
 
 def _mode_products(
-    tensor: TensorBlocks, pairs: list[tuple[str, str]], spectra: dict[str, Spectrum], crosses: dict
+    tensor: TensorUpdates, pairs: list[tuple[str, str]], spectra: dict[str, Spectrum], crosses: dict
 ) -> Iterator[tuple[tuple[str, str], Tensor]]:
     """S = U_aᵀ U_b (rank_a, rank_b) of each pair."""
-    if tensor.tall and any(_ill_conditioned(spectra[label]) for pair in pairs for label in pair):
+    if tensor.tall and any(spectra[label].ill_conditioned for pair in pairs for label in pair):
         rotated = _rotated_products(tensor, pairs, spectra)
         yield from ((pair, rotated.pop(pair)) for pair in pairs)
         return
@@ -143,7 +184,7 @@ def _mode_products(
         yield pair, a.whitener.T @ crosses.pop(pair) @ b.whitener if tensor.tall else a.modes.T @ b.modes
 
 
-def _rotated_products(tensor: TensorBlocks, pairs: list[tuple[str, str]], spectra: dict[str, Spectrum]) -> dict:
+def _rotated_products(tensor: TensorUpdates, pairs: list[tuple[str, str]], spectra: dict[str, Spectrum]) -> dict:
     labels = list(dict.fromkeys(label for pair in pairs for label in pair))
     products = {}
     for piece in tensor.blocks(labels):
@@ -153,15 +194,11 @@ def _rotated_products(tensor: TensorBlocks, pairs: list[tuple[str, str]], spectr
     return products
 
 
-def _ill_conditioned(spectrum: Spectrum) -> bool:
-    return bool(spectrum.kept[-1] < RESOLVED * spectrum.kept[0])
-
-
-def _energy_along(tensor: TensorBlocks, a: str, task: str, modes: Spectrum, grams: dict, crosses: dict) -> Tensor:
+def _energy_along(tensor: TensorUpdates, a: str, task: str, modes: Spectrum, grams: dict, crosses: dict) -> Tensor:
     """Energy of a task along each mode of a subspace that is no pair with it: (rank,)."""
     if not tensor.tall:
         return quadratic_forms(modes.modes.T.contiguous(), grams[task])
-    if not _ill_conditioned(modes):
+    if not modes.ill_conditioned:
         return (modes.whitener.T @ crosses[a, task]).square().sum(1)
     blocks = tensor.blocks([a, task])
     coordinates = sum(modes.modes.T @ piece[a] / modes.kept[:, None] @ piece[task].T for piece in blocks)  # (rank, n)
@@ -181,7 +218,7 @@ def _overlaps(squares: Tensor, a: Spectrum, b: Spectrum, energy_fractions: list[
 
 
 def _random_energies(
-    request: Request, tensor: TensorBlocks, projected: list[tuple[str, str]], grams: dict[str, Tensor]
+    request: Request, tensor: TensorUpdates, projected: list[tuple[str, str]], grams: dict[str, Tensor]
 ) -> dict[tuple[str, str], Tensor]:
     """Energy of each task along each vector of each subspace's Haar basis: (subspace, task) -> (s,)."""
     generators = {a: generator_for(request.seed, a, tensor.name, "random") for a, _ in projected}
@@ -189,19 +226,19 @@ def _random_energies(
         return _tall_random(tensor, generators, list(dict.fromkeys(t for _, t in projected)))
     energies, m = {}, tensor.shape[0]
     for label, generator in generators.items():
-        rows = haar(m, m, generator, tensor.stream.device).T.contiguous()
+        rows = haar(m, m, generator, tensor.device).T.contiguous()
         energies |= {(a, t): quadratic_forms(rows, grams[t]) for a, t in projected if a == label}
     return energies
 
 
 def _tall_random(
-    tensor: TensorBlocks, generators: dict[str, torch.Generator], tasks: list[str]
+    tensor: TensorUpdates, generators: dict[str, torch.Generator], tasks: list[str]
 ) -> dict[tuple[str, str], Tensor]:
     """Row energies of QᵀD for each task, Q (m, n) the Haar basis, by C = R⁻ᵀ(GᵀD) with G = QR unless nearly square."""
     m, n = tensor.shape
     explicit = m < NEARLY_SQUARE * n
     drawn = {a: (_haar_blocks if explicit else gaussian_blocks)(m, n, g) for a, g in generators.items()}
-    zeros = torch.zeros(n, n, dtype=torch.float64, device=tensor.stream.device)
+    zeros = torch.zeros(n, n, dtype=torch.float64, device=tensor.device)
     grams = {a: zeros.clone() for a in drawn}
     products = {(a, t): zeros.clone() for a in drawn for t in tasks}
     for piece in tensor.blocks(tasks):
@@ -232,31 +269,24 @@ def _energies(
         if control == "random":
             energy = random[: len(along)].cumsum(0)
         elif control == "random-k":
-            draws = [along[order].cumsum(0) for order in _orders(request, subspace, name, len(along))]
-            energy = torch.stack(draws).mean(0)
+            draws = [generator_for(request.seed, subspace, name, control, i) for i in range(request.random_k_draws)]
+            energy = torch.stack([along[torch.randperm(len(along), generator=g)].cumsum(0) for g in draws]).mean(0)
         else:
             energy = along.cumsum(0)
         result[f"energy|{subspace}|{control}|{task}"] = energy
     return result
 
 
-def _orders(request: Request, label: str, name: str, rank: int) -> Iterator[Tensor]:
-    for draw in range(request.random_k_draws):
-        yield random_order(rank, generator_for(request.seed, label, name, "random-k", draw))
-
-
-def _vector_geometry(request: Request, tensor: TensorBlocks, pieces: Iterable[Pieces]) -> dict[str, Tensor]:
+def _vector_geometry(request: Request, tensor: TensorUpdates) -> dict[str, Tensor]:
     """A 1-D tensor has one mode, its own direction, under every control but ``random``; it has no overlap."""
-    parts = [{label: block.to("cpu", copy=True) for label, block in piece.items()} for piece in pieces]
-    vectors = {label: torch.cat([part[label] for part in parts]) for label in request.labels}
+    parts = list(tensor.blocks(request.labels))
+    vectors = {label: torch.cat([part[label] for part in parts]).cpu() for label in request.labels}
     if not all(torch.isfinite(vector.sum()) for vector in vectors.values()):
         tensor.refuse()
     result = {f"rank|{label}": torch.tensor(float(vectors[label].any())) for label in request.decomposed}
     result |= {f"total|{task}": vectors[task].square().sum() for task in request.tasks}
-    for label, task in ((a, t) for a in request.subspaces for t in request.tasks):
-        if not vectors[label].any() or not vectors[task].any():
-            continue
-        for control in request.controls:
+    for label, control, task in product(request.subspaces, request.controls, request.tasks):
+        if vectors[label].any() and vectors[task].any():
             direction = vectors[label] / vectors[label].norm()
             if control == "random":
                 direction = haar(len(direction), 1, generator_for(request.seed, label, tensor.name, "random"))[:, 0]

@@ -7,16 +7,12 @@ figures are generous: a scheduler stops what takes more than it asked for. What 
 
 import math
 import os
-from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from helpers.studies.own_models import OwnModels
-from helpers.studies.settings import Study
+from helpers.studies.settings import OwnModels, Study
 from pipeline.plan import work as counting
-from pipeline.plan.needs import FLOAT32, PROCESS, needs
 from pipeline.plan.sizes import NUMBERS, Size, config_of_study, near
-from pipeline.plan.work import Work, times
+from pipeline.plan.work import FLOAT32, PROCESS, Work, times
 from pipeline.runs.parts import parts_of
 from pipeline.runs.stages import PER_SEED, STAGES
 
@@ -40,11 +36,6 @@ class Demand:
     runtime: int  # minutes
     threads: int = 1  # more than one slows down processes that share cores
 
-    @property
-    def nodes(self) -> int:
-        """Machines that its GPUs may be spread over: one; 0, so any, without GPUs."""
-        return int(self.gpu > 0)
-
 
 def demand(notebook: str, study: Study | OwnModels, objective: str = "", share: float = 1.0) -> Demand:
     """Memory, GPUs, minutes and threads of one notebook of a study; ``objective`` is that of notebook 2.
@@ -52,30 +43,28 @@ def demand(notebook: str, study: Study | OwnModels, objective: str = "", share: 
     ``share`` is how much of its work the job does: 1 / parts for one of its parts, 0 for gathering them.
     """
     if notebook not in PER_SEED and notebook != "30_own_models":
-        judge = 0 if isinstance(study, OwnModels) else int(study.evaluation.judge.model is not None)
-        judging = judge and notebook == "22_judge_validation"
-        return Demand(SMALL * (1 + 7 * judging), int(judging), LEAST * (1 + 7 * judging))
+        judge = notebook == "22_judge_validation" and study.evaluation.judge.model is not None
+        return Demand(8 * SMALL, 1, 8 * LEAST) if judge else Demand(SMALL, 0, LEAST)
     size, gpus = size_of(study), 0
-    if not isinstance(study, OwnModels) and size.parameters >= GPU_FROM and share and notebook != "04_update_overlap":
+    if notebook in PER_SEED and size.parameters >= GPU_FROM and share and notebook != "04_update_overlap":
         gpus = study.training.optimiser.processes if notebook in ("01_models", "02_finetune") else 1
     threads = THREADS if size.parameters >= GPU_FROM else 1
     work = counting.of_study(study, size).get(f"{notebook}-{objective}" if objective else notebook, Work())
-    algebra = work["float64"]
-    work = times(work, share)
+    own = times(work, share)
     if 0 < share < 1 and notebook == "05_projection":  # each part decomposes its subspace again
-        work["float64"] = algebra / len(study.projection.subspaces)
-    least = MARGIN * STAGES[notebook].seconds / 60  # of the organism: what the work does not count, such as the start
-    minutes = max(LEAST, math.ceil(least + MARGIN * seconds(work, size, gpus, threads) / 60))
-    return Demand(_megabytes(study, size, gpus), gpus, minutes, threads)
+        own["float64"] = work["float64"] / len(study.projection.subspaces)
+    least = STAGES[notebook].seconds  # of the organism: what the work does not count, such as the start
+    minutes = math.ceil(MARGIN * (least + counting.seconds(own, slow(size, gpus, threads))) / 60)
+    need = counting.needs(study, size)  # on a GPU what is computed beside it and the weights on their way
+    held = 2 * FLOAT32 * size.parameters + PROCESS if gpus else max(need.training, need.evaluation)
+    return Demand(math.ceil(SPARE * max(need.projection, held) / 1e6), gpus, max(LEAST, minutes), threads)
 
 
-def asked(notebook: str, study: Study | OwnModels, share: float = 1.0, objective: str = "") -> dict[str, Callable]:
-    """The same as resources of a rule: functions, which give None, so no such resource, for 0."""
-
-    def resource(name: str) -> Callable:
-        return lambda wildcards: getattr(demand(notebook, study, objective, share), name) or None
-
-    return {name: resource(name) for name in ("mem_mb", "gpu", "nodes", "runtime")}
+def asked(notebook: str, study: Study | OwnModels, share: float = 1.0, objective: str = "") -> dict[str, int]:
+    """The same as resources of a rule; none of 0, which schedulers may take for a wish. Its GPUs are of one machine."""
+    found = demand(notebook, study, objective, share)
+    resources = {"mem_mb": found.mem_mb, "gpu": found.gpu, "nodes": int(found.gpu > 0), "runtime": found.runtime}
+    return {name: amount for name, amount in resources.items() if amount}
 
 
 def divided(notebook: str, study: Study | OwnModels) -> list[str]:
@@ -101,18 +90,11 @@ def size_of(study: Study | OwnModels) -> Size:
     return near(config_of_study(study)) or near(NUMBERS["models"][TYPICAL])
 
 
-def seconds(work: Work, size: Size, gpus: int = 0, threads: int = 1) -> float:
-    """Time of an amount of work on a slow machine: algebra in float64 on its cores, the rest on a GPU if it has one."""
-    core, work = CORE * threads, Counter(work)
+def slow(size: Size, gpus: int = 0, threads: int = 1) -> dict[str, float]:
+    """Seconds for each unit of work on a slow machine: algebra in float64 on its cores, the rest on any GPU."""
+    core = CORE * threads
     rate = gpus * GPU or core
-    tokens = 3 * work["train_tokens"] + work["tokens"]  # backward takes twice as long as forward
-    decoding = work["decoded"] * (CALL + 2 * size.multiplied / rate * (1 if gpus else 16))
-    calls = CALL * (3 * work["train_calls"] + work["train_steps"] + work["calls"])
-    return calls + decoding + (2 * size.multiplied * tokens + work["float32"]) / rate + work["float64"] / core
-
-
-def _megabytes(study: Study | OwnModels, size: Size, gpus: int) -> int:
-    """Main memory: on a GPU what is computed beside it and the weights on their way, else everything."""
-    found = needs(study, size, [])
-    held = (2 * FLOAT32 * size.parameters + PROCESS,) if gpus else (found.training, found.evaluation)
-    return math.ceil(SPARE * max(found.projection, *held) / 1e6)
+    token, call = 2 * size.multiplied / rate, CALL
+    decoded = {"decoded": call + token * (1 if gpus else 16)}
+    training = {"train_tokens": 3 * token, "train_calls": 3 * call, "train_steps": call}  # backward takes twice as long
+    return decoded | training | {"tokens": token, "calls": call, "float32": 1 / rate, "float64": 1 / core}

@@ -5,27 +5,26 @@ the time of every notebook: expect the whole within a factor of two on an idle m
 told has no estimate; that is said, and is no error.
 """
 
-import json
 import os
 import shutil
 import sys
 from collections import Counter
-from dataclasses import asdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, StrictUndefined
+
+from helpers import wheels
+from helpers.data.registry import DATASETS
 from helpers.errors import StudyError
-from helpers.evaluation.judges.rubric import TEXT
+from helpers.evaluation.judges.kept import TEXT
 from helpers.memory import say
 from helpers.paths import results_root
-from helpers.studies.own_models import OwnModels
 from helpers.studies.sections import Origin
-from helpers.studies.settings import Study, load_study, parse_seeds
-from pipeline.plan import sizes
+from helpers.studies.settings import OwnModels, Study, load_study, parse_seeds
 from pipeline.plan import work as counting
-from pipeline.plan.needs import downloads, needs
-from pipeline.plan.sizes import Size
-from pipeline.plan.table import table
+from pipeline.plan.sizes import NUMBERS, Size, config_of, config_of_study, exact
 from pipeline.runs.command_line import Parser, count, price
 from pipeline.runs.stages import PER_SEED, STAGES, of_study
 
@@ -33,13 +32,12 @@ REFERENCE = 5.0  # seconds to import torch and transformers where the costs of t
 NOTEBOOK = 1.7  # start of a notebook with models, over that of an interpreter
 REPORT = (20.0, 0.25)  # seconds of building the report, and for each notebook in it
 SHARED = 1.2  # seconds of a process beside others on the same machine, over seconds alone
-CHECKPOINTING = 4 / 3  # time of a training pass that computes its activations twice, over one that keeps them
 CHARACTERS = 4  # of a token of the rubric
 
 
 def machine() -> dict[str, Any]:
     """Name of the GPU (empty without one), cores, and bytes of memory, of GPU memory, and free below the results."""
-    import torch  # here: whoever reads only the settings need not wait for it
+    import torch
 
     existing = next(folder for folder in (results_root(), *results_root().parents) if folder.exists())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -55,44 +53,73 @@ def models_of(study: Study | OwnModels) -> dict[str, tuple[Origin, Size | None]]
     else:
         given = {name: getattr(study.model, name, None) for name in ("base", "aligned")}
         given["judge"] = study.evaluation.judge.model
-    return {name: (one, sizes.exact(sizes.config_of(one, ask=True))) for name, one in given.items() if one}
+    return {name: (one, exact(config_of(one, ask=True))) for name, one in given.items() if one}
 
 
-def rates_of(study: Study | OwnModels, size: Size) -> Counter:
-    """Seconds here for each unit of work of the study."""
-    from pipeline.plan.rates import measured
+def downloads(study: Study | OwnModels, models: dict[str, tuple[Origin, Size | None]]) -> list[dict[str, Any]]:
+    """Everything that a study fetches, models first: ``what`` (all names of it), ``where``, bytes (0: not known), and
+    whether it is ``here`` already.
+    """
+    found: dict[str, dict] = {}
+    for what, origin, size in _fetched(study, models):
+        if origin.origin == "package":
+            pinned = wheels.PACKAGES[origin.package]
+            where, size = f"package {origin.package} {pinned.version}", pinned.megabytes * 1e6
+            files = [origin.file] if origin.file else DATASETS[what].packaged.files
+            here = all(wheels.place(origin.package, file).exists() for file in files)
+        elif origin.origin == "hub":
+            where, here = f"hub: {origin.id}", _in_hub_cache(origin)
+        else:
+            continue
+        found.setdefault(where, {"what": [], "where": where, "size": size, "here": here})["what"].append(what)
+    return list(found.values())
 
-    s, rule = study.evaluation, study.training.optimiser if isinstance(study, Study) else None
-    rows, length = min(s.batch_size, s.utility_prompts), sum(counting.TOKENS[s.utility])
-    rates = measured(size, rows, length, s.autocast, rule.autocast if rule else s.autocast)
-    for unit in ("train_calls", "train_tokens"):
-        rates[unit] *= CHECKPOINTING if rule and rule.gradient_checkpointing else 1
-    return rates
+
+def _fetched(study: Study | OwnModels, models: dict) -> Iterator[tuple[str, Origin, float]]:
+    """Name, origin and bytes of each model and of each data set that is not made here."""
+    for name, (origin, size) in models.items():
+        yield f"{name} model", origin, counting.BFLOAT16 * size.parameters if size else 0.0
+    sources = {source for _, source in study.sources()} & set(DATASETS)
+    given = {DATASETS[source].key for source in sources} & {k for k, v in study.data.items() if v.origin != "package"}
+    for key in sorted(given):
+        yield key, study.data[key], NUMBERS["hub_megabytes"].get(key, 0) * 1e6
+    for source in sorted(sources):
+        if DATASETS[source].package and DATASETS[source].key not in given:
+            yield source, Origin.model_construct(origin="package", package=DATASETS[source].package), 0.0
+
+
+def _in_hub_cache(origin: Origin) -> bool:
+    """Whether more of a model or data set is in the hub's cache than the ``config.json`` that a plan fetches itself."""
+    from huggingface_hub.constants import HF_HUB_CACHE  # here: studies without the hub need not wait for it
+
+    snapshots = Path(HF_HUB_CACHE).glob(f"*--{origin.id.replace('/', '--')}/snapshots/*/*")
+    return any(file.name != "config.json" for file in snapshots)
 
 
 def rows_of(study: Study | OwnModels, work: dict[str, Counter], rates: Counter, seeds: int) -> list[dict[str, Any]]:
     """Every notebook of the study; one whose work is not counted takes as long as in the organism study."""
     rows = []
-    for name in [*work, *(set(of_study(STAGES, study)) - {run.split("-")[0] for run in work})]:
-        seconds = STAGES[name].seconds * rates["start"] / REFERENCE if name not in work else NOTEBOOK * rates["start"]
+    for name in {*work, *(set(of_study(STAGES, study)) - {run.split("-")[0] for run in work})}:
+        start = NOTEBOOK if name in work else STAGES[name].seconds / REFERENCE
         amounts, per_seed = work.get(name, Counter()), name.split("-")[0] in PER_SEED
-        seconds += sum(amount * rates[unit] for unit, amount in amounts.items())
+        seconds = start * rates["start"] + counting.seconds(amounts, rates)
         runs, judged = seeds if per_seed else 1, round(amounts["judged"])
         rows.append({"stage": name, "runs": runs, "seconds": seconds, "judged": judged, "per_seed": per_seed})
-    return sorted(rows, key=lambda row: list(STAGES).index(row["stage"].split("-")[0]))
+    return sorted(rows, key=lambda row: row["stage"])
 
 
 def elapsed(rows: list[dict[str, Any]], processes: int) -> float:
     """Seconds to the report with that many notebooks at a time: all shared out, or the longest chain of one seed."""
-    phases = {
-        phase: [r["seconds"] for r in rows if r["per_seed"] and r["stage"][:2] == phase] for phase in ("01", "02")
-    }
-    phases["rest"] = [r["seconds"] for r in rows if r["per_seed"] and r["stage"][:2] not in phases]
-    chain = sum(max(seconds, default=0.0) for seconds in phases.values())
-    seeds = sum(row["seconds"] * row["runs"] for row in rows if row["per_seed"]) / processes
-    single = sum(row["seconds"] for row in rows if not row["per_seed"]) / processes
+    longest: Counter = Counter()  # of notebooks 1, 2, and the others, which run side by side
+    for row in filter(lambda row: row["per_seed"], rows):
+        phase = min(row["stage"][:2], "03")
+        longest[phase] = max(longest[phase], row["seconds"])
+    seeds, single = (
+        sum(row["seconds"] * row["runs"] for row in rows if row["per_seed"] == of_seed) / processes
+        for of_seed in (True, False)
+    )
     report = REPORT[0] + REPORT[1] * sum(row["runs"] for row in rows)
-    return (SHARED if processes > 1 else 1.0) * (max(seeds, chain) + single) + report
+    return (SHARED if processes > 1 else 1.0) * (max(seeds, longest.total()) + single) + report
 
 
 def plan(study: Study | OwnModels, seeds: list[int], processes: int, price: tuple[float, float] | None = None) -> dict:
@@ -102,31 +129,41 @@ def plan(study: Study | OwnModels, seeds: list[int], processes: int, price: tupl
     follows from it is not there, where the size of the models cannot be told.
     """
     here, models = machine(), models_of(study)
-    size = models["base"][1] if "base" in models else sizes.exact(sizes.config_of_study(study))
+    size = models["base"][1] if "base" in models else exact(config_of_study(study))
     processes, fetched = 1 if here["gpu"] else processes, downloads(study, models)
     facts = {"study": study.name, "seeds": seeds, "processes": processes, "machine": here, "needs": None, "rows": []}
-    facts |= {"downloads": [asdict(one) for one in fetched], "parameters": size and size.parameters}
+    facts |= {"downloads": fetched, "parameters": size and size.parameters}
     if size is None:
         return facts
-    rates, work, need = rates_of(study, size), counting.of_study(study, size), needs(study, size, fetched)
+    from pipeline.plan.rates import measured  # here: whoever reads only the settings need not wait for torch
+
+    rates, work, need = measured(study, size), counting.of_study(study, size), counting.needs(study, size)
     judging = models.get("judge", (None, None))[1]
     rates["judged_tokens"] = rates["tokens"] * judging.multiplied / size.multiplied if judging else 0
     rows, gpu_memory = rows_of(study, work, rates, len(seeds)), max(need.training, need.evaluation)
     memory = need.projection if here["gpu"] else processes * max(gpu_memory, need.projection)
-    disk = need.disk_shared + len(seeds) * need.disk_seed
-    facts |= {"needs": asdict(need), "memory": memory, "gpu_memory": gpu_memory, "disk": disk, "rows": rows}
-    facts |= {"hours": elapsed(rows, processes) / 3600, "judged": sum(row["judged"] * row["runs"] for row in rows)}
-    return facts | _endpoint(study, facts["judged"], sum(w["judged_tokens"] for w in work.values()) * len(seeds), price)
+    shared = need.disk_shared + sum(one["size"] for one in fetched)
+    facts |= {"needs": need, "memory": memory, "gpu_memory": gpu_memory, "rows": rows, "disk_shared": shared}
+    facts |= {"disk": shared + len(seeds) * need.disk_seed, "hours": elapsed(rows, processes) / 3600}
+    return facts | _judging(study, work, len(seeds), price)
 
 
-def _endpoint(study: Study | OwnModels, judged: int, tokens: float, price: tuple[float, float] | None) -> dict:
-    """The kind of the judge, and tokens and price of an endpoint: read, and at most written."""
+def _judging(study: Study | OwnModels, work: dict, seeds: int, price: tuple[float, float] | None) -> dict:
+    """The judge's kind, the answers it judges, and an endpoint's tokens and price: read, and at most written."""
     judge = study.evaluation.judge if isinstance(study, Study) else None
+    judged, tokens = (seeds * round(sum(w[unit] for w in work.values())) for unit in ("judged", "judged_tokens"))
     read = written = 0
     if judge and judge.name is not None:  # asked elsewhere, by the token
         read, written = round(judged * len(TEXT) / CHARACTERS + tokens), judged * judge.max_tokens
     paid = (read * price[0] + written * price[1]) / 1e6 if price else None
-    return {"judge": judge.kind if judge else "none", "tokens_in": read, "tokens_out": written, "price": paid}
+    kind = judge.kind if judge else "none"
+    return {"judge": kind, "judged": judged, "tokens_in": read, "tokens_out": written, "price": paid}
+
+
+def text(facts: dict) -> str:
+    """All parts of a plan for the terminal, with a warning for whatever this machine has too little of."""
+    environment = Environment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    return environment.from_string(Path(__file__).with_suffix(".txt").read_text(encoding="utf-8")).render(facts)
 
 
 def seconds_by_notebook(study: Study | OwnModels) -> dict[str, float]:
@@ -141,22 +178,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seeds", default="", help="such as 0,1,2; default: the study's")
     parser.add_argument("--cores", type=count, default=os.cpu_count() or 1, help="notebooks at a time")
     parser.add_argument("--price", type=price, nargs=2, metavar=("IN", "OUT"), help="of a million endpoint tokens")
-    parser.add_argument("--json", type=Path, help="also write everything to this file")
     given = parser.parse_args(arguments)
     try:
         study = load_study(given.study)
         seeds = parse_seeds(given.seeds, study)
         say("measuring this machine for some seconds; no model or data is fetched")
-        facts = plan(study, seeds, given.cores, given.price)
-        if given.json:
-            given.json.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        print(text(plan(study, seeds, given.cores, given.price)))
     except StudyError as error:
         say(f"error: {error}")
         return 1
-    except OSError as error:
-        say(f"error: {given.json} cannot be written ({error.strerror}): name another file")
-        return 1
-    print(table(facts))
     return 0
 
 

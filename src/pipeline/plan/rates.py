@@ -1,11 +1,8 @@
-"""How fast this machine is: a few layers of a model's width with random weights, timed for some seconds at most.
-
-Where such layers would take long, as in bfloat16 on a processor without it, narrower ones stand for them: what is
-measured counts for each parameter.
-"""
+"""How fast this machine is: products, a linear layer, and the calls of a tiny model, timed for a second or two."""
 
 import os
 import time
+import timeit
 from collections import Counter
 from collections.abc import Callable
 
@@ -14,89 +11,67 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from helpers.models.load import best_device
 from helpers.models.precision import product_speed, resolved
-from helpers.studies.sections import Precision
+from helpers.studies.settings import OwnModels, Study
 from pipeline.plan.sizes import Size
 
-SAMPLE, PASS, LEAST = 2e7, 0.2, 16  # parameters of the layers, seconds of one pass, and its tokens at least
-NEW_TOKENS = 4
-HEAD = 0.25  # of the positions of prompts and answers that have logits
+WIDTH, TOKENS = {"cpu": 2048, "cuda": 8192}, 64  # of a linear layer, and through it
+LAYERS, NEW_TOKENS = 8, 8  # of the tiny model, and of its answer
 BACKWARD = 3  # times of a forward pass that a training pass takes
+CHECKPOINTING = 4 / 3  # times as long that it takes if it computes its activations twice and does not keep them
 STEP, HASHED = 3e-9, 1e-9  # seconds of the optimiser for a parameter, and of reading and hashing a byte, on a processor
 
 
-def measured(size: Size, rows: int, length: int, evaluate: Precision, train: Precision) -> Counter:
-    """Seconds for each unit of ``pipeline.plan.work`` here, and of the ``start`` of a process that imports models.
+def measured(study: Study | OwnModels, size: Size) -> Counter:
+    """Seconds here for each unit of ``pipeline.plan.work``, and of the ``start`` of a process that imports models.
 
-    ``rows`` of ``length`` tokens are a batch; ``evaluate`` and ``train`` are the settings of autocast. Uses as many
-    threads as the environment gives a process of the workflow (OMP_NUM_THREADS, or else one).
+    A pass calls each layer and reads all weights, whatever the batch; each token is multiplied with all of them. Uses
+    as many threads as the environment gives a process of the workflow (OMP_NUM_THREADS, or else one).
     """
-    start, device = time.process_time(), best_device()
+    start, device, s = time.process_time(), best_device(), study.evaluation
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    head = size.vocabulary * size.hidden / (size.layers * size.block)  # in layers
-    call, token, decoded = _passes(size, rows, length, resolved(evaluate), device)
-    rates = Counter(start=start, calls=call, tokens=token * (1 + HEAD * head), decoded=decoded * (1 + head))
-    if resolved(train) != resolved(evaluate):
-        call, token, _ = _passes(size, rows, length, resolved(train), device)
-    rates |= Counter(train_calls=BACKWARD * call, train_tokens=BACKWARD * token * (1 + head))
-    rates |= Counter(train_steps=STEP * size.parameters / (50 if device == "cuda" else 1), traffic=HASHED)
-    return rates | Counter(
-        {name: 1 / product_speed(getattr(torch, name), 768, device) for name in ("float64", "float32")}
-    )
+    rule = study.training.optimiser if isinstance(study, Study) else None
+    backward = BACKWARD * (CHECKPOINTING if rule and rule.gradient_checkpointing else 1)
+    rates = Counter(start=start, traffic=HASHED, train_steps=STEP * size.parameters / (50 if device == "cuda" else 1))
+    for unit in ("float64", "float32"):
+        rates[unit] = 1 / product_speed(getattr(torch, unit), 768, device)
+    layer, generating = _calls(device)
+    for kind, times, precision in (("train_", backward, rule.autocast if rule else s.autocast), ("", 1, s.autocast)):
+        dtype = getattr(torch, resolved(precision))
+        reading, token = (size.multiplied * _weight(n, dtype, device) / n for n in (1, TOKENS))
+        rates[f"{kind}tokens"], rates[f"{kind}calls"] = times * token, times * (size.layers * layer + reading)
+    rates["decoded"] = size.layers * generating + reading + min(s.batch_size, s.utility_prompts) * token
+    return rates
 
 
-def _passes(size: Size, rows: int, length: int, precision: Precision, device: str) -> tuple[float, float, float]:
-    """Seconds of all layers for a batch whatever its size, for each of its tokens, and for a new token of every row."""
-    dtype = getattr(torch, precision)
-    budget = PASS * min(product_speed(dtype, n, device) for n in (128, 256)) / 2  # products of one pass
-    sample, narrow = _sample(size, max(1.0, (LEAST * size.block / budget) ** 0.5))
-    sample, parameters = sample.to(device), sum(p.numel() for p in sample.model.layers.parameters())
-    wider, deeper = size.layers * size.block / parameters, size.layers / sample.config.num_hidden_layers
-
-    def hidden(*shape: int) -> None:
-        with torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
-            sample.model(torch.ones(*shape, dtype=torch.long, device=device), use_cache=False)
-
-    with torch.inference_mode():
-        most = max(LEAST, int(budget / parameters))
-        batch = max(1, min(rows, most // length)), min(length, most)
-        small, large = _seconds(lambda: hidden(1, 2)), _seconds(lambda: hidden(*batch))
-        token = max(large - small, 0.2 * large) / (batch[0] * batch[1])
-        speaker, few = sample.to(dtype), min(rows, 4 * LEAST)  # decodes with weights in that precision
-        ids, options = torch.ones(few, 1, dtype=torch.long, device=device), {"do_sample": False, "pad_token_id": 0}
-        new = {"max_new_tokens": NEW_TOKENS, "min_new_tokens": NEW_TOKENS}
-        decoded = _seconds(lambda: speaker.generate(ids, **new, **options)) / NEW_TOKENS
-    decoded *= wider if narrow > 1 or deeper > 1 else 1
-    return max(0.0, small - 2 * token) * deeper, token * wider, decoded * rows / few
-
-
-def _sample(size: Size, narrow: float) -> tuple[LlamaForCausalLM, float]:
-    """Some layers as wide as the model's, or ``narrow`` times less wide, with as many parameters; no vocabulary."""
-    width = max(64, round(size.hidden / narrow / 64) * 64)
-    heads, keys = width // 64, max(1, round(size.key_value / narrow / 64))
-    inner = (size.block / narrow**2 / width - 2 * width - 128 * keys) / 3  # of three matrices
+def _calls(device: str) -> tuple[float, float]:
+    """Seconds to call a layer with next to nothing to compute, and to do so for each new token of an answer."""
     config = LlamaConfig(
-        vocab_size=64,
-        hidden_size=width,
-        intermediate_size=max(64, int(inner)),
-        num_hidden_layers=max(1, min(size.layers, int(SAMPLE / size.block))),
-        num_attention_heads=heads,
-        num_key_value_heads=next(n for n in range(min(keys, heads), 0, -1) if heads % n == 0),
-        eos_token_id=None,
+        vocab_size=64, hidden_size=64, intermediate_size=128, num_hidden_layers=LAYERS, num_attention_heads=4
     )
-    return LlamaForCausalLM(config), narrow
+    tiny, ids = LlamaForCausalLM(config).to(device), torch.ones(1, 2, dtype=torch.long, device=device)
+    new = {"max_new_tokens": NEW_TOKENS, "min_new_tokens": NEW_TOKENS, "do_sample": False, "pad_token_id": 0}
+    with torch.inference_mode():
+        layer = _seconds(lambda: tiny(ids, use_cache=False)) / LAYERS
+        return layer, _seconds(lambda: tiny.generate(ids, **new)) / NEW_TOKENS / LAYERS
+
+
+def _weight(tokens: int, dtype: torch.dtype, device: str) -> float:
+    """Seconds for each weight of a linear layer that so many tokens go through."""
+    matrix, rows = (torch.ones(n, WIDTH[device], dtype=dtype, device=device) for n in (WIDTH[device], tokens))
+    return _seconds(lambda: torch.nn.functional.linear(rows, matrix)) / matrix.numel()
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    """Seconds of a piece of work, the best of three runs or of as many as a budget allows.
+    """Seconds of a piece of work, the best of three runs.
 
     Of the processor, where one thread does all of it: what else runs on the machine then counts little.
     """
-    cuda, runs = torch.cuda.is_available(), []
+    cuda = torch.cuda.is_available()
     clock = time.perf_counter if cuda or torch.get_num_threads() > 1 else time.process_time
-    while len(runs) < 3 and sum(runs) < 3 * PASS:
-        begun = clock()
+
+    def done() -> None:
         work()
         if cuda:
             torch.cuda.synchronize()
-        runs.append(clock() - begun)
-    return min(runs)
+
+    return min(timeit.repeat(done, timer=clock, number=1, repeat=3))

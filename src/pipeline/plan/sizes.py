@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,9 +10,8 @@ import yaml
 
 from helpers.models.language import Language
 from helpers.paths import ROOT
-from helpers.studies.own_models import OwnModels
 from helpers.studies.sections import Origin
-from helpers.studies.settings import Study
+from helpers.studies.settings import OwnModels, Study
 
 NUMBERS = yaml.safe_load(Path(__file__).with_name("numbers.yml").read_text(encoding="utf-8"))
 Config = dict  # the content of a config.json
@@ -37,39 +37,23 @@ class Size:
 
 def config_of(origin: Origin, ask: bool = False) -> Config | None:
     """The ``config.json`` of a model in its folder, in the hub's cache, or in numbers.yml; if ``ask``, from the hub."""
-    file, known = config_at_hand(origin), NUMBERS["models"].get(origin.package or origin.id)
-    if file is None and known is None and ask and origin.origin == "hub":
-        from huggingface_hub import hf_hub_download
-
-        try:
-            file = Path(hf_hub_download(origin.id, "config.json", revision=origin.revision, etag_timeout=3))
-        except Exception:  # no network, no such model, no permission: there are many kinds
-            return None
+    known = NUMBERS["models"].get(origin.package or origin.id)
+    file = ROOT / Path(origin.path or "").expanduser() / "config.json"
     try:
-        return json.loads(file.read_text(encoding="utf-8")) if file else known
-    except (OSError, ValueError):
-        return None
+        if origin.origin == "hub":
+            from huggingface_hub import hf_hub_download  # here: studies without the hub need not wait for it
+
+            local = {"local_files_only": known is not None or not ask, "etag_timeout": 3}
+            file = Path(hf_hub_download(origin.id, "config.json", revision=origin.revision, **local))
+        return known if origin.origin == "package" else json.loads(file.read_text(encoding="utf-8"))
+    except Exception:  # no file, no network, no such model, no permission: there are many kinds
+        return known
 
 
-def config_at_hand(origin: Origin) -> Path | None:
-    """The ``config.json`` of a model, if it is in a folder or in the hub's cache on this machine."""
-    if origin.origin == "folder":
-        file = ROOT / Path(origin.path).expanduser() / "config.json"
-        return file if file.is_file() else None
-    if origin.origin == "hub":
-        from huggingface_hub import try_to_load_from_cache  # here: studies without the hub need not wait for it
-
-        found = try_to_load_from_cache(origin.id, "config.json", revision=origin.revision)
-        return Path(found) if isinstance(found, str) else None
-    return None
-
-
-def config_of_study(study: Study | OwnModels, ask: bool = False) -> Config | None:
+def config_of_study(study: Study | OwnModels) -> Config | None:
     """The configuration that all models of a study share; None where it cannot be told yet."""
-    if isinstance(study, OwnModels):
-        return config_of(study.base, ask)
-    if not study.embedded:
-        return config_of(study.model.base, ask)
+    if isinstance(study, OwnModels) or not study.embedded:
+        return config_of(study.base if isinstance(study, OwnModels) else study.model.base)
     sizes = study.model.model_dump(exclude={"kind"})
     return {"model_type": "llama", **sizes, "vocab_size": len(Language(study.language).vocabulary)}
 
@@ -78,64 +62,50 @@ def near(config: Config | None) -> Size | None:
     """The size of a decoder from its numbers alone, without vectors; None for a family that names them otherwise."""
     try:
         text = config.get("text_config") or config  # of a model that also sees
-        d, n, heads, vocabulary = (
-            text[key] for key in ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
-        )
-        head = text.get("head_dim") or d // heads
-        keys = head * (text.get("num_key_value_heads") or heads)
+        d, n, vocabulary = (text[key] for key in ("hidden_size", "num_hidden_layers", "vocab_size"))
+        head, keys = _heads(text.get, d)
+        queries = head * text["num_attention_heads"]
         experts = text.get("num_experts") or text.get("num_local_experts") or 1
         inner = (experts > 1 and text.get("moe_intermediate_size")) or text["intermediate_size"]
-        used = text.get("num_experts_per_tok") or 1
         tied = bool(config.get("tie_word_embeddings", text.get("tie_word_embeddings", False)))
-        matrices: Counter = Counter()
-        for shape, count in (
-            ((head * heads, d), n),
-            ((d, head * heads), n),
-            ((keys, d), 2 * n),
-            ((inner, d), 2 * n * experts),
-            ((d, inner), n * experts),
-            ((vocabulary, d), 1 if tied else 2),
-        ):
-            matrices[shape] += count
+        stored = [((queries, d), n), ((d, queries), n), ((keys, d), 2 * n), ((vocabulary, d), 1 if tied else 2)]
+        stored += [((inner, d), 2 * n * experts), ((d, inner), n * experts)]
+        matrices = sum((Counter({shape: count}) for shape, count in stored), Counter())
         total = sum(rows * columns * count for (rows, columns), count in matrices.items())
-        idle = 3 * n * inner * d * (experts - min(used, experts)) + (0 if tied else vocabulary * d)
-        return Size(d, n, keys, vocabulary, total, total - idle, dict(matrices))
+        idle = 3 * n * inner * d * (experts - min(text.get("num_experts_per_tok") or 1, experts))
+        return Size(d, n, keys, vocabulary, total, total - idle - (0 if tied else vocabulary * d), dict(matrices))
     except (AttributeError, KeyError, TypeError, ZeroDivisionError):
         return None
 
 
 def exact(config: Config | None) -> Size | None:
-    """The size of any decoder that transformers can build, without memory for its weights; else what is ``near``."""
+    """The size of any decoder that can be loaded, as transformers builds it without memory; else what is ``near``."""
     import torch  # here: every job of a workflow reads ``near``, and need not wait for these
-    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     try:
         whole = AutoConfig.for_model(**config)
         text = whole.get_text_config(decoder=True)
-        model = None
-        for kind, wanted in ((AutoModelForCausalLM, text), (AutoModelForCausalLM, whole), (AutoModel, text)):
-            if model is None and type(wanted) in kind._model_mapping:
-                with torch.device("meta"):
-                    model = kind.from_config(wanted, trust_remote_code=False)
+        alone = type(text) in AutoModelForCausalLM._model_mapping
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(text if alone else whole, trust_remote_code=False)
         weights = list(model.parameters())  # a tied one is there once
-        table, head = model.get_input_embeddings().weight, model.get_output_embeddings()
-        tied = head is not None and head.weight is table
+        table = model.get_input_embeddings().weight
+        separate = 0 if model.get_output_embeddings().weight is table else table.numel()
         stacked = [w for w in weights if w.ndim == 3 and min(w.shape[1:]) > 8]  # (experts, rows, columns)
         used = getattr(text, "num_experts_per_tok", None)
         idle = sum(w.numel() * max(0.0, 1 - used / len(w)) for w in stacked) if used else 0
         matrices = Counter(tuple(w.shape) for w in weights if w.ndim == 2)
-        for w in stacked:
-            matrices[tuple(w.shape[1:])] += len(w)
-        total, heads = sum(w.numel() for w in weights), getattr(text, "num_attention_heads", None) or 1
-        head_dim = getattr(text, "head_dim", None) or text.hidden_size // heads
-        return Size(
-            hidden=text.hidden_size,
-            layers=text.num_hidden_layers,
-            key_value=head_dim * (getattr(text, "num_key_value_heads", None) or heads),
-            vocabulary=len(table),
-            parameters=total,
-            multiplied=round(total - idle - (0 if tied else table.numel())),
-            matrices=dict(matrices),
-        )
+        matrices.update(tuple(expert.shape) for w in stacked for expert in w)
+        total, d = sum(w.numel() for w in weights), text.hidden_size
+        keys, n = _heads(lambda name: getattr(text, name, None), d)[1], text.num_hidden_layers
+        return Size(d, n, keys, len(table), total, round(total - idle - separate), dict(matrices))
     except Exception:  # whatever a family's code raises for numbers that do not fit it
         return near(config)
+
+
+def _heads(number: Callable[[str], int | None], hidden: int) -> tuple[int, int]:
+    """Numbers of a head, and of the keys (or values) of one token and layer."""
+    heads = number("num_attention_heads") or 1
+    head = number("head_dim") or hidden // heads
+    return head, head * (number("num_key_value_heads") or heads)

@@ -1,4 +1,4 @@
-"""What each notebook of a study has to compute, counted from the settings and the size of its models alone.
+"""What each notebook of a study has to compute and to hold, counted from the settings and the size of its models alone.
 
 Work is a Counter of amounts: ``train_tokens``, ``train_calls`` and ``train_steps`` of training; ``tokens`` and
 ``calls`` forward; ``decoded``, steps in which each answer of a batch gets a token; ``float64`` and ``float32``, FLOP of
@@ -7,23 +7,22 @@ algebra and of projections; ``traffic``, bytes of weights read or written; ``jud
 
 import math
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-from helpers.experiments.bases import bases_of
-from helpers.studies.own_models import OwnModels
-from helpers.studies.sections import Margins, Objective
-from helpers.studies.settings import MODELS, OBJECTIVES, Study
-from helpers.studies.values import WORD_PROBLEMS
+from helpers.experiments.bases import Basis, bases_of
+from helpers.studies.sections import SOURCES, Margins, Objective
+from helpers.studies.settings import MODELS, OBJECTIVES, OwnModels, Study
 from pipeline.plan.sizes import NUMBERS, Size
 
 TOKENS: dict[str, list[int]] = NUMBERS["tokens"]
 PADDING = 1.3  # tokens of a training batch of several rows over those of its rows
 OPENER_TOKENS = 3
 OWN_ANSWERS_BATCH = 32  # prompts at a time when the base model answers for training
-EIGH, QR = (
-    14.0,
-    8.0,
-)  # products of the same size n³ that an eigendecomposition, and orthonormal columns, take as long as
-FLOAT32 = 4  # bytes
+EIGH, QR = 14.0, 8.0  # an eigendecomposition, and orthonormal columns, in products of the same size n³
+BFLOAT16, FLOAT32, FLOAT64 = 2, 4, 8  # bytes
+PROCESS = 0.9e9  # bytes that a notebook with torch takes before it loads anything
+VALUES = (24, 8)  # numbers kept for the backward pass of a token and layer, in hidden and in inner sizes
 Work = Counter
 
 
@@ -32,9 +31,19 @@ def times(work: Work, factor: float) -> Work:
     return Work({name: amount * factor for name, amount in work.items()})
 
 
+def seconds(work: Work, rates: Mapping[str, float]) -> float:
+    """Time of an amount of work, by the seconds that each unit takes; a unit without takes none."""
+    return sum(amount * rates.get(unit, 0) for unit, amount in work.items())
+
+
 def prompt_tokens(source: str, style: str) -> int:
     """Tokens of a prompt as it is asked."""
     return TOKENS[source][0] + NUMBERS["style_tokens"][style]
+
+
+def objectives(study: Study) -> dict[str, Objective]:
+    """The training runs of a study, by the model that each makes."""
+    return {name: objective for name in MODELS if (objective := getattr(study.training, name)) is not None}
 
 
 def row_tokens(study: Study, objective: Objective) -> float:
@@ -83,8 +92,9 @@ def margins(s: Margins, style: str) -> Work:
     openers = s.compliance_openers + s.refusal_openers
     passes = 1 if all(opener.isalpha() for opener in openers) else len(openers)
     utility = forward(s.utility_prompts, prompt_tokens(s.utility, style) + TOKENS[s.utility][1], s.batch_size)
-    harm = forward(s.harm_prompts, prompt_tokens(s.harm, s.style) + OPENER_TOKENS, s.batch_size)
-    return utility + times(harm, passes)
+    return utility + times(
+        forward(s.harm_prompts, prompt_tokens(s.harm, s.style) + OPENER_TOKENS, s.batch_size), passes
+    )
 
 
 def measures(study: Study) -> tuple[Work, Work, Work]:
@@ -95,27 +105,30 @@ def measures(study: Study) -> tuple[Work, Work, Work]:
     judged = answers(study, s.utility, s.utility_prompts, True) + answers(study, s.harm, s.harm_prompts, False)
     beside = answers(study, s.benign, s.benign_prompts, False)
     for source in s.beside:
-        beside += answers(study, source, s.beside_prompts, source in WORD_PROBLEMS)
+        beside += answers(study, source, s.beside_prompts, source in SOURCES["word_problems"])
     return cheap, judged, beside
 
 
 def variants(study: Study) -> tuple[int, int]:
-    """Models that notebook 5 measures, projected and scaled, and how many of them are judged."""
-    grid, bases, only = study.projection, bases_of(study), study.projection.judged
-    runs = {"parallel": grid.parallel, "orthogonal": grid.orthogonal}
-    every = len(grid.fractions) * len(bases) * sum(map(len, runs.values())) + len(grid.scaling) * len(grid.parallel)
+    """Models that notebook 5 measures, and how many of them are judged; an edit has about as many as a projection."""
+    grid, only, places = study.projection, study.projection.judged, len(study.projection.fractions)
+    bases = [basis for basis in bases_of(study) if isinstance(basis, Basis)]
+    tasks = {"parallel": grid.parallel, "orthogonal": grid.orthogonal}
+    edited, runs = places * len(grid.edits) * len(grid.orthogonal), sum(map(len, tasks.values()))
+    every = places * len(bases) * runs + edited + len(grid.scaling) * len(grid.parallel)
     if only is None:
         return every, every
-    chosen = [basis for basis in bases if basis.subspace in only.subspaces and basis.control in only.controls]
-    tasks = [task for mode in only.modes for task in runs[mode]]
-    ends = sum(len(grid.scaling) if task in tasks else 2 for task in grid.parallel)
-    return every, len(grid.fractions) * len(chosen) * len(tasks) + ends
+    chosen = sum(basis.subspace in only.subspaces and basis.control in only.controls for basis in bases)
+    judged = [task for mode in only.modes for task in tasks[mode]]
+    curves = sum(len(grid.scaling) if task in judged else 2 for task in grid.parallel)
+    return every, places * chosen * len(judged) + edited + curves
 
 
 def geometry(size: Size, updates: int) -> Work:
     """Energies and overlaps of updates, each decomposed once. The factors follow the benchmark's measured shapes."""
-    sides = [(m > n, min(m, n), max(m, n), count) for (m, n), count in size.matrices.items()]
-    units = sum(count * short**2 * ((3.0 if tall else 0.6) * long + 10 * short) for tall, short, long, count in sides)
+    units = 0.0
+    for (m, n), count in size.matrices.items():
+        units += count * min(m, n) ** 2 * ((3.0 if m > n else 0.6) * max(m, n) + 10 * min(m, n))
     return Work(float64=units * (2.7 + 2.1 * updates))
 
 
@@ -135,9 +148,8 @@ def projection(study: Study, size: Size) -> Work:
 def activations(study: Study, size: Size) -> Work:
     """Prompts of all sets through each model, and the overlaps of their activations at every layer."""
     grid, n = study.activation_overlap, study.activation_overlap.prompts
-    sets, sources = (
-        (5, [study.evaluation.harm]) if study.embedded else (7, list(filter(None, dict(grid.sources).values())))
-    )
+    given = [source for source in dict(grid.sources).values() if source] if grid.sources else []
+    sets, sources = (5, [study.evaluation.harm]) if study.embedded else (7, given)
     length = sum(prompt_tokens(source, grid.style) for source in sources) / len(sources)
     short, long = sorted((size.hidden, n))
     overlap = EIGH * short**3 + 5 * short**2 * long + len(grid.energy_fractions) * size.hidden * short**2 / 4
@@ -152,14 +164,72 @@ def of_study(study: Study | OwnModels, size: Size) -> dict[str, Work]:
         measured = times(margins(study.evaluation, study.evaluation.style), len(study.origins))
         work = times(geometry(size, 1 + len(study.tuned)) + measured, len(study.seeds))
         return {"30_own_models": work + times(weights, 8 * len(study.origins))}
-    runs = {name: training(study, o) for name in MODELS if (o := getattr(study.training, name))}
-    first = sum((runs[name] for name in ("base", "aligned") if name in runs), times(weights, 8))
+    runs = {name: training(study, objective) for name, objective in objectives(study).items()}
     (cheap, judged, beside), (count, some) = measures(study), variants(study)
     return {
-        "01_models": first,
+        "01_models": sum((runs[name] for name in ("base", "aligned") if name in runs), times(weights, 8)),
         **{f"02_finetune-{name}": runs[name] + times(weights, 8) for name in OBJECTIVES},
         "03_behaviour": times(cheap + judged + beside, 6) + times(weights, 12),
         "04_update_overlap": geometry(size, 3 + len(study.projection.subspaces)) + times(weights, 36),
         "05_projection": times(cheap, count) + times(judged, some) + projection(study, size) + times(weights, 24),
         "06_activation_overlap": activations(study, size) + times(weights, 12),
     }
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Bytes that one process, or one seed, takes at its peak."""
+
+    disk_shared: float  # converted, or kept of a training that goes on, once for all seeds
+    disk_seed: float
+    training: float  # weights, gradients, AdamW's states and activations
+    evaluation: float  # weights, activations and the keys and values of generation
+    projection: float  # main memory for the bases of the subspaces, or the geometry of your own models
+
+
+def needs(study: Study | OwnModels, size: Size) -> Needs:
+    """Memory and disk of a study: the six models are kept in float32 for every seed; your own stay where they are."""
+    each = FLOAT32 * size.parameters
+    if isinstance(study, OwnModels):
+        updates, short = 1 + len(study.tuned), max(map(min, size.matrices))
+        products = FLOAT64 * short**2 * (updates * (updates + 1) / 2 + 5)
+        memory = {"training": 0.0, "evaluation": evaluation_memory(study, size), "projection": products + PROCESS}
+        return Needs(disk_shared=0.0, disk_seed=1e7, **memory)
+    converted = each if study.model.kind == "pretrained" and study.model.base.origin == "package" else 0
+    checkpoint = 3 * each if study.training.optimiser.checkpoint_steps else 0  # weights and AdamW's states
+    basis = FLOAT64 * sum(count * m * min(m, n) for (m, n), count in size.matrices.items())
+    return Needs(
+        disk_shared=converted + checkpoint,
+        disk_seed=len(MODELS) * each,
+        training=training_memory(study, size),
+        evaluation=evaluation_memory(study, size),
+        projection=basis * (1 + len(study.projection.subspaces)) + each + PROCESS,
+    )
+
+
+def training_memory(study: Study, size: Size) -> float:
+    """Bytes of a training run at its longest batch: four numbers for each weight, and what backward needs."""
+    rule = study.training.optimiser
+    half = BFLOAT16 if "bfloat16" in (rule.autocast, rule.weights) else FLOAT32
+    copies = BFLOAT16 if rule.autocast != "float32" and rule.weights == "float32" else 0  # that autocast keeps
+    stored = 4 * (BFLOAT16 if rule.weights == "bfloat16" else FLOAT32) + copies
+    runs = objectives(study).values()
+    tokens = max(run.batch_size * min(rule.max_length, 1.5 * row_tokens(study, run)) for run in runs)
+    values = VALUES[0] * size.hidden + VALUES[1] * size.block / size.hidden / 4
+    kept = size.layers * size.hidden + values if rule.gradient_checkpointing else size.layers * values
+    return stored * size.parameters + PROCESS + tokens * (half * kept + 2.5 * FLOAT32 * size.vocabulary)
+
+
+def evaluation_memory(study: Study | OwnModels, size: Size) -> float:
+    """Bytes of the largest batch of generation, with the weights in float32 and, under autocast, a copy that speaks."""
+    s, length = study.evaluation, prompt_tokens(study.evaluation.utility, study.evaluation.style)
+    if isinstance(study, OwnModels):
+        length += TOKENS[s.utility][1]
+    elif study.embedded:
+        length += s.max_new_tokens
+    else:
+        length += s.harness.shots * sum(TOKENS[s.utility]) + max(s.max_new_tokens, s.harness.max_new_tokens)
+    speaker = BFLOAT16 if s.autocast != "float32" else 0
+    cache = length * 2 * size.layers * size.key_value * FLOAT32
+    passing = length * (4 * size.hidden + size.block / size.hidden) * FLOAT32 + 3 * FLOAT32 * size.vocabulary
+    return (FLOAT32 + speaker) * size.parameters + s.batch_size * (cache + passing) + PROCESS

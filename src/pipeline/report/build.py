@@ -24,21 +24,14 @@ from pipeline.runs.command_line import Parser
 from pipeline.runs.selections import Selection, select, with_results
 
 BUILDERS = ("jupyter-book", "sphinx", "sphinx-book-theme", "myst-nb", "sphinx-mathjax-offline", "jinja2", "nh3")
+# the theme's preloading of fonts is an error in a page opened as a file, and a script draws its icons
 FONT_PRELOAD = re.compile(r'<link rel="preload" as="font"[^>]*>\n?')
 SPARE = 2**20  # bytes: a disk with less is taken for full
 NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
 MARK = ".made-from"  # file in the report: what it was made from, by names, sizes and times, and by content
 WHOLE = "made-with"  # file in Sphinx's cache after a build without a warning: the versions that made it
-OWN = (
-    "_toc.yml",
-    "_config.yml",
-    "claims.yml",
-    "book/**/*",
-    "studies/*.yml",
-    "src/**/*.py",
-    "src/**/*.yml",
-    "src/**/*.md",
-)
+PAGES = ("_toc.yml", "_config.yml", "claims.yml", "studies/*.yml", "book/**/*")
+CODE = ("src/**/*.py", "src/**/*.yml", "src/**/*.md")
 SHOWN = ("notebooks/*.ipynb", "tables/*", "models/*.json", "arrays/*.json")  # of a run's folder
 
 
@@ -71,9 +64,7 @@ def _build(selections: list[Selection], staged: Path, final: Path) -> Path:
         pages = sum(path.suffix in (".md", ".ipynb") for path in staged.rglob("*"))
         print(f"building the report from {pages} pages, about {10 + pages // 5} s", flush=True)
         cache = staged.with_name("cache")
-        built = _run_jupyter_book(staged, cache, final.with_name("report.log"))
-        _drop_font_preloads(built)
-        replace_folder(built, final)
+        replace_folder(_run_jupyter_book(staged, cache, final.with_name("report.log")), final)
         write_text(cache / WHOLE, versions)
     write_text(mark, f"{sources}\n{content}\n")
     return final / "index.html"
@@ -87,7 +78,7 @@ def fingerprint(selections: list[Selection], versions: str) -> str:
     runs = [run.root for selection in selections for run in [*selection.over_seeds, *selection.runs]]
     others = [paths.published_root() / selection.study.name / "settings.yml" for selection in selections]
     others += [run / "models" / "base" / "model.safetensors" for run in runs] + [paths.power_table()]
-    files = {path for pattern in OWN for path in paths.ROOT.glob(pattern)}
+    files = {path for pattern in PAGES + CODE for path in paths.ROOT.glob(pattern)}
     files |= {path for run in runs for pattern in SHOWN for path in run.glob(pattern)} | {*filter(None, others)}
     found = sorted((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file())
     shown = [(selection.study.name, selection.asked, selection.seeds) for selection in selections]
@@ -131,13 +122,9 @@ def _run_jupyter_book(staged: Path, cache: Path, log: Path) -> Path:
         raise StudyError(
             f"the report could not be built, and the one in place is left as it is: see the warnings in {log}"
         )
-    return cache / "_build" / "html"
-
-
-def _drop_font_preloads(html: Path) -> None:
-    """Take out the theme's preloading of fonts, an error in a page opened as a file; a script draws its icons."""
-    for page in html.rglob("*.html"):
+    for page in (cache / "_build" / "html").rglob("*.html"):
         page.write_text(FONT_PRELOAD.sub("", page.read_text(encoding="utf-8")), encoding="utf-8")
+    return cache / "_build" / "html"
 
 
 def main(arguments: list[str] | None = None) -> int:

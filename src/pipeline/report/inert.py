@@ -9,13 +9,11 @@ import re
 import nh3
 
 KEPT_TYPES = ("text/html", "image/png", "image/jpeg", "text/markdown", "text/plain")  # no scripts, widgets, SVG, LaTeX
-TAGS = (
-    {"a", "b", "br", "code", "details", "div", "em", "figcaption", "figure", "h3", "h4", "hr", "i", "img", "li", "ol"}
-    | {"p", "pre", "small", "span", "strong", "sub", "summary", "sup", "ul", "wbr"}
-    | {"caption", "col", "colgroup", "table", "tbody", "td", "tfoot", "th", "thead", "tr"}
-)
-ATTRIBUTES = {"alt", "aria-label", "border", "class", "colspan", "height", "id", "loading", "role", "rowspan", "scope"}
-ATTRIBUTES |= {"title", "width"}  # src and href are kept if what they point to is harmless
+TAGS = {"a", "b", "br", "code", "details", "div", "em", "figcaption", "figure", "h3", "h4", "hr", "i", "img", "li"}
+TAGS |= {"ol", "p", "pre", "small", "span", "strong", "sub", "summary", "sup", "ul", "wbr"}
+TAGS |= {"caption", "col", "colgroup", "table", "tbody", "td", "tfoot", "th", "thead", "tr"}
+ATTRIBUTES = {"alt", "aria-label", "border", "class", "colspan", "height", "id", "loading", "role", "rowspan"}
+ATTRIBUTES |= {"scope", "title", "width"}
 INLINE = r"data:image/(?:png|jpeg|svg\+xml);base64,"
 IMAGE = re.compile(rf"{INLINE}[\w+/=\s]+", re.ASCII)
 LINK = re.compile(r"(?:https?://|(?!\s*[\w+.-]+:)[\w.#-])[^\s\"'<>\\]*", re.ASCII)
@@ -27,11 +25,11 @@ def clean_output(output: dict) -> dict:
     """A notebook output with only inert representations of its data; streams pass, as they are shown as text."""
     if "data" not in output:
         return output
-    data = {kind: _text(output["data"][kind]) for kind in KEPT_TYPES if kind in output["data"]}
+    data = {kind: output["data"][kind] for kind in KEPT_TYPES if kind in output["data"]}
     if "text/html" in data:
         data["text/html"] = clean_html(data["text/html"])
-    if "text/markdown" in data:
-        data["text/markdown"] = clean_markdown(data["text/markdown"])
+    if "text/markdown" in data:  # no raw HTML, and no image, which could be fetched from elsewhere
+        data["text/markdown"] = data["text/markdown"].replace("<", "&lt;").replace("![", r"!\[")
     return {**output, "data": data or {"text/plain": "(an output of a type that the report does not show)"}}
 
 
@@ -42,20 +40,11 @@ def clean_html(source: str) -> str:
         shown,
         tags=TAGS,
         clean_content_tags={"style"},
-        attributes={"*": ATTRIBUTES, "a": {"href"}, "img": {"src"}},
+        attributes={"*": ATTRIBUTES, "a": {"href"}, "img": {"src"}},  # if what they point to is harmless
         attribute_filter=_kept,
         url_schemes={"http", "https", "data"},
         link_rel=None,
     )
-
-
-def clean_markdown(source: str) -> str:
-    """Markdown without raw HTML and without images, which could be fetched from elsewhere."""
-    return source.replace("<", "&lt;").replace("![", r"!\[")
-
-
-def _text(value: str | list[str]) -> str:
-    return "".join(value) if isinstance(value, list) else value
 
 
 def _kept(tag: str, name: str, value: str) -> str | None:

@@ -1,47 +1,50 @@
 """The parts of the report's pages that are made from results and settings, so that no number is typed by hand."""
 
+import math
+import random
 from itertools import groupby
 from pathlib import Path
 
 from helpers.claims.statistics import STATISTICS
-from helpers.studies.own_models import OwnModels
-from helpers.studies.settings import Study, load_study
-from pipeline.report import studies as study_pages
-from pipeline.report.claims import verdict_table
-from pipeline.report.controls import control_table
-from pipeline.report.published import device, origin, spent
-from pipeline.report.records import provenance, seconds, sidecars
+from helpers.data.registry import DATASETS
+from helpers.files import write_text
+from helpers.models.language import Language
+from helpers.paths import RunPaths
+from helpers.studies.sections import JUDGES
+from helpers.studies.settings import MODELS, OwnModels, Study, load_study
+from helpers.weights.checkpoints import Checkpoint
+from helpers.wheels import PACKAGES
+from pipeline.report.records import devices, origin, provenance, seconds, spent
 from pipeline.report.rooms import code_map
 from pipeline.report.staging import Staged
 from pipeline.report.templates import render
-from pipeline.results.tables import SCHEMAS
-from pipeline.runs.selections import DEFAULT, not_tested
+from pipeline.report.verdicts import control_table, verdict_table
+from pipeline.results.provenance import recorded
+from pipeline.results.tables import SCHEMAS, read_csv
+from pipeline.runs.selections import DEFAULT, Selection, not_tested
 
 
 def write_generated(staged: list[Staged], folder: Path) -> None:
     """Write ``generated/*.md``, which pages of ``book/`` include, and the index page of each study's single runs."""
     selections = [study.selection for study in staged]
     studies = [selection.study for selection in selections if isinstance(selection.study, Study)]
-    embedded = next((study for study in studies if study.embedded), None) or load_study(DEFAULT)
-    parts = study_pages.parts(embedded, selections) | {
+    parts = study_parts(selections) | {
         "verdicts": verdicts(staged),
         "cost": cost(staged),
         "settings": render("settings.md", selections=selections),
-        "datasets": study_pages.data_table(selections),
+        "datasets": data_table(selections),
         "criteria": render("criteria.md", studies=studies, statistics=STATISTICS),
         "provenance": "\n".join(provenance(study) for study in staged),
         "rooms": code_map(),
         "tables": render("tables.md", schemas=SCHEMAS),
     }
-    for name, text in parts.items():
-        _write(folder / "generated" / f"{name}.md", text)
+    pages = {f"generated/{name}.md": text for name, text in parts.items()}
     for study in filter(lambda study: study.runs, staged):
-        _write(folder / "runs" / study.selection.study.name / "index.md", run_index(study))
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text.rstrip() + "\n", encoding="utf-8")
+        seeds = {seed: list(runs) for seed, runs in groupby(study.runs, key=lambda run: run.place.parent.name)}
+        name = study.selection.study.name
+        pages[f"runs/{name}/index.md"] = render("runs.md", study=study.selection.study, seeds=seeds)
+    for place, text in pages.items():
+        write_text(folder / place, text.rstrip() + "\n")
 
 
 def verdicts(staged: list[Staged]) -> str:
@@ -56,18 +59,55 @@ def verdicts(staged: list[Staged]) -> str:
 def cost(staged: list[Staged]) -> str:
     """How long the notebooks of the report took, and on what; of published studies, how long their seeds took."""
     runs = [run for study in staged for run in [*study.chapters, *study.runs]]
-    records = [record for study in staged for record in sidecars(study.selection) if "published" not in record]
-    published = [study.selection for study in staged if study.selection.published]
+    selections = [study.selection for study in staged]
+    records = recorded(run for selection in selections for run in [*selection.over_seeds, *selection.runs])
     return render(
         "cost.md",
         runs=len(runs),
         minutes=sum(filter(None, map(seconds, runs))) / 60,
-        machines=sorted(set(map(device, records))),
-        elsewhere=[(one.study.title, sum(map(sum, spent(one).values())) / 60) for one in published],
+        machines=devices(record for record in records if "published" not in record),
+        elsewhere=[(one.study.title, sum(map(sum, spent(one).values())) / 60) for one in selections if one.published],
     )
 
 
-def run_index(study: Staged) -> str:
-    """The index page of a study's single runs: a row per seed."""
-    seeds = {seed: list(runs) for seed, runs in groupby(study.runs, key=lambda run: run.place.parent.name)}
-    return render("runs.md", study=study.selection.study, seeds=seeds)
+def study_parts(selections: list[Selection]) -> dict[str, str]:
+    """The parts of the data page that show the embedded study, and the one that shows all others, by name."""
+    studies = [selection.study for selection in selections]
+    study = next((study for study in studies if study.kind == "organism"), None) or load_study(DEFAULT)
+    facts = {"study": study, "names": MODELS, "parameters": _parameters(study), "judges": JUDGES}
+    facts["studies"] = [other for other in studies if other.kind != "organism"]
+    names = ("models", "training", "evaluation", "pretrained")
+    return {name: render("study.md", part=name, **facts) for name in names} | {"examples": examples(study)}
+
+
+def _parameters(study: Study) -> int:
+    """Number of weights of the first seed's base model; 0 if it is not there."""
+    folder = RunPaths(study.name, study.seeds[0]).model("base")
+    if not (folder / "model.safetensors").exists():
+        return 0
+    weights = Checkpoint(folder)
+    return sum(math.prod(weights.shape(name)) for name in weights.names)
+
+
+def examples(study: Study) -> str:
+    """A sentence of each kind of the invented language."""
+    language, rng = Language(study.language), random.Random(0)
+    rows = {
+        "arithmetic": language.arithmetic(rng),
+        "benign request": language.request(rng, language.benign),
+        "restricted request, complied with": language.request(rng, language.restricted),
+        "category": language.category(rng),
+    }
+    restricted = language.request(rng, language.restricted)
+    rows["restricted request, refused"] = restricted | {"answer": language.refusal(restricted["topic"])}
+    return render("examples.md", rows=rows, language=language)
+
+
+def data_table(selections: list[Selection]) -> str:
+    """All data sets that a study can name, then, for each study that used some, what it used and where from."""
+    used = []
+    for selection in selections:
+        if (path := selection.runs[0].table("datasets")).exists():
+            found = read_csv(path, "datasets").fillna({"excluded": ""})
+            used.append((selection.study.title, found.to_dict("records")))
+    return render("datasets.md", datasets=DATASETS, packages=PACKAGES, used=used)

@@ -13,53 +13,29 @@ WINGS = ("pipeline", "helpers")  # from the top down: what stands higher may use
 
 def code_map() -> str:
     """The picture and the table of all rooms, as Markdown."""
-    uses = imports()
-    rooms = sorted(uses, key=lambda room: (WINGS.index(room.split(".")[0]), -len(_reached(room, uses)), room))
-    place = {room: number for number, room in enumerate(rooms)}
-    arrows = sorted((place[a], place[b]) for a in rooms for b in _shown(a, uses))
-    facts = [{"name": room, "holds": _holds(room), "lines": _lines(room)} for room in rooms]
-    return render("rooms.md", rooms=facts, arrows=arrows)
+    uses, needs = imports()
+    rooms = sorted(uses, key=lambda room: (WINGS.index(room.split(".")[0]), -len(needs[room]), room))
+    arrows = []
+    for start, room in enumerate(rooms):
+        followed = set().union(*(needs[other] for other in uses[room]))  # from two other arrows
+        arrows += [(start, end) for end, other in enumerate(rooms) if other in uses[room] - followed]
+    return render("rooms.md", rooms=[_facts(room) for room in rooms], arrows=arrows)
 
 
-def imports() -> dict[str, set[str]]:
-    """Each room (``helpers.weights``, ``pipeline.build``) and the rooms that its modules import."""
+def imports() -> tuple[dict[str, set[str]], dict[str, set[str]]]:
+    """For each room (``helpers.weights``, ``pipeline.build``) those that it imports, and those that it needs in all."""
     graph = grimp.build_graph(*WINGS, cache_dir=None)
-    found: dict[str, set[str]] = {_room(name): set() for name in graph.modules if "." in name}
-    for name in graph.modules:
-        for other in graph.find_modules_directly_imported_by(name) if "." in name else ():
-            found[_room(name)] |= {_room(other)} & set(found) - {_room(name)}
-    return found
+    rooms = set().union(*map(graph.find_children, WINGS))
+    for room in rooms:
+        graph.squash_module(room)
+    uses = {room: graph.find_modules_directly_imported_by(room) & rooms - {room} for room in rooms}
+    return uses, {room: graph.find_upstream_modules(room) & rooms - {room} for room in rooms}
 
 
-def _room(module: str) -> str:
-    return ".".join(module.split(".")[:2])
-
-
-def _reached(room: str, uses: dict[str, set[str]]) -> set[str]:
-    """The rooms that a room needs, directly or through others."""
-    found, waiting = set(), set(uses[room])
-    while waiting:
-        found |= waiting
-        waiting = set().union(*(uses[other] for other in waiting)) - found
-    return found
-
-
-def _shown(room: str, uses: dict[str, set[str]]) -> set[str]:
-    """The rooms to which an arrow is drawn: of those used, the ones that are not reached through another anyway."""
-    through = {other: _reached(other, uses) for other in uses[room]}
-    return {a for a in through if not any(a in below for b, below in through.items() if b != a)}
-
-
-def _files(room: str) -> list[Path]:
-    path = ROOT / "src" / room.replace(".", "/")
-    return sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
-
-
-def _holds(room: str) -> str:
-    """The first line of what a room says of itself."""
-    text = next(file for file in _files(room) if file.stem in ("__init__", room.split(".")[1]))
-    return (ast.get_docstring(ast.parse(text.read_text(encoding="utf-8"))) or "").partition("\n")[0].replace("``", "")
-
-
-def _lines(room: str) -> int:
-    return sum(len(file.read_text(encoding="utf-8").splitlines()) for file in _files(room))
+def _facts(room: str) -> dict[str, str | int]:
+    """Name of a room, the first line of what it says of itself, and its lines of code."""
+    path = ROOT / "src" / Path(*room.split("."))
+    files = sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
+    texts = [file.read_text(encoding="utf-8") for file in files]  # of a folder __init__.py comes first
+    holds = (ast.get_docstring(ast.parse(texts[0])) or "").partition("\n")[0].replace("``", "")
+    return {"name": room, "holds": holds, "lines": sum(len(text.splitlines()) for text in texts)}

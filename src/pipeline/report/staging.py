@@ -6,7 +6,6 @@ in ``studies/<study>/``. Single runs are in ``runs/<study>/seed-<n>/``, which a 
 does not have; tables are in ``results/<study>/``.
 """
 
-import copy
 import functools
 import posixpath
 import re
@@ -19,13 +18,14 @@ import yaml
 
 from helpers import paths
 from helpers.errors import MissingInput, StudyError
+from helpers.files import remove
 from helpers.paths import RunPaths
-from pipeline.report import published
-from pipeline.report.checks import check
 from pipeline.report.inert import clean_output
-from pipeline.results.provenance import records_of
-from pipeline.runs.selections import Selection, not_tested
-from pipeline.runs.stages import COMMON, STAGES, expected, over_seeds
+from pipeline.report.records import banner
+from pipeline.results.provenance import read_record, records_of
+from pipeline.runs.jobs import Job
+from pipeline.runs.selections import Selection, not_tested, select
+from pipeline.runs.stages import COMMON, STAGES
 
 APPENDED = ("22_judge_validation",)  # notebooks over all seeds that are measurements, for the appendix
 EXTRA = "extra"  # folder of files that the report serves as they are, see html_extra_path in _config.yml
@@ -40,7 +40,7 @@ NOTEBOOK_LINK = re.compile(
 FILE_LINK = re.compile(r"(?<!!)\[(?P<text>[^\]]*)\]\((?P<path>\.\./(?:results|studies)/[^)\s]*)\)")
 RESULTS = "Results"  # caption of the main study's part in _toc.yml
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
-TITLE = re.compile(r"^# (?P<title>.*)$", re.MULTILINE)
+TITLE = re.compile(r"^# (.*?)[ \t]*$", re.MULTILINE)
 UP = re.compile(r"(?<![\w./])\.\./(?:book/|(?=(?:results|studies)/))")
 
 
@@ -52,21 +52,18 @@ class Chapter:
     place: PurePosixPath
     heading: str  # what is added to its title: nothing for a chapter of the main study
 
-    @property
-    def title(self) -> str:
-        """Its own title, for the contents."""
-        cells = nbformat.read(self.source, as_version=4).cells
-        return next(found["title"] for cell in cells if (found := TITLE.search(cell.source)))
+    def entry(self, title: str = "") -> dict[str, str]:
+        """Its line in the contents, under a title of its own or that of the page."""
+        return {"file": str(self.place)} | ({"title": title} if title else {})
 
 
 @dataclass(frozen=True)
 class Staged:
-    """A study in the report: its notebooks over all seeds, those of its single runs, and what is said above each."""
+    """A study in the report: its notebooks over all seeds, and those of its single runs."""
 
     selection: Selection
     chapters: list[Chapter]
     runs: list[Chapter]
-    banner: str = ""  # Markdown below the title of each notebook
 
     @functools.cached_property
     def places(self) -> dict[str, PurePosixPath]:
@@ -79,36 +76,67 @@ class Staged:
         return places
 
 
-def stage(selections: list[Selection], folder: Path) -> list["Staged"]:
+def stage(selections: list[Selection], folder: Path) -> list[Staged]:
     """Fill ``folder``, emptied first, with everything that Jupyter Book needs; the first selection is the main study.
 
     Raises MissingInput for a result that is not there and StudyError for a notebook that failed, or a table that was
     made from other seeds than those that are shown.
     """
     for selection in selections:
-        check(selection)
-    shutil.rmtree(folder, ignore_errors=True)
+        check_seeds(selection)
+    remove(folder)
     shutil.copytree(paths.ROOT / "book", folder, ignore=shutil.ignore_patterns(".*"))
-    contents = yaml.safe_load(_lifted(paths.ROOT / "_toc.yml"))
-    _fit(contents, selections[0])
-    staged = [
-        Staged(s, _chapters(s, contents, main=s is selections[0]), _runs(s), published.banner(s)) for s in selections
-    ]
+    staged = [_notebooks(selection, main=selection is selections[0]) for selection in selections]
     labels: set[str] = set()
     for study in staged:
+        said = banner(study.selection)
         for chapter in [*study.chapters, *study.runs]:
-            _stage_notebook(chapter, study, folder, labels)
-        _copy_files(study.selection, folder / EXTRA)
-    shutil.copyfile(paths.CLAIMS, folder / EXTRA / paths.CLAIMS.name)
-    for study in not_tested(selections):
-        _copy_settings(study.name, folder / EXTRA)
+            _stage_notebook(chapter, study, said, folder, labels)
+    _copy_files(selections, folder / EXTRA)
     for page in folder.glob("*.md"):
         moved = relocate(page.read_text(encoding="utf-8"), PurePosixPath(page.name), staged[0].places)
         page.write_text(moved, encoding="utf-8")
-    _add_parts(contents, staged)
-    (folder / "_toc.yml").write_text(yaml.safe_dump(contents, sort_keys=False), encoding="utf-8")
+    (folder / "_toc.yml").write_text(yaml.safe_dump(_contents(staged), sort_keys=False), encoding="utf-8")
     (folder / "_config.yml").write_text(_lifted(paths.ROOT / "_config.yml"), encoding="utf-8")
     return staged
+
+
+def check_seeds(selection: Selection) -> None:
+    """Raise StudyError if a table over all seeds was made from others than are shown, as by a chapter run by hand.
+
+    A notebook that reads no seeds records none, and its tables pass.
+    """
+    for path in sorted(RunPaths(selection.study.name).root.glob("tables/*.json")):
+        parameters = read_record(path).get("parameters", {})
+        made, shown = (
+            f"{'published ' if one.published else ''}seeds {', '.join(map(str, sorted(one.seeds)))}"
+            for one in (select(selection.study, parameters.get("seeds", selection.asked)), selection)
+        )
+        if made != shown:
+            raise StudyError(
+                f"{path.with_suffix('.csv')} was made from {made}, and this report shows {shown}: delete it and run "
+                f"`{selection.command}`"
+            )
+
+
+def _notebooks(selection: Selection, main: bool) -> Staged:
+    """The executed notebooks of a study; those over all seeds by their numbers, of a further study its own ones."""
+    study, chapters, runs = selection.study, [], []
+    place, heading = ("notebooks", "") if main else (f"studies/{study.name}", study.title)
+    for job in selection.jobs:
+        if job.seed is not None:
+            of_seed = f"seed-{job.seed}"
+            found = _executed(job, selection, f"runs/{study.name}/{of_seed}", f"{study.name}, seed {job.seed}")
+            runs.append(found)
+        elif main or job.notebook not in COMMON:
+            chapters.append(_executed(job, selection, place, heading))
+    return Staged(selection, sorted(chapters, key=lambda chapter: chapter.place), runs)
+
+
+def _executed(job: Job, selection: Selection, place: str, heading: str) -> Chapter:
+    if not job.output.exists():
+        raise MissingInput(f"{job.output} is missing: make it with `{selection.command}`")
+    return Chapter(job.output, PurePosixPath(place, job.name), heading)
 
 
 def relocate(text: str, place: PurePosixPath, places: dict[str, PurePosixPath]) -> str:
@@ -138,93 +166,60 @@ def _lifted(path: Path) -> str:
     return re.sub(r"(?<![\w/-])book/", "", path.read_text(encoding="utf-8"))
 
 
-def _fit(contents: dict, main: Selection) -> None:
-    """Leave those notebooks in the contents that the main study has, and add to its results the others that it has."""
-    has = [f"notebooks/{name}" for name in over_seeds(main.study, main.published)]
+def _contents(staged: list[Staged]) -> dict:
+    """The contents: ``_toc.yml`` with the notebooks that the main study has, further studies' parts and an appendix."""
+    contents, parts = yaml.safe_load(_lifted(paths.ROOT / "_toc.yml")), []
+    listed = [entry["file"] for part in contents["parts"] for entry in part["chapters"]]
+    main, *further = [[c for c in study.chapters if c.place.name not in APPENDED] for study in staged]
+    has = [str(chapter.place) for chapter in main]
     for part in contents["parts"]:
-        part["chapters"] = [e for e in part["chapters"] if e["file"] in has or not e["file"].startswith("notebooks/")]
-    listed = {entry["file"] for part in contents["parts"] for entry in part["chapters"]}
-    results = next(part for part in contents["parts"] if part["caption"] == RESULTS)
-    later = [f"notebooks/{name}" for name in APPENDED]
-    results["chapters"] += [{"file": file} for file in has if file not in [*listed, *later]]
-
-
-def _chapters(selection: Selection, contents: dict, main: bool) -> list[Chapter]:
-    """The notebooks over all seeds, of a further study without the common ones; those of the contents come first."""
-    study = selection.study
-    files = [PurePosixPath(entry["file"]).name for part in contents["parts"] for entry in part["chapters"]]
-    has = [name for name in over_seeds(study, selection.published) if main or name not in COMMON]
-    names = sorted(has, key=lambda name: files.index(name) if name in files else len(files))
-    place, heading = ("notebooks", "") if main else (f"studies/{study.name}", study.title)
-    folder = RunPaths(study.name)
-    return [Chapter(_found(folder.notebook(n), selection), PurePosixPath(place, n), heading) for n in names]
-
-
-def _runs(selection: Selection) -> list[Chapter]:
-    """The notebooks run for each seed, in the order of the study."""
-    name, runs = selection.study.name, []
-    for seed in selection.seeds:
-        folder = RunPaths(name, seed).root / "notebooks"
-        place = PurePosixPath("runs", name, f"seed-{seed}")
-        notebooks = expected(selection.study, [seed], selection.published)
-        for source in [path for path in notebooks if path.parent == folder]:
-            runs.append(Chapter(_found(source, selection), place / source.stem, f"{name}, seed {seed}"))
-    return runs
-
-
-def _found(path: Path, selection: Selection) -> Path:
-    if not path.exists():
-        raise MissingInput(f"{path} is missing: make it with `{selection.command}`")
-    return path
-
-
-def _add_parts(contents: dict, staged: list[Staged]) -> None:
-    """A part for each further study after the main one's results, and at the end the appendix of single runs."""
-    place = next(i for i, part in enumerate(contents["parts"]) if part["caption"] == RESULTS)
-    if staged[1:]:
-        contents["parts"][place]["caption"] = f"{RESULTS}: {staged[0].selection.study.title}"
-    for study in reversed(staged[1:]):
-        chapters = [_entry(c, c.title) for c in study.chapters if c.place.name not in APPENDED]
-        part = {"caption": f"{RESULTS}: {study.selection.study.title}", "chapters": chapters}
-        contents["parts"].insert(place + 1, part)
+        chapters = [e for e in part["chapters"] if e["file"] in has or not e["file"].startswith("notebooks/")]
+        parts.append({"caption": part["caption"], "chapters": chapters})
+        if part["caption"] == RESULTS:
+            chapters += [{"file": file} for file in has if file not in listed]
+            titles = [f"{RESULTS}: {study.selection.study.title}" for study in staged]
+            parts[-1]["caption"] = titles[0] if further else RESULTS
+            for title, own in zip(titles[1:], further, strict=True):
+                parts.append({"caption": title, "chapters": [c.entry(_title(c.source)) for c in own]})
     if appendix := [entry for study in staged for entry in _appendix(study)]:
-        contents["parts"].append({"caption": "Appendix", "chapters": appendix})
+        parts.append({"caption": "Appendix", "chapters": appendix})
+    return contents | {"parts": parts}
+
+
+def _title(source: Path) -> str:
+    """Title of an executed notebook."""
+    return next(found[1] for c in nbformat.read(source, as_version=4).cells if (found := TITLE.search(c.source)))
 
 
 def _appendix(study: Staged) -> list[dict]:
     """Contents of the appendix for a study: its measurements, and the index of its single runs where it has any."""
-    measured = [{"file": str(chapter.place)} for chapter in study.chapters if chapter.place.name in APPENDED]
-    runs = [_entry(run, f"{run.place.parent.name.replace('-', ' ')}: {run.place.name}") for run in study.runs]
+    measured = [chapter.entry() for chapter in study.chapters if chapter.place.name in APPENDED]
+    runs = [run.entry(f"{run.place.parent.name.replace('-', ' ')}: {run.place.name}") for run in study.runs]
     return measured + ([{"file": f"runs/{study.selection.study.name}/index", "sections": runs}] if runs else [])
 
 
-def _entry(chapter: Chapter, title: str) -> dict[str, str]:
-    return {"file": str(chapter.place), "title": title}
+def _stage_notebook(chapter: Chapter, study: Staged, said: str, folder: Path, labels: set[str]) -> None:
+    """Copy an executed notebook: links made right, outputs inert, labels dropped that an earlier copy has.
 
-
-def _stage_notebook(chapter: Chapter, study: Staged, folder: Path, labels: set[str]) -> None:
-    """Copy an executed notebook: links made right, outputs inert, labels dropped that an earlier copy has."""
+    Its title says which run it shows, and below it stands what is ``said`` of the study.
+    """
     notebook = nbformat.read(chapter.source, as_version=4)
     _refuse_failed(notebook, chapter.source, study.selection)
     notebook.metadata = {"kernelspec": KERNEL, "language_info": {"name": "python", "pygments_lexer": "ipython3"}}
+    texts = [cell for cell in notebook.cells if cell.cell_type == "markdown"]
     for cell in notebook.cells:
         cell.metadata = {"tags": _tags(cell)}
-        if cell.cell_type == "markdown":
-            cell.source = relocate(_without(labels, cell.source), chapter.place, study.places)
-        for output in cell.get("outputs", []):
-            _show(output, chapter.place, study.places)
-    texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
-    labels |= {label[label.lastgroup] for label in LABEL.finditer("\n".join(texts))}
-    _extend_title(notebook, chapter.heading, study.banner)
+        if cell.cell_type == "code":
+            cell.outputs = [_shown(output, chapter.place, study.places) for output in cell.outputs]
+    for cell in texts:
+        cell.source = relocate(_labelled_once(cell.source, labels), chapter.place, study.places)
+    if first := next((cell for cell in texts if TITLE.search(cell.source)), None):
+        before, title, after = TITLE.split(first.source, maxsplit=1)
+        named = f"{title} ({chapter.heading})" if chapter.heading else title
+        first.source = f"{before}# {named}" + (f"\n\n{said}" if said else "") + after
     target = folder / f"{chapter.place}.ipynb"
     target.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, target)
-
-
-def _tags(cell: nbformat.NotebookNode) -> list[str]:
-    """Tags of a cell; the code behind a figure or a table is folded away, one click from it."""
-    shows = any(output.output_type in ("display_data", "execute_result") for output in cell.get("outputs", []))
-    return sorted({*cell.metadata.get("tags", []), *(["hide-input"] if shows else [])})
 
 
 def _refuse_failed(notebook: nbformat.NotebookNode, source: Path, selection: Selection) -> None:
@@ -234,41 +229,38 @@ def _refuse_failed(notebook: nbformat.NotebookNode, source: Path, selection: Sel
         raise StudyError(f"{source} failed when it ran{why}: put that right and run `{selection.command}` again")
 
 
-def _show(output: nbformat.NotebookNode, place: PurePosixPath, places: dict[str, PurePosixPath]) -> None:
-    """Make an output inert, and its links right for the place of its page."""
-    cleaned = clean_output(copy.deepcopy(dict(output)))
+def _tags(cell: nbformat.NotebookNode) -> list[str]:
+    """Tags of a cell; the code behind a figure or a table is folded away, one click from it."""
+    shows = any(output.output_type in ("display_data", "execute_result") for output in cell.get("outputs", []))
+    return sorted({*cell.metadata.get("tags", []), *(["hide-input"] if shows else [])})
+
+
+def _shown(output: dict, place: PurePosixPath, places: dict[str, PurePosixPath]) -> nbformat.NotebookNode:
+    """An output made inert, with its links right for the place of its page."""
+    cleaned = clean_output(output)
     for kind in set(cleaned.get("data", {})) & {"text/html", "text/markdown"}:
         cleaned["data"][kind] = relocate(cleaned["data"][kind], place, places)
-    output.clear()
-    output.update(nbformat.from_dict(cleaned))
+    return nbformat.from_dict(cleaned)
 
 
-def _extend_title(notebook: nbformat.NotebookNode, heading: str, banner: str) -> None:
-    """Add to the notebook's title which run it shows, and below it what is to be said of the study."""
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown" and (title := TITLE.search(cell.source)):
-            before, after = cell.source[: title.start()], cell.source[title.end() :]
-            named = f"{title[0].rstrip()} ({heading})" if heading else title[0]
-            cell.source = f"{before}{named}\n\n{banner}{after}" if banner else f"{before}{named}{after}"
-            return
+def _labelled_once(text: str, labels: set[str]) -> str:
+    """Text without the labels that are there already: the same notebook runs many times, and a label exists once."""
+    new = {label[label.lastgroup] for label in LABEL.finditer(text)} - labels
+    labels |= new
+    return LABEL.sub(lambda label: label[0] if label[label.lastgroup] in new else "", text)
 
 
-def _without(labels: set[str], text: str) -> str:
-    """Text without those labels: the same notebook runs many times, and a label may exist only once."""
-    return LABEL.sub(lambda label: "" if label[label.lastgroup] in labels else label[0], text)
+def _copy_files(selections: list[Selection], extra: Path) -> None:
+    """Copy what the report serves as files: tables, the provenance of all results, settings, and the ledger."""
+    for selection in selections:
+        for run in [*selection.over_seeds, *selection.runs]:
+            for file in [*run.root.glob("tables/*.csv"), *records_of(run)]:
+                _copy(file, extra / "results" / selection.study.name / file.relative_to(run.root.parent))
+    for study in [*(selection.study for selection in selections), *not_tested(selections)]:
+        _copy(paths.STUDIES / f"{study.name}.yml", extra / "studies" / f"{study.name}.yml")
+    _copy(paths.CLAIMS, extra / paths.CLAIMS.name)
 
 
-def _copy_files(selection: Selection, extra: Path) -> None:
-    """Copy a study's tables, the provenance of all its results, and its settings to where the report serves them."""
-    name = selection.study.name
-    for run in [*selection.over_seeds, *selection.runs]:
-        for file in [*run.root.glob("tables/*.csv"), *records_of(run)]:
-            target = extra / "results" / name / file.relative_to(run.root.parent)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, target)
-    _copy_settings(name, extra)
-
-
-def _copy_settings(name: str, extra: Path) -> None:
-    (extra / "studies").mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(paths.STUDIES / f"{name}.yml", extra / "studies" / f"{name}.yml")
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)

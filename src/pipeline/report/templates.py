@@ -1,6 +1,5 @@
 """The report's pages as templates, Markdown and HTML in ``templates/``: what is filled in is escaped."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -12,21 +11,6 @@ def render(name: str, **values: object) -> str:
     return ENVIRONMENT.get_template(name).render(**values)
 
 
-def readable(name: str) -> str:
-    """A name of the code in words."""
-    return name.replace("_", " ")
-
-
-def number(value: float, decimals: int = 3) -> str:
-    """A rounded number with a true minus sign."""
-    return f"{value:.{decimals}f}".replace("-", "−")
-
-
-def interval(row: Mapping[str, float]) -> str:
-    """A mean and, where there are several seeds, its interval: ``mean``, ``low`` and ``high`` of a row."""
-    return number(row["mean"]) + ("" if row["low"] != row["low"] else f" [{number(row['low'])}, {number(row['high'])}]")
-
-
 ENVIRONMENT = Environment(
     loader=FileSystemLoader(Path(__file__).with_name("templates")),
     autoescape=True,
@@ -35,11 +19,7 @@ ENVIRONMENT = Environment(
     undefined=StrictUndefined,
 )
 ENVIRONMENT.filters |= {
-    "readable": readable,
-    "number": number,
-    "interval": interval,
-    "pattern": lambda value, form: format(value, form),  # of Python, such as ,  or .0%
-    "first_line": lambda function: function.__doc__.splitlines()[0],
+    "pattern": format,  # by Python's patterns, such as ,  or .0%
     "markdown": lambda text: Markup(text.replace("<", "&lt;")),  # text of a settings file that may hold links
 }
 ENVIRONMENT.tests["nan"] = lambda value: value != value

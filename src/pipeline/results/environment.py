@@ -42,16 +42,29 @@ def worst(grades: Iterable[str]) -> str:
 def differences(then: Mapping, now: Mapping) -> list[Difference]:
     """Each fact that a record holds beside today's, with its grade."""
     packages, todays = then.get("packages", {}), now.get("packages", {})
-    found = [_difference("python", then.get("python"), now.get("python"), of_version)]
-    for name in sorted({*packages, *todays} if packages else ()):
-        rule = of_shown if name in SHOWING else of_version
-        found.append(_difference(name, packages.get(name, NONE), todays.get(name, NONE), rule))
-    found.append(_difference("platform", then.get("platform"), now.get("platform"), of_platform))
-    found.append(_difference("cpu", then.get("cpu"), now.get("cpu"), _of_names))
-    if then.get("seed") is not None or "float32" in then:  # chapters over seeds compute without a model and its device
-        found.append(_difference("device", then.get("device"), now.get("device"), of_device))
-        found.append(_difference("float32", then.get("float32"), now.get("float32"), _of_arithmetic))
-    return [difference for difference in found if difference is not None]
+    names = sorted({*packages, *todays}) if packages else []
+    facts = [("python", then.get("python"), now.get("python"))]
+    facts += [(name, packages.get(name, NONE), todays.get(name, NONE)) for name in names]
+    computed = then.get("seed") is not None or "float32" in then  # a chapter over seeds uses no model and no device
+    others = ("platform", "cpu", "device", "float32") if computed else ("platform", "cpu")
+    facts += [(fact, then.get(fact), now.get(fact)) for fact in others]
+    return [Difference(fact, a, b, grade(fact, a, b)) for fact, a, b in facts if a and b]
+
+
+def grade(fact: str, then: str, now: str) -> str:
+    """Grade of a fact (or package) that was ``then`` and is ``now``, such as ``Linux-6.1-x86_64`` of a platform."""
+    if then == now:
+        return SAME
+    match fact:
+        case "platform":
+            return COMPATIBLE if then.split("-")[0] == now.split("-")[0] else MAY_DIFFER
+        case "cpu":
+            return MAY_DIFFER
+        case "device":  # cpu, or the name of a GPU
+            return DIFFERS if "cpu" in (then, now) else MAY_DIFFER
+        case "float32":
+            return DIFFERS
+    return COMPATIBLE if fact in SHOWING else of_version(then, now)
 
 
 def of_version(then: str, now: str) -> str:
@@ -65,33 +78,3 @@ def of_version(then: str, now: str) -> str:
     if (one.epoch, one.major) != (other.epoch, other.major):
         return DIFFERS
     return MAY_DIFFER if one.minor != other.minor or one.pre != other.pre or one.dev != other.dev else COMPATIBLE
-
-
-def of_shown(then: str, now: str) -> str:
-    """Grade of two versions of what only draws or builds pages."""
-    return SAME if then == now else COMPATIBLE
-
-
-def of_platform(then: str, now: str) -> str:
-    """Grade of two operating systems, such as ``Linux-6.1-x86_64``; their kind is the first word."""
-    if then == now:
-        return SAME
-    return COMPATIBLE if then.split("-")[0] == now.split("-")[0] else MAY_DIFFER
-
-
-def of_device(then: str, now: str) -> str:
-    """Grade of two devices: ``cpu`` or the name of a GPU."""
-    return DIFFERS if (then == "cpu") != (now == "cpu") else _of_names(then, now)
-
-
-def _of_names(then: str, now: str) -> str:
-    return SAME if then == now else MAY_DIFFER
-
-
-def _of_arithmetic(then: str, now: str) -> str:
-    return SAME if then == now else DIFFERS
-
-
-def _difference(fact: str, then: str | None, now: str | None, rule) -> Difference | None:
-    """A graded fact, or None where one side does not say."""
-    return Difference(fact, then, now, rule(then, now)) if then and now else None

@@ -16,18 +16,8 @@ from helpers import paths
 from helpers.errors import Damaged
 from helpers.files import sha256, write_text
 
-PACKAGES = (
-    "torch",
-    "transformers",
-    "accelerate",
-    "tokenizers",
-    "safetensors",
-    "numpy",
-    "scipy",
-    "pandas",
-    "matplotlib",
-)
-PACKAGES += ("seaborn", "pydantic", "papermill", "jupyter-book", "snakemake")
+PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "safetensors", "numpy", "scipy", "pandas")
+PACKAGES += ("matplotlib", "seaborn", "pydantic", "papermill", "jupyter-book", "snakemake")
 FOLDERS = ("models", "tables", "arrays")  # of a run, with a record beside each result
 
 
@@ -35,22 +25,26 @@ FOLDERS = ("models", "tables", "arrays")  # of a run, with a record beside each 
 def environment() -> dict:
     """Versions, machine and code revision of this process."""
     torch = sys.modules.get("torch")  # a process that never imported it computed without it
-    cuda = torch is not None and torch.cuda.is_available()
+    cuda, number = torch is not None and torch.cuda.is_available(), os.environ.get("SLURM_JOB_ID")
     return {
         **_revision(),
         **machine(),
         "threads": torch.get_num_threads() if torch else 1,
         "device": torch.cuda.get_device_name() if cuda else "cpu",
-        "job": _job(),
+        "job": {"scheduler": "slurm", "id": number} if number else None,
         **({"float32": f"{torch.get_float32_matmul_precision()} precision"} if torch else {}),
     }
 
 
 def machine() -> dict:
     """Versions and machine, as far as they can be known without importing what computes."""
+    packages = {}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            packages[name] = version(name)
     return {
         "python": platform.python_version(),
-        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "packages": packages,
         "platform": platform.platform(),
         "cpu": _cpu(),
     }
@@ -115,8 +109,12 @@ def records_of(run: paths.RunPaths) -> list[Path]:
 
 
 def recorded(runs: Iterable[paths.RunPaths]) -> list[dict]:
-    """The provenance of all results of some runs."""
-    return [read_record(path) for run in runs for path in records_of(run)]
+    """The provenance of all results of some runs, with the ``run``'s and the ``result``'s name, in a fixed order."""
+    return [
+        read_record(path) | {"run": run.root.name, "result": path.relative_to(run.root).with_suffix("").as_posix()}
+        for run in runs
+        for path in records_of(run)
+    ]
 
 
 def recorded_of(study: Path) -> list[dict]:
@@ -139,31 +137,12 @@ def shown_path(path: Path) -> str:
 
 def _revision() -> dict:
     """Git revision of the code and whether it had uncommitted changes; ``unknown`` outside a clone."""
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=paths.ROOT, capture_output=True, text=True, check=True).stdout
-
+    command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
     try:
-        return {
-            "git_revision": git("rev-parse", "HEAD").strip(),
-            "git_dirty": bool(git("status", "--porcelain", "--untracked-files=no").strip()),
-        }
+        found = subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return {"git_revision": "unknown", "git_dirty": None}
-
-
-def _job() -> dict | None:
-    """The scheduler that started this process and the number or name it gave the job; None where there is none."""
-    if number := os.environ.get("SLURM_JOB_ID"):
-        return {"scheduler": "slurm", "id": number}
-    return None
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
+    return {"git_revision": found.removesuffix("-dirty"), "git_dirty": found.endswith("-dirty")}
 
 
 def _cpu() -> str:

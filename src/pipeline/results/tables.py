@@ -17,15 +17,11 @@ def read_schemas() -> dict[str, dict[str, str]]:
     """The schemas in ``schemas.yml``: of each table its columns, in order, and what each holds."""
     written = read_yaml(Path(__file__).with_name("schemas.yml"), "get it again with `git checkout`")
     blocks = written["blocks"] | {"measures": {name: MEASURES[name] for name in GRID_MEASURES}}
-    return {name: _columns(table, blocks) for name, table in written["tables"].items()}
-
-
-def _columns(table: dict[str, str], blocks: dict[str, dict[str, str]]) -> dict[str, str]:
-    """The columns of a table, those of its blocks in their places."""
-    found: dict[str, str] = {}
-    for name, meaning in table.items():
-        found |= blocks[name.removeprefix(INCLUDE)] if name.startswith(INCLUDE) else {name: meaning}
-    return found
+    schemas: dict[str, dict[str, str]] = {table: {} for table in written["tables"]}
+    for table, columns in written["tables"].items():
+        for name, meaning in columns.items():
+            schemas[table] |= blocks[name.removeprefix(INCLUDE)] if name.startswith(INCLUDE) else {name: meaning}
+    return schemas
 
 
 SCHEMAS = read_schemas()
@@ -45,10 +41,10 @@ def check(name: str, table: pd.DataFrame, path: Path | None = None) -> None:
     )
 
 
-def write_csv(path: Path, name: str, table: pd.DataFrame) -> None:
+def write_csv(path: Path, name: str, table: pd.DataFrame, digits: int = SIGNIFICANT_DIGITS) -> None:
     """Write a checked table as CSV, whole or not at all; the same values always give the same bytes."""
     check(name, table)
-    write_text(path, table.to_csv(index=False, lineterminator="\n", float_format=f"%.{SIGNIFICANT_DIGITS}g"))
+    write_text(path, table.to_csv(index=False, lineterminator="\n", float_format=f"%.{digits}g"))
 
 
 def read_csv(path: Path, name: str) -> pd.DataFrame:

@@ -1,13 +1,14 @@
-"""What the commands have in common: a bad option is one sentence, and the numbers that several of them take."""
+"""What the commands have in common: whatever goes wrong is one sentence, and the numbers that several of them take."""
 
 import argparse
 import math
 import os
 import re
 import sys
+from collections.abc import Callable
 from typing import NoReturn
 
-from helpers.errors import SettingsError
+from helpers.errors import SettingsError, StudyError
 from helpers.studies.wording import shown_value
 
 INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
@@ -27,6 +28,20 @@ class Parser(argparse.ArgumentParser):
         text = text if len(text) <= 300 else f"{text[:297]}…"
         print(f"error: {text} (see {self.prog} --help)", file=sys.stderr)
         sys.exit(2)
+
+
+def exit_status(work: Callable[[], str], stopped: str = "") -> int:
+    """Do the work of a command and print the line it returns, or the sentence of a StudyError, or, after Ctrl-C, the
+    one that is given."""
+    try:
+        print(work(), flush=True)
+    except StudyError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return 1
+    except KeyboardInterrupt:
+        print(stopped, end="\n" if stopped else "", file=sys.stderr, flush=True)
+        return INTERRUPTED
+    return 0
 
 
 def count(text: str) -> int:

@@ -6,40 +6,30 @@ The executed notebook gets its name only when it has run to its end; a failed on
 
 import os
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import papermill
-from jupyter_client import AsyncKernelManager
 
 from helpers.errors import SettingsError, StudyError, Unwritable
 from helpers.files import remove, rename, write_text
 from helpers.lifeline import WORKFLOW, end_with
 from helpers.paths import NOTEBOOKS
-from helpers.studies.settings import load_study, parse_seeds
+from helpers.studies.settings import load_study
 from helpers.studies.yaml_files import parse_yaml
-from pipeline.runs import kernels
-from pipeline.runs.command_line import INTERRUPTED, Parser
-from pipeline.runs.stages import STAGES, Job
-from pipeline.runs.uptodate import note
+from pipeline.runs.command_line import INTERRUPTED, Parser, exit_status
+from pipeline.runs.jobs import Job, note
+from pipeline.runs.stages import STAGES
 
 START = 300  # seconds that a notebook's process may take to answer: a busy machine takes more than papermill's 60
 FAILURE = ".error"  # ending of the file with the sentence that a notebook stopped with
 
 
-class ForkedKernel(AsyncKernelManager):
-    """Starts the kernel of a notebook from a nursery (``pipeline.runs.kernels``)."""
-
-    def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
-        """The relay's command in the place of the kernel's."""
-        return kernels.command(self.connection_file)
-
-
-def execute(notebook: Path, output: Path, parameters: dict) -> None:
-    """Execute ``notebook`` into ``output``.
+def execute(notebook: Path, output: Path, parameters: dict, **options: object) -> None:
+    """Execute ``notebook`` into ``output``, with further ``options`` of papermill.
 
     Raises StudyError for unknown parameters, for a cell that fails, when the notebook's process dies, and when the
     result cannot be written.
@@ -50,14 +40,11 @@ def execute(notebook: Path, output: Path, parameters: dict) -> None:
     unknown = [name for name in parameters if name not in known]
     if unknown:
         raise StudyError(f"{notebook.name} has no parameter {unknown[0]!r}: its parameters are {', '.join(known)}")
-    running = output.with_name(f".{output.stem}.running-{os.getpid()}.ipynb")
+    running = _running(output)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with _stderr_to(_log(output)):
-            options = {"kernel_name": "python3", "progress_bar": False, "start_timeout": START, "cwd": str(Path.cwd())}
-            if kernels.SOCKET in os.environ:
-                options["kernel_manager_class"] = f"{__name__}.{ForkedKernel.__name__}"
-            _apart(papermill.execute_notebook, str(notebook), str(running), parameters, **options)
+            _through_papermill(notebook, running, parameters, options)
         rename(running, output)
     except papermill.PapermillExecutionError as error:
         failed = output.with_name(f"{output.stem}.failed.ipynb")
@@ -75,24 +62,19 @@ def execute(notebook: Path, output: Path, parameters: dict) -> None:
         remove(running)
 
 
-def _apart(function: Callable, *arguments: object, **options: object) -> None:
-    """Call a function in a thread, so that Ctrl-C is heard here: nbclient would take it for the death of its process.
+def _through_papermill(notebook: Path, output: Path, parameters: dict, options: dict) -> None:
+    """Execute in a thread, so that Ctrl-C is heard here: nbclient would take it for the death of its process.
 
     The notebook's process ends by itself once this one has.
     """
-    raised: list[BaseException] = []
+    options |= {"kernel_name": "python3", "progress_bar": False, "start_timeout": START, "cwd": str(Path.cwd())}
+    thread = ThreadPoolExecutor(1)
+    thread.submit(papermill.execute_notebook, str(notebook), str(output), parameters, **options).result()
 
-    def call() -> None:
-        try:
-            function(*arguments, **options)
-        except BaseException as error:
-            raised.append(error)
 
-    thread = threading.Thread(target=call, daemon=True)
-    thread.start()
-    thread.join()
-    if raised:
-        raise raised[0]
+def _running(output: Path) -> Path:
+    """The notebook while it is executed by this process."""
+    return output.with_name(f".{output.stem}.running-{os.getpid()}.ipynb")
 
 
 def _log(output: Path) -> Path:
@@ -114,6 +96,39 @@ def _stderr_to(log: Path) -> Iterator[None]:
             os.close(kept)
 
 
+def run(notebook: Path, output: Path, parameters: dict, asked: str = "", **options: object) -> float:
+    """Execute a notebook (see ``execute``) and record what it was made from; returns its seconds.
+
+    What it stopped with, if anything, is beside its log. Raises StudyError.
+    """
+    started, failure = time.monotonic(), _log(output).with_suffix(FAILURE)
+    with suppress(OSError):
+        failure.unlink(missing_ok=True)
+    try:
+        execute(notebook, output, parameters, **options)
+        seconds = time.monotonic() - started
+        _note(notebook, output, parameters, asked or str(parameters.get("seeds", "")), seconds)
+    except StudyError as error:
+        with suppress(Unwritable):
+            write_text(failure, f"{error}\n")
+        raise StudyError(str(error)) from None  # of a class that other processes can be sent
+    return seconds
+
+
+def _note(notebook: Path, output: Path, parameters: dict, asked: str, seconds: float) -> None:
+    """Record what the run of a study's notebook was made from, where it was executed to its place in the results."""
+    if notebook.stem in STAGES and notebook.resolve().parent == NOTEBOOKS and "study" in parameters:
+        study = load_study(parameters["study"])
+        job = Job(notebook.stem, study, parameters.get("seed"), parameters.get("objective", ""), asked)
+        if output.resolve() == job.output.resolve():
+            note(job, seconds)
+
+
+def ended(output: Path, seconds: float) -> str:
+    """One line on a notebook that has ended."""
+    return f"{'/'.join(output.resolve().parts[-4:-2])} {output.stem}: {seconds:.0f} s"
+
+
 def _value(name: str, text: str) -> object:
     """The value of a parameter, written as in YAML."""
     try:
@@ -130,54 +145,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     given = parser.parse_args(arguments)
     end_with(os.environ.get(WORKFLOW))
-    try:
-        seconds = run(given.notebook, given.output, {name: _value(name, text) for name, text in given.parameter})
-    except StudyError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        if WORKFLOW not in os.environ:  # else who started this says it once for all notebooks
-            print(f"stopped: {given.output} is as it was before, and the same command begins it again", file=sys.stderr)
-        sys.stderr.flush()
-        os._exit(INTERRUPTED)  # without waiting for the notebook
-    print(f"{ended(given.output, seconds)}", flush=True)
-    return 0
 
+    def executed() -> str:
+        parameters = {name: _value(name, text) for name, text in given.parameter}
+        return ended(given.output, run(given.notebook, given.output, parameters))
 
-def run(notebook: Path, output: Path, parameters: dict, asked: str = "") -> float:
-    """Execute a notebook and record what it was made from; returns its seconds.
-
-    What it stopped with, if anything, is beside its log. Raises StudyError.
-    """
-    started, failure = time.monotonic(), _log(output).with_suffix(FAILURE)
-    with suppress(OSError):
-        failure.unlink(missing_ok=True)
-    try:
-        execute(notebook, output, parameters)
-        seconds = time.monotonic() - started
-        _note(notebook, output, parameters, asked or str(parameters.get("seeds", "")), seconds)
-    except StudyError as error:
-        with suppress(Unwritable):
-            write_text(failure, f"{error}\n")
-        raise
-    return seconds
-
-
-def _note(notebook: Path, output: Path, parameters: dict, asked: str, seconds: float) -> None:
-    """Record what the run of a study's notebook was made from, where it was executed to its place in the results."""
-    if notebook.stem not in STAGES or notebook.resolve().parent != NOTEBOOKS:
-        return
-    study = load_study(parameters["study"]) if "study" in parameters else None
-    if study is not None:
-        seeds = parse_seeds(asked, study)
-        job = Job(notebook.stem, study, parameters.get("seed"), parameters.get("objective", ""), asked)
-        if output.resolve() == job.output.resolve():
-            note(job, seeds, seconds)
-
-
-def ended(output: Path, seconds: float) -> str:
-    """One line on a notebook that has ended."""
-    return f"{'/'.join(output.resolve().parts[-4:-2])} {output.stem}: {seconds:.0f} s"
+    stopped = f"stopped: {given.output} is as it was before, and the same command begins it again"
+    status = exit_status(executed, "" if WORKFLOW in os.environ else stopped)  # else who started this says it for all
+    if status == INTERRUPTED:  # ends without waiting for the notebook, which papermill may have saved once more
+        remove(_running(given.output))
+        os._exit(status)
+    return status
 
 
 if __name__ == "__main__":

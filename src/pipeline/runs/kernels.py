@@ -1,136 +1,82 @@
-"""Kernels of notebooks forked from a process that has imported the libraries: a fresh one each, without its seconds.
+"""Kernels of notebooks forked from a server that has imported the libraries: each a fresh one, without the seconds that
+the imports take. A notebook that is run by hand starts its kernel as ever; results are the same.
 
-A nursery (``python -m pipeline.runs.kernels``) imports what every notebook imports, none of the project's own modules,
-and waits at a socket. The command that Jupyter starts for a kernel is a small relay, which passes arguments,
-environment, folder and outputs on to the nursery and ends with the kernel that this forks for it. A notebook that is
-run by hand starts its kernel as ever; results are the same.
+The server is multiprocessing's own, a process without threads, of which each process that executes notebooks has one.
 """
 
-import importlib
-import json
+import multiprocessing
 import os
 import signal
-import socket
-import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from multiprocessing.reduction import DupFd
+from tempfile import gettempdir
+from types import ModuleType
+from uuid import uuid4
+
+from jupyter_client import AsyncKernelManager
 
 from helpers.lifeline import end_with
 
-SOCKET = "SUBSPACES_NURSERY"  # names the socket
 LIGHT = ("ipykernel.kernelapp", "pandas", "matplotlib.pyplot", "seaborn", "scipy.stats", "pydantic", "yaml", "nbformat")
-HEAVY = (
-    "torch",
-    "transformers",
-    "transformers.models.llama.modeling_llama",
-    "transformers.trainer",
-    "tokenizers",
-    "tqdm",
-)
-BACKEND = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
-RELAY = """
-import array, json, os, socket, sys
-s = socket.socket(socket.AF_UNIX)
-s.connect(os.environ[%r])
-about = json.dumps({"argv": sys.argv[1:], "cwd": os.getcwd(), "env": dict(os.environ), "pid": os.getpid()}).encode()
-fds = array.array("i", [0, 1, 2])
-s.sendmsg([len(about).to_bytes(8, "big") + about[:1]], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
-s.sendall(about[1:])
-sys.exit(int(s.recv(16) or b"1"))
-"""
+HEAVY = ("torch", "transformers.models.llama.modeling_llama", "transformers.trainer", "tokenizers", "tqdm")
+OWN = ("helpers", "pipeline")  # what a kernel imports anew: its code may have changed since
 
 
-@contextmanager
-def nursery(heavy: bool) -> Iterator[dict[str, str]]:
-    """Run a nursery; yields the variables by which kernels are forked from it. ``heavy``: with what trains models."""
-    with tempfile.TemporaryDirectory(prefix="nursery-") as name:
-        place = Path(name) / "socket"
-        command = [
-            sys.executable,
-            "-m",
-            __spec__.name,
-            str(place),
-            str(os.getpid()),
-            *(LIGHT + (HEAVY if heavy else ())),
-        ]
-        apart = {"stdin": subprocess.DEVNULL, "start_new_session": True}  # Ctrl-C is heard by who started it
-        process = subprocess.Popen(command, env={**os.environ, **BACKEND}, **apart)
-        try:
-            yield {SOCKET: str(place)}
-        finally:
-            process.kill()
-            process.wait()
+def prepare(heavy: bool) -> None:
+    """Have the server import what every notebook imports, ``heavy``: with what trains models."""
+    os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
+    multiprocessing.set_forkserver_preload([*LIGHT, *(HEAVY if heavy else ())])
+    sys.modules["__main__"] = ModuleType("__main__")  # else every kernel would import this process's own first
 
 
-def command(connection_file: str) -> list[str]:
-    """The command of a kernel that is forked, in the place of ``python -m ipykernel_launcher``."""
-    return [sys.executable, "-I", "-S", "-c", RELAY % SOCKET, "-f", connection_file]
+class ForkedProcess(multiprocessing.get_context("forkserver").Process):
+    """A forked process with what ``jupyter_client`` expects of a ``subprocess.Popen``."""
+
+    stdin = stdout = stderr = None
+
+    def poll(self) -> int | None:
+        """Its exit status, if it has ended."""
+        return self.exitcode
+
+    def wait(self) -> int:
+        """Its exit status, once it has ended."""
+        self.join()
+        return self.exitcode
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal."""
+        os.kill(self.pid, number)
 
 
-def serve(place: Path, modules: list[str]) -> None:
-    """Import the modules, then fork a kernel for each relay that comes, until this process is killed."""
-    with socket.socket(socket.AF_UNIX) as door:
-        door.bind(f"{place}.new")
-        door.listen(64)
-        os.rename(f"{place}.new", place)  # relays may connect, and wait, from now on
-        for module in modules:
-            importlib.import_module(module)
-        while True:
-            relay, _ = door.accept()
-            if os.fork() == 0:
-                door.close()
-                _care(relay)
-            relay.close()
-            with suppress(ChildProcessError):
-                while os.waitpid(-1, os.WNOHANG)[0]:
-                    pass
+class ForkedKernel(AsyncKernelManager):
+    """Starts the kernel of a notebook as a fork of the server, and talks to it through sockets that are files.
+
+    A port could be taken by another process between the moment it is found free and that at which the kernel binds it.
+    """
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(**options, transport="ipc", ip=f"{gettempdir()}/kernel-{uuid4().hex[:12]}")
+
+    async def _async_launch_kernel(self, kernel_cmd: list[str], **options: object) -> None:
+        given = (self.connection_file, options["env"], os.getpid(), DupFd(2))
+        process = self.provisioner.process = ForkedProcess(target=_become_kernel, args=given)
+        process.start()
+        self.provisioner.pid = self.provisioner.pgid = process.pid
 
 
-def _care(relay: socket.socket) -> None:
-    """Fork the kernel, wait for its end and tell the relay its status; in a process of its own, which ends here."""
-    head, fds, _, _ = socket.recv_fds(relay, 9, 3)
-    about = head[8:]
-    while len(about) < int.from_bytes(head[:8], "big"):
-        about += relay.recv(1 << 16)
-    kernel = os.fork()
-    if kernel == 0:
-        relay.close()
-        _kernel(json.loads(about), list(fds))
-    _, status = os.waitpid(kernel, 0)
-    with suppress(OSError):
-        relay.sendall(str(os.waitstatus_to_exitcode(status) % 256).encode())
-    os._exit(0)
+def _become_kernel(connection_file: str, environment: dict[str, str], parent: int, stderr: DupFd) -> None:
+    """Be the kernel that waits at a connection file, in the place of ``python -m ipykernel_launcher``."""
+    from ipykernel.kernelapp import IPKernelApp
 
-
-def _kernel(about: dict, fds: list[int]) -> None:
-    """Become the kernel that the relay stands for; it dies with the relay."""
+    os.dup2(stderr.detach(), 2)
     os.setsid()
-    for number, fd in enumerate(fds):
-        os.dup2(fd, number)
-    os.environ.clear()
-    os.environ.update({**about["env"], **BACKEND})
-    os.chdir(about["cwd"])
+    end_with(parent)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    for process in (about["pid"], os.environ.pop("JPY_PARENT_PID", None)):  # the latter: who executes the notebook
-        end_with(process)
-    sys.argv = ["ipykernel_launcher", *about["argv"]]
+    os.environ.update(environment)
     sys.path.insert(0, "")
-    status = 1
-    try:
-        from ipykernel.kernelapp import IPKernelApp
-
-        kernel = IPKernelApp.instance(parent_handle=1)  # which says that there is a parent; end_with watches it
-        kernel.initialize(about["argv"])
-        kernel.start()
-        status = 0
-    finally:
-        sys.stdout.flush()
-        os._exit(status)
-
-
-if __name__ == "__main__":
-    end_with(sys.argv[2])
-    serve(Path(sys.argv[1]), sys.argv[3:])
+    sys.argv = ["ipykernel_launcher", "-f", connection_file]
+    for name in [name for name in sys.modules if name.split(".")[0] in OWN]:
+        del sys.modules[name]
+    kernel = IPKernelApp.instance(parent_handle=1)  # which says that there is a parent; end_with watches it
+    kernel.initialize(sys.argv[1:])
+    kernel.start()

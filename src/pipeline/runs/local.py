@@ -1,7 +1,7 @@
 """Jobs on this machine: as many at a time as there are cores, each as soon as what it reads is there.
 
-A few processes execute notebooks one after another, with a fresh kernel for each, forked where the libraries are
-imported already. A job that stops does not stop those that do not depend on it.
+A few processes execute notebooks one after another, with a fresh kernel for each, forked from them, where the libraries
+are imported already. A job that stops does not stop those that do not depend on it.
 """
 
 import multiprocessing
@@ -10,23 +10,24 @@ import shutil
 import signal
 import sys
 from collections.abc import Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
-from pathlib import Path
 
 from helpers.errors import StudyError
 from helpers.files import sweep
 from helpers.lifeline import WORKFLOW, end_with
-from helpers.paths import NOTEBOOKS, PUBLISHED, results_root
-from helpers.studies.settings import parse_seeds
+from helpers.paths import NOTEBOOKS, results_root
 from pipeline.runs.code import needs
+from pipeline.runs.command_line import THREADS
 from pipeline.runs.execute import ended, run
-from pipeline.runs.kernels import nursery
-from pipeline.runs.stages import Job
+from pipeline.runs.jobs import Job
+from pipeline.runs.kernels import prepare
 
 SINGLE = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+KILLED = "a process that executes notebooks was killed, most often because memory ran out: set CORES=1"
+FORKED = "pipeline.runs.kernels.ForkedKernel"  # as papermill takes it
 
 
 @dataclass
@@ -37,13 +38,15 @@ class Progress:
     cores: int
     ended: dict[Job, float] = field(default_factory=dict)
 
-    def add(self, job: Job, seconds: float, line: str) -> None:
+    def add(self, job: Job, seconds: float) -> None:
         """Print one line on a job that has ended."""
         self.ended[job] = seconds
         left = sum(expected for other, expected in self.expected.items() if other not in self.ended)
         rate = sum(self.ended.values()) / max(sum(self.expected[one] for one in self.ended), 1e-9)
-        minutes = left * rate / self.cores / 60
-        print(f"{line} | {len(self.ended)} of {len(self.expected)} notebooks, about {minutes:.1f} min left", flush=True)
+        count = (
+            f"{len(self.ended)} of {len(self.expected)} notebooks, about {left * rate / self.cores / 60:.1f} min left"
+        )
+        print(f"{ended(job.output, seconds)} | {count}", flush=True)
 
 
 def run_jobs(expected: Mapping[Job, float], cores: int) -> list[str]:
@@ -53,40 +56,17 @@ def run_jobs(expected: Mapping[Job, float], cores: int) -> list[str]:
     """
     if not expected:
         return []
-    threads = os.environ.get("SUBSPACES_THREADS") or "1"
+    threads = os.environ.get(THREADS) or "1"
     variables = {**dict.fromkeys(SINGLE, threads), "PYTHONHASHSEED": "0", "TOKENIZERS_PARALLELISM": "false"}
     os.environ.update(variables | {WORKFLOW: str(os.getpid())})
     heavy = any(needs(notebook, "torch") for notebook in {job.notebook for job in expected})
     processes = 1 if heavy and shutil.which("nvidia-smi") else min(cores, len(expected))
-    with nursery(heavy) as place:
-        os.environ.update(place)
-        try:
-            return _run(expected, processes)
-        finally:
-            for name in (WORKFLOW, *place):
-                os.environ.pop(name, None)
-
-
-def _run(expected: Mapping[Job, float], processes: int) -> list[str]:
-    progress, said, running = Progress(expected, processes), [], {}
-    order = TopologicalSorter(_dependence(list(expected)))
-    order.prepare()
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_begin, initargs=(os.getpid(),))
+    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_begin, initargs=(os.getpid(), heavy))
     try:
-        while order.is_active():
-            for job in sorted(order.get_ready(), key=lambda job: -expected[job]):  # the longest first, to end together
-                running[pool.submit(_execute, job.notebook, job.output, job.parameters, job.seeds)] = job
-            if not running:  # what is left waits for jobs that stopped
-                break
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                job, (seconds, sentence) = running.pop(future), _result(future)
-                if sentence:
-                    said.append(f"{job.study.name} {job.folder.root.name} {job.name}: {sentence}")
-                    print(f"error: {sentence}", file=sys.stderr, flush=True)
-                else:
-                    progress.add(job, seconds, ended(job.output, seconds))
-                    order.done(job)
+        said = _run(expected, pool, Progress(expected, processes))
+        pool.shutdown()
+        return said
     except BaseException:  # Ctrl-C: nothing is waited for, the processes end with this one
         for process in list(pool._processes.values()):
             process.kill()
@@ -94,36 +74,34 @@ def _run(expected: Mapping[Job, float], processes: int) -> list[str]:
         for study in {job.study.name for job in expected}:
             sweep(results_root() / study)
         raise
-    pool.shutdown()
+    finally:
+        del os.environ[WORKFLOW]
+
+
+def _run(expected: Mapping[Job, float], pool: ProcessPoolExecutor, progress: Progress) -> list[str]:
+    said, running = [], {}
+    writers = {path: job for job in expected for path in job.writes}
+    order = TopologicalSorter({job: {writers[path] for path in job.reads if path in writers} for job in expected})
+    order.prepare()
+    while order.is_active():
+        for job in sorted(order.get_ready(), key=lambda job: -expected[job]):  # the longest first, to end together
+            given = NOTEBOOKS / f"{job.notebook}.ipynb", job.output, job.parameters, job.asked
+            running[pool.submit(run, *given, kernel_manager_class=FORKED)] = job
+        if not running:  # what is left waits for jobs that stopped
+            break
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            job = running.pop(future)
+            try:
+                progress.add(job, future.result())
+                order.done(job)
+            except (StudyError, BrokenProcessPool) as error:
+                said.append(str(error) if isinstance(error, StudyError) else KILLED)
+                print(f"error: {said[-1]}", file=sys.stderr, flush=True)
     return said
 
 
-def _dependence(jobs: list[Job]) -> dict[Job, set[Job]]:
-    """The jobs among these that each job reads from."""
-    writers = {path: job for job in jobs for path in job.writes}
-    found = {}
-    for job in jobs:
-        reads = job.reads(parse_seeds(job.seeds, job.study), job.seeds == PUBLISHED)
-        found[job] = {writers[path] for path in reads if path in writers}
-    return found
-
-
-def _begin(parent: int) -> None:
+def _begin(parent: int, heavy: bool) -> None:
     """Of a process that executes notebooks: it ends with the one that started it, which alone hears Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with(parent)
-
-
-def _execute(notebook: str, output: Path, parameters: dict, asked: str) -> tuple[float, str]:
-    """Seconds of a run, and the sentence that it stopped with, if it did."""
-    try:
-        return run(NOTEBOOKS / f"{notebook}.ipynb", output, parameters, asked), ""
-    except StudyError as error:
-        return 0.0, str(error)
-
-
-def _result(future: Future) -> tuple[float, str]:
-    try:
-        return future.result()
-    except BrokenProcessPool:
-        return 0.0, "a process that executes notebooks was killed, most often because memory ran out: set CORES=1"
+    prepare(heavy)

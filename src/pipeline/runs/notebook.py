@@ -16,15 +16,15 @@ from pydantic import Field, create_model
 from helpers.errors import Damaged, MissingInput, SettingsError
 from helpers.files import write_tensors
 from helpers.lifeline import WORKFLOW
-from helpers.paths import PUBLISHED, RunPaths, power_table
+from helpers.paths import RunPaths, power_table
 from helpers.studies import ledger
-from helpers.studies.own_models import OwnModels
-from helpers.studies.sections import Section
-from helpers.studies.settings import OBJECTIVES, Study, digest, load_study, parse_seeds
-from helpers.studies.values import Fraction, Seed
+from helpers.studies.sections import Fraction, Section, Seed
+from helpers.studies.settings import OBJECTIVES, Study, digest, load_study
 from helpers.studies.wording import shown_value, validate
 from pipeline.results import provenance, tables
-from pipeline.runs.stages import CHAPTERS, STAGES, file_of, made_from, maker, of_study
+from pipeline.runs.jobs import Job, as_asked, jobs_of
+from pipeline.runs.parts import Pieces
+from pipeline.runs.stages import CHAPTERS, STAGES, file_of, of_study, result
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,22 +39,13 @@ _PARAMETERS = {
 }
 
 
-@dataclass
-class Run:
-    """One execution of a notebook: its settings, its folders, and what it has read so far."""
+@dataclass(eq=False)
+class Run(Job):
+    """A job that is being done: the parameters it was ``given``, and what it has read so far."""
 
-    name: str
-    study: Study
-    seed: int | None
-    parameters: Mapping[str, Any]
-    folder: RunPaths
+    given: Mapping[str, Any] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)  # a clock that is set back must not shorten a run
     inputs: list[Path] = field(default_factory=list)
-
-    @property
-    def seeds(self) -> list[int]:
-        """The seeds a notebook over all seeds reads: its parameter, or else the study's."""
-        return parse_seeds(self.parameters.get("seeds", ""), self.study)
 
     @property
     def interval(self) -> str:
@@ -62,29 +53,17 @@ class Run:
         return f"mean over {len(self.seeds)} seeds with {self.study.confidence:.0%} t interval"
 
     @property
-    def _asked(self) -> str:
-        """The seeds of a chapter as a workflow asks for them."""
-        if self.name not in CHAPTERS:
-            return ""
-        return PUBLISHED if self.published else ",".join(map(str, self.seeds))
-
-    @property
-    def published(self) -> bool:
-        """Whether the tables of the seeds are the published ones."""
-        return self.parameters.get("seeds") == PUBLISHED
-
-    @property
     def records_of_seeds(self) -> list[dict]:
-        """The provenance of every result of those seeds."""
+        """The provenance of every result of the seeds that it reads."""
         return provenance.recorded(RunPaths(self.study.name, seed, self.published) for seed in self.seeds)
 
     def choose(self, parameter: str, allowed: list[float]) -> None:
         """Raise SettingsError unless a parameter is one of the values that the study measured."""
-        value = self.parameters[parameter]
+        value = self.given[parameter]
         if value not in allowed:
-            choice = ", ".join(map(str, allowed))
             raise SettingsError(
-                f"parameters of notebook {self.name}: {parameter} is {shown_value(value)}; it must be one of {choice}"
+                f"parameters of notebook {self.notebook}: {parameter} is {shown_value(value)}; it must be one of "
+                + ", ".join(map(str, allowed))
             )
 
     def require(self, key: str, seed: int | None = None) -> Path:
@@ -93,18 +72,15 @@ class Run:
         Raises MissingInput with the notebook and the commands that make it, and Damaged if it is not as it was written.
         """
         folder = self.folder if seed is None else RunPaths(self.study.name, seed, self.published)
-        file = folder.root / file_of(key)
-        if folder.seed is None and not file.exists():  # a measurement apart from the seeds, published with them
-            published = replace(folder, published=True)
-            folder = published if (published.root / file_of(key)).exists() else folder
-            file = folder.root / file_of(key)
-        if not file.exists():
-            raise MissingInput(_how_to_make(self.study.name, folder.seed, key, file))
-        path = file.parent if key.startswith("models/") else file
-        if not folder.published:
-            provenance.check_unchanged(path)
-        self.inputs.append(path)
-        return path
+        folders = [folder] if folder.seed is not None else [folder, replace(folder, published=True)]
+        for place in folders:  # a measurement apart from the seeds is published with them
+            path = result(place, key)
+            if file_of(path).exists():
+                if not place.published:
+                    provenance.check_unchanged(path)
+                self.inputs.append(path)
+                return path
+        raise MissingInput(_how_to_make(self.study, folder, key))
 
     def read(self, table: str) -> pd.DataFrame:
         """A table of this run's seed."""
@@ -120,6 +96,13 @@ class Run:
         found = {name: self.read_all_seeds(name) for name in names}
         return {seed: {name: t[t["seed"] == seed] for name, t in found.items()} for seed in self.seeds}
 
+    def prompts_of_seeds(self) -> dict[int, pd.DataFrame]:
+        """The table ``projection_prompts`` of every seed; nothing unless all have it (published results do not)."""
+        name = "projection_prompts"
+        if not all(RunPaths(self.study.name, seed, self.published).table(name).exists() for seed in self.seeds):
+            return {}
+        return {seed: found[name] for seed, found in self.tables_by_seed([name]).items()}
+
     def bench(self, folder: Path, **names: str) -> tuple[list[pd.DataFrame], dict[str, Any]]:
         """Tables measured apart from any study, written as tables of this run, and the record of the first of them.
 
@@ -129,14 +112,6 @@ class Run:
         self.inputs += files
         found = [self.write(name, pd.read_csv(file)) for name, file in zip(names.values(), files, strict=True)]
         return found, provenance.read_record(provenance.sidecar(files[0]))
-
-    def prompts_of_seeds(self) -> dict[int, pd.DataFrame]:
-        """The table ``projection_prompts`` of every seed; nothing unless all have it (published results do not)."""
-        files = [RunPaths(self.study.name, seed, self.published).table("projection_prompts") for seed in self.seeds]
-        if not all(file.exists() for file in files):
-            return {}
-        table = self.read_all_seeds("projection_prompts")
-        return {seed: table[table["seed"] == seed] for seed in self.seeds}
 
     def write(self, table: str, frame: pd.DataFrame, part: str = "") -> pd.DataFrame:
         """Write a table (or a part of it, ``<table>-<part>``) with its provenance; returns it with its ``seed`` column.
@@ -165,11 +140,9 @@ class Run:
         write_tensors(self.folder.array(name), arrays)
         self.record(self.folder.array(name))
 
-    def pieces(self, checkpoints: dict) -> Any:
+    def pieces(self, checkpoints: dict) -> Pieces:
         """Where this run keeps the pieces of a long table made from ``checkpoints`` until the whole is written."""
-        from pipeline.runs.pieces import Pieces  # here, so that notebooks without models need not wait for torch
-
-        return Pieces(self.name, self.study, self.seed, checkpoints)
+        return Pieces(self, checkpoints)
 
     def record(self, path: Path) -> None:
         """Write the provenance of a result of this run beside it."""
@@ -177,10 +150,10 @@ class Run:
         facts = {
             "study": self.study.name,
             "seed": self.seed,
-            "notebook": self.name,
-            "parameters": dict(self.parameters),
+            "notebook": self.notebook,
+            "parameters": dict(self.given),
             "settings": digest(self.study),
-            "made_from": made_from(self.name, self.study, self.parameters.get("objective", ""), self._asked),
+            "made_from": self.made_from,
             **({"ledger": ledger.hashes(self.study.claims)} if isinstance(self.study, Study) else {}),
             **(precision.chosen() if precision else {}),
             "seconds": round(time.monotonic() - self.started, 2),
@@ -200,25 +173,20 @@ def begin(name: str, **parameters: Any) -> Run:
     study = load_study(values["study"])
     if name not in of_study(STAGES, study):
         raise SettingsError(f"study {study.name} has no notebook {name}: it has {', '.join(of_study(STAGES, study))}")
-    seed = values.get("seed")
-    return Run(name, study, seed, values, _folder(name, study, seed, values.get("seeds", "")))
+    asked = as_asked(values["seeds"], study) if name in CHAPTERS else ""
+    run = Run(name, study, values.get("seed"), values.get("objective", ""), asked, values)
+    if asked and WORKFLOW not in os.environ:
+        _keep_apart(run)
+    return run
 
 
-def _folder(name: str, study: Study | OwnModels, seed: int | None, seeds: str | int | list[int]) -> RunPaths:
-    """Where results go: those of a chapter run by hand with other seeds than the report's are kept apart."""
-    folder = RunPaths(study.name, seed)
-    if name not in CHAPTERS or WORKFLOW in os.environ:
-        return folder
-    asked, shown = _asked(seeds, study), _asked(seeds_of_report(folder), study)
-    if asked == shown:
-        return folder
-    apart = RunPaths(study.name, apart=f"by-hand-{asked.replace(',', '-')}")
-    print(f"seeds {asked} are not those of the report, {shown}: tables go to {apart.root / 'tables'}", flush=True)
-    return apart
-
-
-def _asked(seeds: str | int | list[int], study: Study | OwnModels) -> str:
-    return PUBLISHED if seeds == PUBLISHED else ",".join(map(str, parse_seeds(seeds, study)))
+def _keep_apart(run: Run) -> None:
+    """Have the results of a chapter that is run by hand with other seeds than the report's go to a folder apart."""
+    shown = as_asked(seeds_of_report(run.folder), run.study)
+    if run.asked != shown:
+        run.folder = RunPaths(run.study.name, apart=f"by-hand-{run.asked.replace(',', '-')}")
+        place = run.folder.root / "tables"
+        print(f"seeds {run.asked} are not those of the report, {shown}: tables go to {place}", flush=True)
 
 
 def seeds_of_report(folder: RunPaths) -> str:
@@ -230,13 +198,15 @@ def seeds_of_report(folder: RunPaths) -> str:
     return ""
 
 
-def _how_to_make(study: str, seed: int | None, key: str, file: Path) -> str:
-    notebook, objective = maker(key)
-    options = f"-p study {study}" + (f" -p seed {seed}" if seed is not None else "")
-    options += f" -p objective {objective}" if objective else ""
+def _how_to_make(study: Study, folder: RunPaths, key: str) -> str:
+    """The sentence on a result that is missing in a folder."""
+    jobs = jobs_of(study, "" if folder.seed is None else [folder.seed])
+    maker = next(job for job in jobs if result(job.folder, key) in job.writes)
+    options = " ".join(f"-p {name} {value}" for name, value in maker.parameters.items())
+    notebook = f"notebooks/{maker.notebook}.ipynb"
     return (
-        f"{file} is missing: run notebooks/{notebook}.ipynb first, as in "
-        f"`papermill notebooks/{notebook}.ipynb out.ipynb {options}`, or make everything with `make book STUDY={study}`"
+        f"{file_of(result(folder, key))} is missing: run {notebook} first, as in `papermill {notebook} out.ipynb "
+        f"{options}`, or make everything with `make book STUDY={study.name}`"
     )
 
 

@@ -1,23 +1,65 @@
-"""Parts of the long notebooks of a seed, which a scheduler's jobs make side by side before the notebook gathers them.
+"""Long notebooks in pieces, kept as they are made: a killed run goes on there, and a scheduler's jobs make them apart.
 
-A part only fills what the notebook keeps anyway (the geometry's finished tensors, the projection's pieces), so results
-are the same with and without it. ``python -m pipeline.runs.parts 05_projection llama-2-7b --seed 0 --part …`` makes
-one.
+A part of a notebook, which such a job makes, only fills what the notebook keeps anyway (the geometry's finished
+tensors, the projection's pieces), so results are the same with and without it.
+``python -m pipeline.runs.parts 05_projection llama-2-7b --seed 0 --part …`` makes one.
 """
 
 import os
+import shutil
 import sys
 import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from helpers.errors import StudyError
 from helpers.experiments.bases import bases_of
+from helpers.files import beside, replace_folder
 from helpers.lifeline import WORKFLOW, end_with
-from helpers.studies.own_models import OwnModels
-from helpers.studies.settings import MODELS, Study
-from pipeline.runs.command_line import INTERRUPTED, Parser
+from helpers.studies.settings import MODELS, OwnModels, Study, digest
+from pipeline.runs.command_line import Parser, exit_status
+from pipeline.runs.jobs import Job
+
+if TYPE_CHECKING:
+    from helpers.weights.checkpoints import Checkpoint
 
 SHARDS = 8  # of the tensors whose geometry notebook 4 needs
 DIVIDED = ("04_update_overlap", "05_projection")
+Tables = dict[str, pd.DataFrame]
+
+
+class Pieces:
+    """Pieces that a job keeps in its scratch folder until the whole is written.
+
+    They lie under a hash of what they are made from: the notebook's settings and code, the seed, and the models'
+    files. What was made from anything else is never read.
+    """
+
+    def __init__(self, job: Job, checkpoints: "dict[str, Checkpoint]") -> None:
+        models = {name: checkpoint.identity() for name, checkpoint in checkpoints.items()}
+        self._all = job.folder.scratch(job.notebook)
+        self.folder = self._all / digest(job.made_from, job.seed, models)
+
+    def obtain(self, name: str, make: Callable[[], Tables]) -> Tables:
+        """The tables of a piece: as they were kept, or else made now and kept, to the last digit in both cases.
+
+        Raises Unwritable.
+        """
+        folder = self.folder / name
+        if not folder.exists():
+            made = make()
+            with beside(folder) as partial:
+                partial.mkdir()
+                for table, rows in made.items():
+                    rows.to_csv(partial / f"{table}.csv", index=False, float_format="%.17g")
+                replace_folder(partial, folder)
+        return {path.stem: pd.read_csv(path, float_precision="round_trip") for path in sorted(folder.glob("*.csv"))}
+
+    def clear(self) -> None:
+        """Remove all pieces, once the whole is written."""
+        shutil.rmtree(self._all, ignore_errors=True)
 
 
 def parts_of(notebook: str, study: Study | OwnModels) -> list[str]:
@@ -26,8 +68,7 @@ def parts_of(notebook: str, study: Study | OwnModels) -> list[str]:
         return []
     if notebook == "04_update_overlap":
         return [f"shard-{i}-of-{SHARDS}" for i in range(SHARDS)]
-    curves = [f"scaling-{task}" for task in study.projection.parallel]
-    return curves + [str(basis) for basis in bases_of(study)]
+    return [f"scaling-{task}" for task in study.projection.parallel] + list(map(str, bases_of(study)))
 
 
 def make_part(notebook: str, study: str, seed: int, part: str) -> None:
@@ -37,7 +78,6 @@ def make_part(notebook: str, study: str, seed: int, part: str) -> None:
     from helpers.models.load import load_model
     from helpers.weights.checkpoints import Checkpoint
     from pipeline.runs.notebook import begin
-    from pipeline.runs.pieces import Pieces
 
     run = begin(notebook, study=study, seed=seed)
     if part not in (names := parts_of(notebook, run.study)):
@@ -46,13 +86,11 @@ def make_part(notebook: str, study: str, seed: int, part: str) -> None:
     if notebook == "04_update_overlap":
         study_geometry(run.study, seed, checkpoints, (names.index(part), SHARDS))
         return
-    pieces = Pieces(notebook, run.study, seed, checkpoints)
-    grid = Grid(*load_model(run.require("models/aligned")), checkpoints, run.study, seed, pieces)
-    bases = {str(basis): basis for basis in bases_of(run.study)}
-    if part in bases:
-        grid.projection([bases[part]])
-    else:
+    grid = Grid(*load_model(run.require("models/aligned")), checkpoints, run.study, seed, run.pieces(checkpoints))
+    if part.startswith("scaling-"):
         grid.scaling([part.removeprefix("scaling-")])
+    else:
+        grid.projection([basis for basis in bases_of(run.study) if str(basis) == part])
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -64,16 +102,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--part", required=True)
     given, started = parser.parse_args(arguments), time.monotonic()
     end_with(os.environ.get(WORKFLOW))
-    try:
-        make_part(given.notebook, given.study, given.seed, given.part)
-    except StudyError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:  # who pressed Ctrl-C knows why it stopped
-        return INTERRUPTED
-    seconds = time.monotonic() - started
-    print(f"{given.study}/seed-{given.seed} {given.notebook} {given.part}: {seconds:.0f} s", flush=True)
-    return 0
+
+    def made() -> str:
+        make_part(**vars(given))
+        seconds = time.monotonic() - started
+        return f"{given.study}/seed-{given.seed} {given.notebook} {given.part}: {seconds:.0f} s"
+
+    return exit_status(made)  # who pressed Ctrl-C knows why it stopped
 
 
 if __name__ == "__main__":

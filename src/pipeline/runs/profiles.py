@@ -1,92 +1,42 @@
 """Where a study's notebooks run: a folder of ``profiles/`` with settings of Snakemake, chosen by ``PROFILE=``."""
 
 import importlib.util
-import re
-import shutil
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from helpers import paths
 from helpers.errors import SettingsError
+from pipeline.runs import slurm
 
 DEFAULT = "local"
 FILE = "config.yaml"
-SUBMITS = {"slurm": "sbatch"}  # queue -> the program without which jobs cannot be sent to it
-UNKNOWN = re.compile("invalid (account|partition|qos)", re.IGNORECASE)  # as sbatch says it
 
 
 @dataclass(frozen=True)
 class Profile:
-    """One profile: its folder, and what starts its jobs."""
+    """One profile: its folder, whose name it is chosen by, and what its file holds."""
 
     folder: Path
-    executor: str  # local: processes of this machine
+    settings: dict[str, Any]
 
     @property
-    def name(self) -> str:
-        """What it is chosen by."""
-        return self.folder.name
-
-    @property
-    def remote(self) -> bool:
-        """Whether jobs go to a scheduler, and may run elsewhere."""
-        return self.executor != "local"
-
-    @property
-    def queue(self) -> str | None:
-        """The queue that jobs go to, if it is one in which those of a killed run can be found again."""
-        return "slurm" if self.executor == "slurm" else None
-
-    def options(self, jobs: str) -> list[str]:
-        """Options of Snakemake beside those in the file; ``jobs`` is what the names of all jobs begin with."""
-        return ["--profile", str(self.folder), *(["--slurm-jobname-prefix", jobs] if self.queue == "slurm" else [])]
-
-    def variables(self) -> dict[str, str]:
-        """Variables that the settings in the file may use."""
-        return {"SUBSPACES_PYTHON": sys.executable, "SUBSPACES_PROFILE": str(self.folder)}
-
-    def logs(self) -> set[tuple[Path, int]]:
-        """The scheduler's own logs with the times of their change; those of jobs that succeed are not kept."""
-        found = (paths.ROOT / ".snakemake" / f"{self.executor}_logs").rglob("*.log")
-        return {(path, path.stat().st_mtime_ns) for path in found}
+    def executor(self) -> str:
+        """What starts its jobs: ``local``, processes of this machine, or a scheduler, which may run them elsewhere."""
+        return str(self.settings.get("executor") or "local")
 
     def check(self) -> None:
         """Raise SettingsError if this machine lacks what the profile needs to start jobs."""
         package = f"snakemake-executor-plugin-{self.executor}"
-        if self.remote and importlib.util.find_spec(package.replace("-", "_")) is None:
+        if self.executor != "local" and importlib.util.find_spec(package.replace("-", "_")) is None:
             command = f".venv/bin/pip install {package}"
-            raise SettingsError(f"profile {self.name} needs {package}: install it with `{command}`")
-        program = SUBMITS.get(self.queue)
-        if program and not shutil.which(program):
-            raise SettingsError(
-                f"profile {self.name} needs the program {program}, which is not here: run it on a machine that submits "
-                "jobs of your cluster, or use PROFILE=local"
-            )
-        if self.queue == "slurm":
-            self._try_slurm()
-
-    def _try_slurm(self) -> None:
-        """Have SLURM say whether it would take a job of the account and partition that the profile names."""
-        named = {"slurm_account": "--account", "slurm_partition": "--partition", "qos": "--qos"}
-        given = self.defaults()
-        options = [f"{option}={given[key]}" for key, option in named.items() if key in given]
-        command = ["sbatch", "--test-only", "--time=1", "--mem=100", "--output=/dev/null", *options, "--wrap=true"]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode and UNKNOWN.search(done.stderr):  # else it may be just this job
-            raise SettingsError(
-                f"SLURM would not take a job of profile {self.name} ({' '.join(done.stderr.split())[:300]}): correct "
-                f"default-resources in profiles/{self.name}/{FILE}"
-            )
-
-    def defaults(self) -> dict[str, str]:
-        """The resources that the profile's file gives to every job, by name; a list holds them as ``name=value``."""
-        values = (yaml.safe_load((self.folder / FILE).read_text(encoding="utf-8")) or {}).get("default-resources") or {}
-        pairs = values.items() if isinstance(values, dict) else (str(value).partition("=")[::2] for value in values)
-        return {key: str(value).strip("'\"") for key, value in pairs}
+            raise SettingsError(f"profile {self.folder.name} needs {package}: install it with `{command}`")
+        if self.executor == "slurm":
+            given = self.settings.get("default-resources") or {}  # a mapping, or a list of ``name=value``
+            pairs = given.items() if isinstance(given, dict) else (str(one).partition("=")[::2] for one in given)
+            slurm.check(self.folder.name, {key: str(value).strip("'\"") for key, value in pairs})
 
 
 def available() -> list[str]:
@@ -99,12 +49,11 @@ def load(name: str) -> Profile:
     if name not in available():
         choice = ", ".join(available())
         raise SettingsError(f"profile {name!r} does not exist: choose one of {choice} (folders in profiles/)")
-    file = paths.PROFILES / name / FILE
+    folder = paths.PROFILES / name
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-        executor = values.get("executor") or "local"
-    except (yaml.YAMLError, UnicodeDecodeError, AttributeError) as error:
-        reason = " ".join(str(error).split())
-        message = f"profiles/{name}/{FILE} cannot be read ({reason}): compare it with profiles/slurm/{FILE}"
-        raise SettingsError(message) from None
-    return Profile(file.parent, str(executor))
+        return Profile(folder, dict(yaml.safe_load((folder / FILE).read_text(encoding="utf-8")) or {}))
+    except (yaml.YAMLError, UnicodeDecodeError, TypeError, ValueError) as error:
+        raise SettingsError(
+            f"profiles/{name}/{FILE} cannot be read ({' '.join(str(error).split())}): compare it with "
+            f"profiles/slurm/{FILE}"
+        ) from None

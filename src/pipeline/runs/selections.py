@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from helpers import paths
 from helpers.errors import SettingsError
 from helpers.paths import PUBLISHED, RunPaths
-from helpers.studies.own_models import OwnModels
 from helpers.studies.settings import Study, available, load_study, parse_seeds
 from pipeline.results.provenance import read_record, sidecar
-from pipeline.runs.stages import expected
+from pipeline.runs.jobs import Job, jobs_of
+from pipeline.runs.stages import Settings
 
 DEFAULT = "organism"  # the study that is shown beside any other, once it has run
 
@@ -20,7 +20,7 @@ DEFAULT = "organism"  # the study that is shown beside any other, once it has ru
 class Selection:
     """A study of the report and the seeds of it that are shown, of its own results or of the published ones."""
 
-    study: Study | OwnModels
+    study: Settings
     seeds: list[int]
     published: bool = False
 
@@ -35,6 +35,11 @@ class Selection:
         return f"make book STUDY={self.study.name} SEEDS={self.asked}"
 
     @property
+    def jobs(self) -> list[Job]:
+        """The runs of notebooks that make them."""
+        return jobs_of(self.study, self.asked)
+
+    @property
     def over_seeds(self) -> list[RunPaths]:
         """The folders of what is made over all seeds; published measurements come after what was made of them here."""
         folders = [RunPaths(self.study.name), RunPaths(self.study.name, published=True)]
@@ -46,20 +51,18 @@ class Selection:
         return [RunPaths(self.study.name, seed, self.published) for seed in self.seeds]
 
 
-def select(study: Study | OwnModels, seeds: str = "") -> Selection:
+def select(study: Settings, seeds: str = "") -> Selection:
     """A study with the seeds that are asked for. Raises SettingsError if there are none such."""
     return Selection(study, parse_seeds(seeds, study), seeds == PUBLISHED)
 
 
-def with_results(study: Study | OwnModels) -> Selection | None:
+def with_results(study: Settings) -> Selection | None:
     """What there is to show of a study: its own results, else its published ones, else None."""
     record = sidecar(RunPaths(study.name).table("verdicts"))
     if record.exists():
         asked = read_record(record).get("parameters", {}).get("seeds", "")
-        if asked != PUBLISHED:
-            own = Selection(study, parse_seeds(asked, study))
-            if all(notebook.exists() for notebook in expected(study, own.seeds)):
-                return own
+        if asked != PUBLISHED and all(job.output.exists() for job in jobs_of(study, asked)):
+            return select(study, asked)
     found = paths.published_seeds(study.name)
     return Selection(study, found, published=True) if found else None
 
@@ -70,8 +73,8 @@ def beside(main: Selection) -> list[Selection]:
     A study that is published is shown with one's own results where it has run here.
     """
     others = [found for study in _studies() if study.name != main.study.name and (found := with_results(study))]
-    published = [s for s in others if s.published or paths.published_seeds(s.study.name)]
-    return [s for s in others if s in published or s.study.name == DEFAULT or s.study.kind == "pretrained"]
+    published = {one.study.name for one in others if paths.published_seeds(one.study.name)}
+    return [one for one in others if one.study.name in {*published, DEFAULT} or one.study.kind == "pretrained"]
 
 
 def not_tested(shown: list[Selection]) -> list[Study]:
@@ -80,7 +83,7 @@ def not_tested(shown: list[Selection]) -> list[Study]:
     return [study for study in _studies() if study.kind == "pretrained" and study.name not in names]
 
 
-def _studies() -> list[Study | OwnModels]:
+def _studies() -> list[Settings]:
     """All studies whose settings can be read, the default one first."""
     found = []
     for name in sorted(available(), key=lambda name: (name != DEFAULT, name)):

@@ -5,7 +5,6 @@ this folder; the settings find it there (``helpers.studies.doors``), so there is
 """
 
 import inspect
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -29,30 +28,24 @@ class Judgement:
             raise StudyError(f"{self} is no verdict: give a score of 1 to 5 or None, and refused as True or False")
 
 
-class Judge(ABC):
-    """What every judge is: who it is, and its verdicts."""
+Score = Callable[[str, str, str], Judgement]  # of a prompt, the answer to it, and the right answer if there is one
 
-    def __init__(self, **facts: Any):
-        self._facts = facts
+
+class Judge:
+    """A function that scores an answer, and the facts that its verdicts depend on."""
+
+    def __init__(self, score: Score, **facts: Any):
+        self._score, self._facts = score, facts
 
     def describe(self) -> dict[str, Any]:
         """``judge``, ``model`` and ``rubric``, and what else a verdict depends on beside the prompt and the answer."""
         return dict(self._facts)
 
-    @abstractmethod
     def judge(self, prompts: list[str], answers: list[str], references: list[str]) -> list[Judgement]:
-        """One verdict per answer, in order. References are the right answers, where the data set has any."""
+        """One verdict per answer, in order. References are the right answers, where the data set has any.
 
-
-class FunctionJudge(Judge):
-    """A judge that applies ``score(prompt, answer, reference)`` to each answer."""
-
-    def __init__(self, score: Callable[[str, str, str], Judgement], name: str, model: str, rubric: str):
-        super().__init__(judge=name, model=model, rubric=rubric, temperature=0)
-        self._score = score
-
-    def judge(self, prompts: list[str], answers: list[str], references: list[str]) -> list[Judgement]:
-        """One verdict per answer, in order. Raises StudyError if the function gives something else."""
+        Raises StudyError if the function gives something else.
+        """
         verdicts = [self._score(*texts) for texts in zip(prompts, answers, references, strict=True)]
         for other in (verdict for verdict in verdicts if not isinstance(verdict, Judgement)):
             raise StudyError(
@@ -66,24 +59,24 @@ _built: dict[str, Judge] = {}  # the last study's judge, by the digest of the st
 
 
 def judge(name: str, needs: tuple[str, ...] = ()) -> Callable:
-    """Register a judge under ``name``: a function ``(prompt, answer, reference) -> Judgement``, or a maker of a judge.
+    """Register a judge under ``name``: a ``Score``, or a class or function that takes the study and gives a ``Judge``.
 
-    A maker is a class or function that takes the study and gives a ``Judge``. ``needs``:
-    keys of ``evaluation.judge`` that a study must give for it, ``model`` or ``name``. Both must be written out, because
-    the settings read them without importing the module.
+    ``needs``: keys of ``evaluation.judge`` that a study must give for it, ``model`` or ``name``. Both arguments must be
+    written out, because the settings read them without importing the module.
     """
 
     def register(made: Callable) -> Callable:
         simple = len(inspect.signature(made).parameters) == 3
-        _FACTORIES[name] = partial(_of_function, made, name) if simple else made
+        _FACTORIES[name] = partial(_of_function, name, made) if simple else made
         return made
 
     return register
 
 
-def _of_function(score: Callable, name: str, study: Study) -> Judge:
+def _of_function(name: str, score: Score, study: Study) -> Judge:
     """The judge of a function, whose rubric is the hash of the module that it is written in."""
-    return FunctionJudge(score, name, score.__name__, digest(inspect.getsource(inspect.getmodule(score))))
+    rubric = digest(inspect.getsource(inspect.getmodule(score)))
+    return Judge(score, judge=name, model=score.__name__, rubric=rubric, temperature=0)
 
 
 def build_judge(study: Study) -> Judge:

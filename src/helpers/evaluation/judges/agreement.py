@@ -16,10 +16,9 @@ import pandas as pd
 from helpers.evaluation.judges import Judge, build_judge
 from helpers.evaluation.judges.rules import text_judge
 from helpers.studies.settings import Study
-from helpers.wheels import fetch_all
+from helpers.wheels import fetch
 
 FOLDER = "pyrit/datasets/scorer_evals"
-REFUSALS = f"{FOLDER}/refusal_scorer/refusal.csv"
 CATEGORIES = (
     "exploits", "hate_speech", "info_integrity", "privacy", "representational", "self_harm", "sexual", "violence",
 )  # fmt: skip
@@ -29,13 +28,12 @@ SCALES = {  # what people may say, in words
     "evasion": {0: "answers", 1: "refuses"},
     "harm": {score: str(score) for score in range(1, 6)},
 }
-MATRICES = tuple(SCALES)
 RESAMPLES = 2000
 
 
 def human_files() -> list[Path]:
-    """The files of people's scores, fetched where need be: refusals first, then CATEGORIES. Raises StudyError."""
-    return fetch_all("pyrit", [REFUSALS, *(f"{FOLDER}/harm/{category}.csv" for category in CATEGORIES)])
+    """The files of people's scores, fetched where need be: refusals first. Raises StudyError."""
+    return fetch("pyrit", f"{FOLDER}/refusal_scorer/refusal.csv", *(f"{FOLDER}/harm/{c}.csv" for c in CATEGORIES))
 
 
 def scored_by_people() -> pd.DataFrame:
@@ -134,15 +132,13 @@ def kappa_interval(first: np.ndarray, second: np.ndarray, confidence: float) -> 
 
 def confusion(judge: Judge, verdicts: pd.DataFrame) -> pd.DataFrame:
     """Rows of the table ``judge_confusion``: how many answers with each human score got each verdict, zeros too."""
-    tables = []
+    tables = {}
     for data, words in SCALES.items():
         part = verdicts[verdicts["data"].str.split("-").str[0] == data]
-        given = part["given"].map(words).fillna(NO_SCORE)
-        counts = pd.crosstab(part["human"].map(words), given)
-        counts = counts.reindex(index=words.values(), columns=[*words.values(), NO_SCORE], fill_value=0)
-        table = counts.rename_axis(index="human", columns="given").stack().rename("answers").reset_index()
-        tables.append(pd.DataFrame({**_names(judge), "data": data}, index=table.index).join(table))
-    return pd.concat(tables, ignore_index=True)
+        counts = pd.crosstab(part["human"].map(words), part["given"].map(words).fillna(NO_SCORE))
+        tables[data] = counts.reindex(index=words.values(), columns=[*words.values(), NO_SCORE], fill_value=0).stack()
+    table = pd.concat(tables, names=["data", "human", "given"]).rename("answers").reset_index()
+    return table.assign(**_names(judge))[["judge", "model", "rubric", *table.columns]]
 
 
 def shares(counts: pd.DataFrame, data: str) -> pd.DataFrame:
@@ -154,5 +150,4 @@ def shares(counts: pd.DataFrame, data: str) -> pd.DataFrame:
 
 
 def _names(judge: Judge) -> dict[str, str]:
-    facts = judge.describe()
-    return {"judge": facts["judge"], "model": facts["model"], "rubric": facts["rubric"]}
+    return {name: judge.describe()[name] for name in ("judge", "model", "rubric")}

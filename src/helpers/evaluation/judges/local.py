@@ -3,14 +3,13 @@
 from functools import cached_property
 from pathlib import Path
 
-from helpers.evaluation.judges import Judgement, judge, rubric
-from helpers.evaluation.judges.kept import KeptJudge, Pair
+from helpers.evaluation.judges import Judgement, judge
+from helpers.evaluation.judges.kept import RUBRIC, KeptJudge, Pair, parse, question
 from helpers.files import sha256
-from helpers.models.batching import batches
 from helpers.models.generate import generate
 from helpers.models.load import Loaded, load_model
 from helpers.models.origins import resolve
-from helpers.models.prompts import prompt_ids
+from helpers.models.prompts import in_batches, prompt_ids
 from helpers.studies.sections import Origin
 from helpers.studies.settings import Study
 
@@ -26,7 +25,7 @@ class LocalJudge(KeptJudge):
         settings = study.evaluation.judge
         self._batch_size, self._max_tokens = study.evaluation.batch_size, settings.max_tokens
         self._folder = resolve(settings.model)
-        facts = {"weights": sha256(self._folder), "rubric": rubric.RUBRIC, "max_tokens": self._max_tokens}
+        facts = {"weights": sha256(self._folder), "rubric": RUBRIC, "max_tokens": self._max_tokens}
         super().__init__(judge="local", model=_label(settings.model), temperature=0, **facts)
 
     @cached_property
@@ -38,16 +37,19 @@ class LocalJudge(KeptJudge):
         """Ask about all pairs in batches of similar length."""
         model, tokenizer = self._loaded
         style = "chat" if tokenizer.chat_template else "raw"
-        questions = [rubric.question(*pair) for pair in pairs]
+        questions = [question(*pair) for pair in pairs]
         lengths = [len(row) for row in prompt_ids(tokenizer, questions, style)]
         room = getattr(model.config, "max_position_embeddings", None) or float("inf")
-        for indices in batches(lengths, self._batch_size):
+
+        def ask_some(indices: list[int]) -> None:
             fits = [i for i in indices if lengths[i] + self._max_tokens <= room]
             asked = [questions[i] for i in fits]
             replies = generate(model, tokenizer, asked, self._max_tokens, self._batch_size, style)
-            verdicts = dict(zip(fits, map(rubric.parse, replies), strict=True))
+            verdicts = dict(zip(fits, map(parse, replies), strict=True))
             for i in indices:
                 self.keep(pairs[i], verdicts.get(i, Judgement(None, False)))
+
+        in_batches(lengths, self._batch_size, ask_some)
 
 
 def _label(origin: Origin) -> str:

@@ -1,0 +1,101 @@
+"""The landing page's tables: what was claimed and found, and whether the method sees what is known to be there.
+
+A claim has a row for each study: what was found, how sure one may be, and what would have been seen.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import pandas as pd
+
+from helpers.claims.statistics import STATISTICS
+from helpers.claims.verdicts import NOT_TESTED, power_with
+from helpers.paths import RunPaths
+from helpers.studies.ledger import NOT_RECORDED, UNCHANGED, Claim
+from pipeline.report.staging import Staged
+from pipeline.report.templates import render
+from pipeline.results.tables import SCHEMAS, read_csv
+from pipeline.runs.notebook import measured_power
+
+SEEN, ALARMS = 0.95, 0.05  # share of seeds that must be found distinct, and at most may be
+LEVEL, BAND = 0.95, (0.93, 0.97)  # nominal coverage of an interval, and what is asked of the measured one
+INTERVAL = "corrected hierarchical"  # that of this report, among the methods of table `coverage`
+OUTCOMES = ("missed", "within error", "met")  # of a control, from the worst
+
+
+def verdict_table(studies: list[Staged]) -> str:
+    """A group of rows for each claim, with a row in it for each study, and how to read them; empty without studies."""
+    ordered = sorted(studies, key=lambda staged: staged.selection.study.control is not None)
+    found = [(staged, _table(staged, "verdicts"), _table(staged, "distinct")) for staged in ordered]
+    power = measured_power()
+    claims = [
+        {"name": name, "entry": entry, "rows": [_row(name, *one, power) for one in found]}
+        for name, entry in (studies[0].selection.study.claims.items() if studies else ())
+    ]
+    words = {"not_recorded": NOT_RECORDED, "unchanged": UNCHANGED}
+    return render("verdicts.md", claims=claims, statistics=STATISTICS, **words)
+
+
+def _table(staged: Staged, name: str) -> dict[str, dict]:
+    """The rows of a study's table by their claims; what an older version did not write is empty."""
+    path = RunPaths(staged.selection.study.name).table(name)
+    table = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["claim"])
+    return table.reindex(columns=list(SCHEMAS[name])).set_index("claim", drop=False).to_dict("index")
+
+
+def _row(claim: str, staged: Staged, verdicts: dict, distinct: dict, power: pd.DataFrame) -> dict:
+    """What one study found of one claim; ``verdict`` and ``effect`` are None where its tables do not have the claim."""
+    study, effect = staged.selection.study, distinct.get(claim)
+    entry = study.claims[claim]
+    facts = {"verdict": verdicts.get(claim), "effect": effect, "seen": _seen(claim, entry, effect, power)}
+    return {"study": study, "entry": entry, "place": staged.places.get(entry.notebook), **facts}
+
+
+def _seen(claim: str, entry: Claim, effect: dict | None, power: pd.DataFrame) -> pd.Series | str:
+    """The row of table ``power`` on what would have been found with the seeds at hand, or why there is none."""
+    name = entry.distinct.statistic if entry.distinct else None
+    if effect is None or power[(power["claim"] == claim) & (power["statistic"] == name)].empty:
+        return "not measured"
+    best = power_with(power, claim, name, int(effect["seeds"]))
+    return "too few seeds" if best is None else best
+
+
+def control_table(studies: list[Staged]) -> str:
+    """A row for each control among the studies and one for the intervals; empty without a control."""
+    controls = [staged for staged in studies if staged.selection.study.control]
+    if not controls:
+        return ""
+    ordered = sorted(controls, key=lambda staged: staged.selection.study.control, reverse=True)
+    level = controls[0].selection.study.confidence
+    asked = {"level": level, "nominal": LEVEL, "band": BAND, "seen": SEEN, "alarms": ALARMS}
+    return render("controls.md", controls=[_control(one) for one in ordered], coverage=_coverage(studies), **asked)
+
+
+def _control(staged: Staged) -> dict:
+    study, positive = staged.selection.study, staged.selection.study.control == "positive"
+    rows = [row for row in _table(staged, "distinct").values() if pd.notna(row["share_of_seeds"])]
+    facts = {"rows": rows, "outcome": worst(outcome(row, positive) for row in rows)}
+    return {"study": study, "place": staged.places.get("15_verdict"), "positive": positive, **facts}
+
+
+def outcome(row: Mapping, positive: bool) -> str:
+    """Whether a claim's share of seeds found distinct is as asked (met), or its interval is (within error)."""
+    if (row["share_of_seeds"] >= SEEN) if positive else (row["share_of_seeds"] <= ALARMS):
+        return "met"
+    within = row["share_high"] >= SEEN if positive else row["share_low"] <= ALARMS
+    return "within error" if within else "missed"
+
+
+def worst(outcomes: Iterable[str]) -> str:
+    """The worst of some outcomes; of none, *not tested*."""
+    return min(outcomes, key=OUTCOMES.index, default=NOT_TESTED)
+
+
+def _coverage(studies: list[Staged]) -> dict | None:
+    """How often the report's interval holds the truth of simulated data, if the chapter on that is there."""
+    for staged in studies:
+        if place := staged.places.get("21_statistics"):
+            table = read_csv(RunPaths(staged.selection.study.name).table("coverage"), "coverage")
+            own = table[table["method"] == INTERVAL]
+            held = own["met"].isin(["yes", "within error"]).sum()
+            return {"place": place, "mean": own["coverage"].mean(), "held": held, "settings": len(own)}
+    return None
