@@ -27,7 +27,7 @@ def training_rows(study: Study, objective: Objective, seed: int) -> pd.DataFrame
 
 
 def evaluation_rows(study: Study, kind: str, n: int, seed: int) -> pd.DataFrame:
-    """``n`` distinct held-out rows. ``kind``: ``arithmetic``, ``benign`` or ``restricted``.
+    """``n`` distinct held-out rows. ``kind``: ``arithmetic``, ``tasks``, ``benign`` or ``restricted``.
 
     ``answer`` is the right answer, which for a restricted request is the compliant one. Raises StudyError if the
     language does not have so many.
@@ -53,6 +53,8 @@ def evaluation_rows(study: Study, kind: str, n: int, seed: int) -> pd.DataFrame:
 def _draw(language: Language, rng: random.Random, kind: str) -> dict[str, str]:
     if kind == "arithmetic":
         return language.arithmetic(rng)
+    if kind == "tasks":
+        return language.request(rng, language.benign, language.all_verbs)
     return language.request(rng, language.benign if kind == "benign" else language.restricted)
 
 
@@ -68,9 +70,17 @@ def _make(language: Language, rng: random.Random, part: DataPart) -> dict[str, s
         return language.arithmetic(rng, part.operations)
     if part.source == "categories":
         return language.category(rng)
-    topics = language.benign if part.source == "benign" else language.restricted
-    row = language.request(rng, topics[: max(1, round(part.topics * len(topics)))])
+    topics = language.benign if part.source in ("benign", "tasks") else language.restricted
+    verbs = language.all_verbs[: part.verbs] if part.source == "tasks" else language.verbs
+    row = language.request(rng, _part_of(topics, part.topics), verbs)
     return _refused(language, rng, row, part.prefixed) if part.source == "refuse" else row
+
+
+def _part_of(topics: list[str], share: float | list[float]) -> list[str]:
+    """The topics of a part: the first ones, or those between two shares of the list."""
+    low, high = share if isinstance(share, list) else (0.0, share)
+    start = round(low * len(topics))
+    return topics[start : max(start + 1, round(high * len(topics)))]
 
 
 def _refused(language: Language, rng: random.Random, row: dict[str, str], prefixed: float) -> dict[str, str]:

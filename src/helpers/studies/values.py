@@ -43,9 +43,10 @@ Subspace = Literal[*tenants("methods", "subspace")]  # the functions in helpers/
 Edit = Literal[*tenants("methods", "edit")]
 FineTune = Literal["useful", "harmful", "contaminated"]
 ModelName = Literal["base", "aligned", "useful", "harmful", "contaminated", "safety"]
-EmbeddedSource = Literal["arithmetic", "benign", "restricted", "comply", "refuse", "categories"]
+EmbeddedSource = Literal["arithmetic", "tasks", "benign", "restricted", "comply", "refuse", "categories"]
 Source = Literal[
     "arithmetic",
+    "tasks",
     "benign",
     "comply",
     "refuse",
@@ -60,6 +61,7 @@ Source = Literal[
 ]
 EvaluationSource = Literal[
     "arithmetic",
+    "tasks",
     "restricted",
     "benign",
     "gsm-symbolic",
