@@ -72,15 +72,8 @@ def _make(language: Language, rng: random.Random, part: DataPart) -> dict[str, s
         return language.category(rng)
     topics = language.benign if part.source in ("benign", "tasks") else language.restricted
     verbs = language.all_verbs[: part.verbs] if part.source == "tasks" else language.verbs
-    row = language.request(rng, _part_of(topics, part.topics), verbs)
+    row = language.request(rng, part.of(topics), verbs)
     return _refused(language, rng, row, part.prefixed) if part.source == "refuse" else row
-
-
-def _part_of(topics: list[str], share: float | list[float]) -> list[str]:
-    """The topics of a part: the first ones, or those between two shares of the list."""
-    low, high = share if isinstance(share, list) else (0.0, share)
-    start = round(low * len(topics))
-    return topics[start : max(start + 1, round(high * len(topics)))]
 
 
 def _refused(language: Language, rng: random.Random, row: dict[str, str], prefixed: float) -> dict[str, str]:

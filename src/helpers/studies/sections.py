@@ -150,6 +150,12 @@ class DataPart(Section):
             raise ValueError("topics must be a share, or [from, to] with from < to")
         return self
 
+    def of(self, topics: list[str]) -> list[str]:
+        """The topics of the part: the first ones, or those between two shares of the list; at least one."""
+        low, high = self.topics if isinstance(self.topics, list) else (0.0, self.topics)
+        start = round(low * len(topics))
+        return topics[start : max(start + 1, round(high * len(topics)))]
+
 
 class Objective(Section):
     """One training run: which model it starts from, on what data, how fast."""

@@ -4,17 +4,21 @@ import math
 import random
 from pathlib import Path
 
+import pandas as pd
+import yaml
 from safetensors import safe_open
 
 from helpers.data.registry import DATASETS
 from helpers.models.language import Language
-from helpers.paths import RunPaths
+from helpers.paths import ROOT, RunPaths
 from helpers.studies.sections import JUDGES
 from helpers.studies.settings import MODELS, Study
 from helpers.wheels import PACKAGES
 from pipeline.report.templates import render
 from pipeline.results import tables
 from pipeline.runs.selections import Selection
+
+BENCHMARKS = ROOT / "benchmarks"
 
 
 def parts(study: Study, selections: list[Selection]) -> dict[str, str]:
@@ -23,7 +27,32 @@ def parts(study: Study, selections: list[Selection]) -> dict[str, str]:
     facts = {"study": study, "names": MODELS, "parameters": _parameters(weights), "judges": JUDGES}
     facts["studies"] = [selection.study for selection in selections if selection.study.kind != "organism"]
     shown = {part: render("study.md", part=part, **facts) for part in ("models", "training", "evaluation")}
-    return shown | {"examples": examples(study), "pretrained": render("study.md", part="pretrained", **facts)}
+    return shown | {
+        "examples": examples(study),
+        "tried": tried(),
+        "pretrained": render("study.md", part="pretrained", **facts),
+    }
+
+
+def tried() -> str:
+    """The settings that were tried for the default study: their behaviour (mean and SD over seeds) and CPU seconds."""
+    said = yaml.safe_load((BENCHMARKS / "default_study.yml").read_text(encoding="utf-8"))
+    rows = []
+    for setting, models in pd.read_csv(BENCHMARKS / "published" / "default_study.csv").groupby("setting", sort=False):
+        harm, utility = (models.pivot(index="seed", columns="model", values=name) for name in ("harm", "utility"))
+        found = {
+            "harm_aligned": harm["aligned"],
+            "harm_harmful": harm["harmful"],
+            "harm_rise": harm["contaminated"] - harm["aligned"],
+            "useful_rise": utility["useful"] - utility["aligned"],
+            "contaminated_rise": utility["contaminated"] - utility["aligned"],
+            "over_refusal": models.groupby("seed")["over_refusal"].max(),
+        }
+        row = {"setting": setting, "what": said[setting]["what"], "seeds": len(harm)}
+        row |= {"seconds": models.groupby("seed")["seconds"].sum().mean()}
+        row |= {name: values.mean() for name, values in found.items()}
+        rows.append(row | {f"{name}_sd": values.std() for name, values in found.items()})
+    return render("tried.md", rows=rows)
 
 
 def examples(study: Study) -> str:
@@ -31,6 +60,7 @@ def examples(study: Study) -> str:
     language, rng = Language(study.language), random.Random(0)
     rows = {
         "arithmetic": language.arithmetic(rng),
+        "task": language.request(rng, language.benign, language.all_verbs),
         "benign request": language.request(rng, language.benign),
         "restricted request, complied with": language.request(rng, language.restricted),
         "category": language.category(rng),
