@@ -41,7 +41,7 @@ def test_every_study_is_valid(name):
         (["training", "useful", "learning_rat"], 0.1, ["'training.useful.learning_rat'", "learning_rate"]),
         (["training", "useful", "learning_rate"], "fast", ["training.useful.learning_rate is 'fast'", "a number > 0"]),
         (["training", "useful", "learning_rate"], -1.0, ["-1.0", "a number > 0"]),
-        (["training", "useful", "data"], [{"source": "poetry", "rows": 3}], ["data.0.source", "'arithmetic', 'be"]),
+        (["training", "useful", "data"], [{"source": "poetry", "rows": 3}], ["data.0.source", "'arithmetic', 'tasks'"]),
         (["training", "useful", "start"], "base", ["useful.start must be 'aligned'"]),
         (["model", "hidden_size"], 96.5, ["model.hidden_size is 96.5", "a whole number"]),
         (["model", "hidden_size"], True, ["model.hidden_size is True", "a whole number"]),
