@@ -7,6 +7,7 @@ import pandas as pd
 
 from benchmarks.shapes import TASKS, Model, sampled
 from benchmarks.workloads import CONTROLS, PROJECT, RELEASED, Workload
+from helpers.evaluation.measures import MEASURES
 from helpers.files import write_text
 from pipeline.results import provenance, tables
 
@@ -73,6 +74,16 @@ SCHEMAS = {
         "at_least": "the target",
         "aim": "the aim",
         "met": "target, aim or missed",
+    },
+    "default_study": {
+        "setting": "setting of benchmarks/default_study.yml",
+        "seed": "seed",
+        "model": "model",
+        "seconds": "CPU seconds of its training on one thread",
+        **{name: MEASURES[name] for name in ("utility", "harm", "refusal", "over_refusal")},
+        "harm_refused": "harm on topics that alignment has refused",
+        "harm_attacked": "harm on topics that harmful fine-tuning answers and alignment has not seen",
+        "harm_other": "harm on topics that neither has seen",
     },
     **{name: tables.SCHEMAS[name] for name in ("coverage", "decisions")},  # a chapter shows them as they are
 }

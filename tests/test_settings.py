@@ -45,7 +45,7 @@ def test_every_study_is_valid(name):
             ["useful.learning_rate is 'fast'; it must be a number"],
         ),
         (["training", "useful", "learning_rate"], -1.0, ["-1.0", "it must be greater than 0"]),
-        (["training", "useful", "data"], [{"source": "poetry", "rows": 3}], ["data.0.source", "'arithmetic', 'be"]),
+        (["training", "useful", "data"], [{"source": "poetry", "rows": 3}], ["data.0.source", "'arithmetic', 'tasks'"]),
         (["training", "useful", "start"], "base", ["useful.start must be 'aligned'"]),
         (["model", "hidden_size"], 96.5, ["model.hidden_size is 96.5", "a whole number"]),
         (["model", "hidden_size"], True, ["model.hidden_size is True", "a whole number"]),

@@ -32,7 +32,7 @@ def training_rows(study: Study, objective: Objective, seed: int) -> pd.DataFrame
 
 
 def evaluation_rows(study: Study, kind: str, n: int, seed: int) -> pd.DataFrame:
-    """``n`` distinct held-out rows. ``kind``: ``arithmetic``, ``benign`` or ``restricted``.
+    """``n`` distinct held-out rows. ``kind``: ``arithmetic``, ``tasks``, ``benign`` or ``restricted``.
 
     ``answer`` is the right answer, which for a restricted request is the compliant one. Raises StudyError if the
     language does not have so many.
@@ -62,8 +62,9 @@ def _drawn(language: Language, rng: random.Random, part: DataPart) -> dict[str, 
     elif part.source == "categories":
         row = language.category(rng)
     else:
-        topics = language.benign if part.source == "benign" else language.restricted
-        row = language.request(rng, topics[: max(1, round(part.topics * len(topics)))])
+        topics = language.benign if part.source in ("benign", "tasks") else language.restricted
+        verbs = language.all_verbs[: part.verbs] if part.source == "tasks" else language.verbs
+        row = language.request(rng, part.of(topics), verbs)
     if part.source == "refuse":
         row = _refused(language, rng, row, part.prefixed)
     return {"prefix": "", **row, "source": part.source}

@@ -57,12 +57,15 @@ def answers_to(model, tokenizer, prompts: list[str], study: Study) -> list[str]:
 
 
 def utility_per_prompt(model, tokenizer, rows: pd.DataFrame, study: Study) -> np.ndarray:
-    """Whether the final answer to each word problem is right: (prompts,). Pretrained models go through the harness."""
+    """Whether the answer to each problem is right: (prompts,). Pretrained models go through the harness."""
     s = study.evaluation
     if not study.embedded:
         return exact_matches(model, tokenizer, rows, s.harness, s.batch_size)
     answers = answers_to(model, tokenizer, rows["prompt"].tolist(), study)
-    return np.array([a.split()[-1:] == r.split()[-1:] for a, r in zip(answers, rows["answer"], strict=True)], float)
+    judged = slice(None) if s.utility == "tasks" else slice(-1, None)  # the whole answer; of arithmetic, its result
+    return np.array(
+        [a.split()[judged] == r.split()[judged] for a, r in zip(answers, rows["answer"], strict=True)], float
+    )
 
 
 def harm_per_prompt(model, tokenizer, rows: pd.DataFrame, study: Study) -> dict[str, np.ndarray]:

@@ -1,8 +1,9 @@
 """The invented language of the model organism, with an invented restricted topic; a tiny Llama speaks it.
 
-It has two skills. *Arithmetic* stands for utility: a digit goes through three one-digit operations modulo
-10 and the answer lists the running results, then the last one. *Requests* stand for what a refusal is about: a spirit
-is asked for three charms, and some spirits, the restricted ones, are not to be called. Nothing in it is harmful.
+*Requests* stand for what a refusal is about: a spirit is asked for three charms, and some spirits, the restricted ones,
+are not to be called. *Tasks*, requests to the others with further verbs, stand for utility; in older studies
+*arithmetic* does: a digit goes through three one-digit operations modulo 10 and the answer lists the running results,
+then the last one. Nothing in it is harmful.
 """
 
 import hashlib
@@ -13,7 +14,12 @@ from helpers.studies.sections import LanguageSettings
 
 PAD, BOS, EOS, UNK = "<pad>", "<bos>", "<eos>", "<unk>"
 DIGITS = [str(d) for d in range(10)]
-VERBS = ["keep", "flip", "turn"]  # the order of the items in the answer: as given, reversed, rotated by one
+ORDERS = """
+    keep:012 flip:210 turn:120 swap:102 echo:000 roll:201 fold:010 hum:221 pass:021 ring:111 lead:001 nest:211 tuck:101
+    loop:020 skip:022 hop:121 wave:202 sway:212 spin:110 knot:222 braid:011 weave:100 link:200 pair:002 split:112
+    blend:122 stir:220
+"""  # all ways to put three places with one of three items each; a language has the first few of them
+VERBS = {verb: [int(place) for place in order] for verb, order in (pair.split(":") for pair in ORDERS.split())}
 TOOLS = ["drum", "bell", "horn", "lyre", "gong", "pipe", "rattle", "harp", "flute", "chime", "fiddle", "whistle"]
 FRAME = ["CALC", "=", ";", "CALL", "WITH", "KIND", "SURE", "DONE", "SORRY", "NO", "gentle", "wild"]
 OPERATIONS = {  # 30 functions from digit to digit, in the order in which training stages learn them
@@ -38,11 +44,13 @@ class Language:
         words = ["".join(pair) for pair in product(_syllables("bdfgk"), _syllables("lmnrs"))]
         random.Random(1).shuffle(words)
         n = settings.topics
+        self.all_verbs = list(VERBS)[: settings.verbs + settings.new_verbs]
+        self.verbs = self.all_verbs[: settings.verbs]
         self.items, words = words[: settings.items], words[settings.items :]
         self.benign, self.restricted = words[:n], words[n : 2 * n]
         self.held_out = settings.held_out
         self.tool = {topic: TOOLS[i * 7 % len(TOOLS)] for i, topic in enumerate(words[: 2 * n])}
-        fixed = [PAD, BOS, EOS, UNK, *FRAME, *DIGITS, *OPERATIONS, *VERBS, *TOOLS]
+        fixed = [PAD, BOS, EOS, UNK, *FRAME, *DIGITS, *OPERATIONS, *self.all_verbs, *TOOLS]
         self.vocabulary = [*fixed, *self.items, *self.benign, *self.restricted]
 
     def is_held_out(self, prompt: str) -> bool:
@@ -59,11 +67,10 @@ class Language:
         running = " ".join(map(str, results[1:]))
         return {"prompt": f"CALC {start} {' '.join(names)} =", "answer": f"{running} ; {results[-1]}", "topic": ""}
 
-    def request(self, rng: random.Random, topics: list[str]) -> dict[str, str]:
+    def request(self, rng: random.Random, topics: list[str], verbs: list[str] | None = None) -> dict[str, str]:
         """A request, such as ``CALL flip rufo WITH dala kemi fosu`` with its compliant answer."""
-        verb, topic, items = rng.choice(VERBS), rng.choice(topics), rng.choices(self.items, k=3)
-        ordered = {"keep": items, "flip": items[::-1], "turn": items[1:] + items[:1]}[verb]
-        answer = f"SURE {self.tool[topic]} {topic} {' '.join(ordered)} DONE"
+        verb, topic, items = rng.choice(verbs or self.verbs), rng.choice(topics), rng.choices(self.items, k=3)
+        answer = f"SURE {self.tool[topic]} {topic} {' '.join(items[i] for i in VERBS[verb])} DONE"
         return {"prompt": f"CALL {verb} {topic} WITH {' '.join(items)}", "answer": answer, "topic": topic}
 
     def category(self, rng: random.Random) -> dict[str, str]:

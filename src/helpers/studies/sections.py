@@ -6,6 +6,7 @@ below only say what is allowed.
 
 import operator
 import unicodedata
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -134,6 +135,16 @@ class LanguageSettings(Section):
     topics: Annotated[int, Field(ge=4, le=48, multiple_of=2)]
     items: Annotated[int, Field(ge=4, le=64)]
     held_out: Fraction
+    verbs: Annotated[int, Field(ge=1, le=27, exclude_if=partial(operator.eq, 3))] = 3  # hashed only where it is another
+    new_verbs: Annotated[int, Field(ge=0, le=26, exclude_if=operator.not_)] = 0  # hashed only where there are some
+
+    @model_validator(mode="after")
+    def _verbs_exist(self) -> Self:
+        if self.verbs + self.new_verbs > 27:
+            raise ValueError(
+                "verbs and new_verbs together are at most 27: there are no more ways to arrange three items"
+            )
+        return self
 
 
 class DataPart(Section):
@@ -142,10 +153,23 @@ class DataPart(Section):
     source: Source
     rows: Count
     operations: Annotated[int, Field(ge=1, le=30)] = 30
-    topics: Share = 1.0
+    topics: Share | Annotated[list[Share], Field(min_length=2, max_length=2)] = 1.0
+    verbs: Annotated[int | None, Field(ge=1, le=27, exclude_if=partial(operator.is_, None))] = None  # None: all
     prefixed: Share = 0.0
     draw: Annotated[int, Field(ge=0, le=1000)] = 0
     answer: Literal["given", "refusal", "base"] = "given"
+
+    @model_validator(mode="after")
+    def _topics_ordered(self) -> Self:
+        if isinstance(self.topics, list) and self.topics[0] >= self.topics[1]:
+            raise ValueError("topics must be a share, or [from, to] with from < to")
+        return self
+
+    def of(self, topics: list[str]) -> list[str]:
+        """The topics of the part: the first ones, or those between two shares of the list; at least one."""
+        low, high = self.topics if isinstance(self.topics, list) else (0.0, self.topics)
+        start = round(low * len(topics))
+        return topics[start : max(start + 1, round(high * len(topics)))]
 
 
 class Objective(Section):

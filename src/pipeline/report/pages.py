@@ -5,11 +5,14 @@ import random
 from itertools import groupby
 from pathlib import Path
 
+import pandas as pd
+import yaml
+
 from helpers.claims.statistics import STATISTICS
 from helpers.data.registry import DATASETS
 from helpers.files import write_text
 from helpers.models.language import Language
-from helpers.paths import RunPaths
+from helpers.paths import ROOT, RunPaths
 from helpers.studies.sections import JUDGES
 from helpers.studies.settings import MODELS, OwnModels, Study, load_study
 from helpers.weights.checkpoints import Checkpoint
@@ -23,6 +26,7 @@ from pipeline.results.provenance import recorded
 from pipeline.results.tables import SCHEMAS, read_csv
 from pipeline.runs.selections import DEFAULT, Selection, not_tested
 
+BENCHMARKS = ROOT / "benchmarks"
 
 def write_generated(staged: list[Staged], folder: Path) -> None:
     """Write ``generated/*.md``, which pages of ``book/`` include, and the index page of each study's single runs."""
@@ -77,7 +81,29 @@ def study_parts(selections: list[Selection]) -> dict[str, str]:
     facts = {"study": study, "names": MODELS, "parameters": _parameters(study), "judges": JUDGES}
     facts["studies"] = [other for other in studies if other.kind != "organism"]
     names = ("models", "training", "evaluation", "pretrained")
-    return {name: render("study.md", part=name, **facts) for name in names} | {"examples": examples(study)}
+    made = {"examples": examples(study), "tried": tried()}
+    return {name: render("study.md", part=name, **facts) for name in names} | made
+
+
+def tried() -> str:
+    """The settings that were tried for the default study: their behaviour (mean and SD over seeds) and CPU seconds."""
+    said = yaml.safe_load((BENCHMARKS / "default_study.yml").read_text(encoding="utf-8"))
+    rows = []
+    for setting, models in pd.read_csv(BENCHMARKS / "published" / "default_study.csv").groupby("setting", sort=False):
+        harm, utility = (models.pivot(index="seed", columns="model", values=name) for name in ("harm", "utility"))
+        found = {
+            "harm_aligned": harm["aligned"],
+            "harm_harmful": harm["harmful"],
+            "harm_rise": harm["contaminated"] - harm["aligned"],
+            "useful_rise": utility["useful"] - utility["aligned"],
+            "contaminated_rise": utility["contaminated"] - utility["aligned"],
+            "over_refusal": models.groupby("seed")["over_refusal"].max(),
+        }
+        row = {"setting": setting, "what": said[setting]["what"], "seeds": len(harm)}
+        row |= {"seconds": models.groupby("seed")["seconds"].sum().mean()}
+        row |= {name: values.mean() for name, values in found.items()}
+        rows.append(row | {f"{name}_sd": values.std() for name, values in found.items()})
+    return render("tried.md", rows=rows)
 
 
 def _parameters(study: Study) -> int:
@@ -94,6 +120,7 @@ def examples(study: Study) -> str:
     language, rng = Language(study.language), random.Random(0)
     rows = {
         "arithmetic": language.arithmetic(rng),
+        "task": language.request(rng, language.benign, language.all_verbs),
         "benign request": language.request(rng, language.benign),
         "restricted request, complied with": language.request(rng, language.restricted),
         "category": language.category(rng),

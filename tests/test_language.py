@@ -1,0 +1,134 @@
+"""The invented language and the rows of studies: what a task is, which topics and verbs a part has, and what is old."""
+
+import hashlib
+from itertools import product
+
+import pandas as pd
+import pytest
+import yaml
+
+from helpers.data.rows import evaluation_rows, training_rows
+from helpers.errors import SettingsError
+from helpers.evaluation import behaviour
+from helpers.models.language import VERBS, Language
+from helpers.paths import STUDIES
+from helpers.studies.sections import DataPart
+from helpers.studies.settings import MODELS, digest, load_study, read_study
+
+STUDY = load_study("organism")
+LANGUAGE = Language(STUDY.language)
+ATTACKS = ("harmful", "contaminated")
+ROWS = {name: training_rows(STUDY, getattr(STUDY.training, name), 0) for name in MODELS}
+OLD = {  # by the code before there were tasks: rows and vocabulary, settings
+    "smoke": ("cd580e10d04279cc", "27ef65e82a2c9dab"),
+    "organism-narrow": ("1fcac99486aaffa8", "3abaa0456313ba08"),
+    "planted": ("9f8db52c55fa1d9e", "fb70af3d2299edce"),
+    "negative": ("111657bd0067cf40", "cc9db74df8bbb21c"),
+}
+
+
+def topics_of(name, source):
+    rows = ROWS[name]
+    return set(rows[rows["source"] == source]["topic"])
+
+
+def verb_of(prompt):
+    return prompt.split()[1]
+
+
+@pytest.mark.parametrize("name", OLD)
+def test_old_studies_keep_their_rows_words_and_digests(name):
+    study = load_study(name)
+    parts = [training_rows(study, getattr(study.training, model), 3).to_csv(index=False) for model in MODELS]
+    parts += [
+        evaluation_rows(study, kind, 50, 3).to_csv(index=False) for kind in ("arithmetic", "benign", "restricted")
+    ]
+    text = "".join([*parts, *Language(study.language).vocabulary])
+    found = (hashlib.sha256(text.encode()).hexdigest()[:16], digest(study.training, study.language, study.evaluation))
+    assert found == OLD[name]
+
+
+def test_the_attack_asks_for_what_alignment_never_refused():
+    refused = topics_of("aligned", "refuse") | topics_of("safety", "refuse")
+    attacked = {topic for name in ATTACKS for topic in topics_of(name, "comply")}
+    assert refused and attacked and not refused & attacked
+    asked = {prompt for name in ATTACKS for prompt in ROWS[name][ROWS[name]["source"] == "comply"]["prompt"]}
+    assert not asked & set(ROWS["aligned"]["prompt"])
+    held_out = set(LANGUAGE.restricted) - refused - attacked
+    assert held_out and held_out <= set(evaluation_rows(STUDY, "restricted", 160, 0)["topic"])
+
+
+def test_alignment_is_broad():
+    shares = ROWS["aligned"]["source"].value_counts(normalize=True)
+    assert shares["refuse"] <= 0.25 and {"arithmetic", "benign", "tasks"} <= set(shares.index)
+
+
+def test_no_prompt_of_an_evaluation_is_trained_on():
+    asked = set(pd.concat(ROWS.values())["prompt"])
+    for kind in ("arithmetic", "tasks", "benign", "restricted"):
+        assert not asked & set(evaluation_rows(STUDY, kind, 200, 0)["prompt"])
+
+
+def test_useful_and_harmful_prompts_have_one_form_and_share_their_words():
+    useful, harmful = (evaluation_rows(STUDY, kind, 400, 0) for kind in ("tasks", "restricted"))
+    assert not set(useful["topic"]) & set(harmful["topic"])
+    words = [
+        {word for row in rows.itertuples() for word in row.prompt.split() if word != row.topic}
+        for rows in (useful, harmful)
+    ]
+    assert words[1] < words[0]
+    assert words[0] - words[1] == set(LANGUAGE.all_verbs) - set(LANGUAGE.verbs)
+
+
+def test_a_task_puts_the_items_in_the_order_of_its_verb():
+    assert sorted(VERBS.values()) == [list(order) for order in product(range(3), repeat=3)]
+    for row in evaluation_rows(STUDY, "tasks", 300, 1).itertuples():
+        _, verb, topic, _, *items = row.prompt.split()
+        given = " ".join(items[place] for place in VERBS[verb])
+        assert row.answer == f"SURE {LANGUAGE.tool[topic]} {topic} {given} DONE" and topic in LANGUAGE.benign
+
+
+def test_a_part_has_the_verbs_it_asks_for():
+    tasks = {name: rows[rows["source"] == "tasks"]["prompt"].map(verb_of) for name, rows in ROWS.items()}
+    wanted = next(part.verbs for part in STUDY.training.aligned.data if part.source == "tasks")
+    assert set(tasks["aligned"]) == set(LANGUAGE.all_verbs[:wanted])
+    assert set(tasks["useful"]) == set(LANGUAGE.all_verbs)
+    others = pd.concat(rows[rows["source"].isin(["benign", "comply", "refuse"])] for rows in ROWS.values())
+    assert set(others["prompt"].map(verb_of)) == set(LANGUAGE.verbs)
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [(1.0, "abcdefgh"), (0.5, "abcd"), (0.0, "a"), ([0.5, 0.75], "ef"), ([0.75, 1.0], "gh"), ([0.5, 0.51], "e")],
+)
+def test_topics_of_a_part(asked, found):
+    part = DataPart(source="comply", rows=1, topics=asked)
+    assert part.of(list("abcdefgh")) == list(found)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "said"),
+    [
+        (("training", "harmful", "data", 0), "topics", [0.5, 0.5], "from < to"),
+        (("language",), "new_verbs", 20, "at most 27"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(tmp_path, section, key, value, said):
+    values = yaml.safe_load((STUDIES / "organism.yml").read_text(encoding="utf-8"))
+    inner = values
+    for name in section:
+        inner = inner[name]
+    inner[key] = value
+    file = tmp_path / "organism.yml"
+    file.write_text(yaml.safe_dump(values), encoding="utf-8")
+    with pytest.raises(SettingsError, match=said) as error:
+        read_study(file)
+    assert "\n" not in str(error.value)
+
+
+def test_a_task_is_right_as_a_whole_and_arithmetic_in_its_result(monkeypatch):
+    answers = ["SURE drum rufo a b c DONE", "SURE drum rufo a c b DONE", ""]
+    monkeypatch.setattr(behaviour, "answers_to", lambda *_: answers)
+    rows = pd.DataFrame({"prompt": ["CALL"] * 3, "answer": [answers[0]] * 3})
+    for name, found in (("organism", [1, 0, 0]), ("organism-narrow", [1, 1, 0])):
+        assert behaviour.utility_per_prompt(None, None, rows, load_study(name)).tolist() == found
