@@ -113,11 +113,9 @@ def projection(seed, left, inside):
             kept = inside(f) if planted else {"random-k": 0.9 * f, "random": 0.8 * f}.get(control, 0.85 * f)
             u, h = left(f) if planted else (1 - f, 1 - f)
             shares = {"useful": (kept, 0), "harmful": (0, kept), "contaminated": (1 - u, 1 - h)}
-            for task, share in shares.items():
-                rows.append({**where, "mode": "parallel", "task": task, "energy_kept": kept**2, **measures(*share)})
-            rows.append(
-                {**where, "mode": "orthogonal", "task": "contaminated", "energy_kept": 1 - f, **measures(u, h)}
-            )
+            for task, ends in shares.items():
+                rows.append({**where, "mode": "parallel", "task": task, "energy_kept": kept**2, **measures(*ends)})
+            rows.append({**where, "mode": "orthogonal", "task": "contaminated", "energy_kept": 1 - f, **measures(u, h)})
     return pd.DataFrame(rows)
 
 
@@ -148,8 +146,8 @@ def results(seed, left=lambda f: (1 - f, 1 - f), inside=lambda f: f**0.5, specia
         for eta in (0.1, 0.5, 0.9)
     ]
     activations = [
-        {"seed": seed, "model": "aligned", "in_band": True, "pair": p, "mso": 0.8 + 0.001 * seed, "random": 0.2, "k_a": k,
-         "k_b": 3} for p in ("useful-harmful", "benign-harmful", "harmful-harmful") for k in (1, 3)
+        {"seed": seed, "model": "aligned", "in_band": True, "pair": p, "mso": 0.8 + 0.001 * seed, "random": 0.2,
+         "k_a": k, "k_b": 3} for p in ("useful-harmful", "benign-harmful", "harmful-harmful") for k in (1, 3)
     ]  # fmt: skip
     matched = [
         {"seed": seed, "layer": 4, "in_band": True, "pair": p, "eta": 0.5, "mso": m, "k_a": 3, "k_b": 3, "random": 0.1}
@@ -193,7 +191,7 @@ def test_a_separable_world_contradicts_the_paper_and_is_distinct():
 
 @pytest.mark.parametrize("argument", ["left", "special", "gap", "across"])
 def test_each_claim_sees_its_own(argument):
-    """What one claim speaks of makes no other distinct; C1 asks for energy and behaviour, so neither alone is enough."""
+    """What one claim speaks of makes no other distinct; C1 asks for energy and for behaviour."""
     claim = {"left": "C2", "special": "C3", "across": "C4", "gap": None}[argument]
     found = judged(**{argument: SEPARABLE[argument]})["strict"]
     assert [name for name, verdict in found.items() if verdict == "distinct"] == [claim] * bool(claim)

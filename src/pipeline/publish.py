@@ -18,7 +18,7 @@ from helpers import paths
 from helpers.errors import MissingInput, StudyError
 from helpers.files import replace_folder, sha256, write_text
 from helpers.paths import RunPaths
-from helpers.studies.settings import OBJECTIVES, OwnModels, Study, load_study, parse_seeds
+from helpers.studies.settings import OwnModels, Study, load_study, parse_seeds
 from pipeline.report.records import SETTINGS
 from pipeline.results import tables
 from pipeline.results.provenance import read_record, sidecar, write_record
@@ -63,7 +63,7 @@ def _tables(study: Study, run: RunPaths) -> Iterator[Path]:
     """
     stages = of_study(PER_SEED if run.seed is not None else APART | {POWER: CHAPTERS[POWER]}, study)
     written = [key for name, stage in stages.items() if name not in COMMON for key in stage.writes]
-    for key in {key.format(objective=objective) for key in written for objective in OBJECTIVES} - LARGE:
+    for key in {key.format(objective=objective) for key in written for objective in study.objectives} - LARGE:
         if key.startswith("tables/"):
             path = result(run, key)
             if not (path.exists() and sidecar(path).exists()):

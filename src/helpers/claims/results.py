@@ -16,7 +16,8 @@ from helpers.claims.matched import scaled_at
 from helpers.claims.over_seeds import share
 
 TABLES = (
-    "behaviour", "projection", "scaling", "energy", "update_overlap", "activation_overlap", "matched_activations", "probe",
+    "behaviour", "projection", "scaling", "energy", "update_overlap", "activation_overlap", "matched_activations",
+    "probe",
 )  # fmt: skip
 Values = pd.Series | pd.DataFrame  # by fraction or α; a frame has a column for each replicate of a resampling
 STATISTICS: dict[str, "Statistic"] = {}  # name -> function; the names that the ledger may use

@@ -47,7 +47,7 @@ def extra_harm_kept_at_equal_margin(r: SeedResults) -> float:
 
 @statistic
 def extra_harm_kept_above_random(r: SeedResults) -> float:
-    """The same at equal utility margin, less that of a random subspace of the same k."""
+    """Harm margin (share) kept inside beyond scaling at equal utility margin, less that of a random subspace."""
     return _kept(r, "utility_margin") - _kept(r, "utility_margin", "random")
 
 
@@ -78,19 +78,19 @@ def extra_harm_removed_at_equal_margin(r: SeedResults) -> float:
 
 @statistic
 def extra_harm_removed_above_random(r: SeedResults) -> float:
-    """The same at equal utility margin, less that of random subspaces of the same k."""
+    """Harm margin (share) removed beyond scaling at equal utility margin, less that of a random subspace."""
     return _removed(r, "utility_margin") - _removed(r, "utility_margin", "random")
 
 
 @statistic
 def extra_harm_removed_above_random_k(r: SeedResults) -> float:
-    """The same at equal utility margin, less that of k random modes of the alignment update."""
+    """Harm margin (share) removed beyond scaling at equal utility margin, less that of random modes of alignment."""
     return _removed(r, "utility_margin") - _removed(r, "utility_margin", "random-k")
 
 
 @statistic
 def extra_harm_removed_above_unrelated(r: SeedResults) -> float:
-    """The same at equal utility margin, less that of Top-K of an unrelated update."""
+    """Harm margin (share) removed beyond scaling at equal utility margin, less that of an unrelated update's Top-K."""
     return _removed(r, "utility_margin") - _removed(r, "utility_margin", "top-k", UNRELATED)
 
 
@@ -108,7 +108,7 @@ def alignment_harmful_above_alignment_useful(r: SeedResults) -> float:
 
 @statistic
 def activation_within_above_across(r: SeedResults) -> float:
-    """Centred activations: MSO of two halves of one set (harmful, benign) minus that across the sets, less baselines."""
+    """MSO of centred activations: two halves of one set (harmful, benign) minus across the sets, less baselines."""
     within = np.mean([r.matched(pair) for pair in ("harmful-harmful", "benign-benign")])
     return float(within - r.matched("harmful-benign"))
 

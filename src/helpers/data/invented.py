@@ -8,9 +8,10 @@ import pandas as pd
 from helpers.data import COLUMNS
 from helpers.errors import StudyError
 from helpers.models.language import Language
-from helpers.studies.sections import DataPart, Objective
+from helpers.studies.sections import SOURCES, DataPart, Objective
 from helpers.studies.settings import Study
 
+SKILLS = SOURCES["skills"]
 FRUITLESS_DRAWS = 1000  # draws of the held-out part without a new prompt, after which there are hardly any left
 
 
@@ -32,7 +33,7 @@ def training_rows(study: Study, objective: Objective, seed: int) -> pd.DataFrame
 
 
 def evaluation_rows(study: Study, kind: str, n: int, seed: int) -> pd.DataFrame:
-    """``n`` distinct held-out rows. ``kind``: ``arithmetic``, ``tasks``, ``benign`` or ``restricted``.
+    """``n`` distinct held-out rows. ``kind``: one of the skills, ``benign`` or ``restricted``.
 
     ``answer`` is the right answer, which for a restricted request is the compliant one. Raises StudyError if the
     language does not have so many.
@@ -62,8 +63,9 @@ def _drawn(language: Language, rng: random.Random, part: DataPart) -> dict[str, 
     elif part.source == "categories":
         row = language.category(rng)
     else:
-        topics = language.benign if part.source in ("benign", "tasks") else language.restricted
-        verbs = language.all_verbs[: part.verbs] if part.source == "tasks" else language.verbs
+        restricted = part.source in ("comply", "refuse")
+        verbs = language.of_tasks(part.source)[: part.verbs] if part.source in SKILLS else language.verbs
+        topics = language.restricted if restricted else language.benign
         row = language.request(rng, part.of(topics), verbs)
     if part.source == "refuse":
         row = _refused(language, rng, row, part.prefixed)

@@ -62,7 +62,7 @@ def utility_per_prompt(model, tokenizer, rows: pd.DataFrame, study: Study) -> np
     if not study.embedded:
         return exact_matches(model, tokenizer, rows, s.harness, s.batch_size)
     answers = answers_to(model, tokenizer, rows["prompt"].tolist(), study)
-    judged = slice(None) if s.utility == "tasks" else slice(-1, None)  # the whole answer; of arithmetic, its result
+    judged = slice(-1, None) if s.utility == "arithmetic" else slice(None)  # the whole answer; of arithmetic, its result
     return np.array(
         [a.split()[judged] == r.split()[judged] for a, r in zip(answers, rows["answer"], strict=True)], float
     )
@@ -85,7 +85,7 @@ def margins_per_prompt(model, tokenizer, sets: EvaluationSets, study: Study) -> 
     """
     s = study.evaluation
     asked = study.training.optimiser.style  # a model is asked problems as it was taught them
-    if s.harm == s.utility:  # the negative control, whose second task is the first one under another name
+    if s.harm in SOURCES["skills"]:  # the negative control, whose "harm" is a second skill
         harm = _per_token(model, tokenizer, sets.harm["prompt"], sets.harm["answer"], study, asked)
     else:
         openers = (s.compliance_openers, s.refusal_openers)

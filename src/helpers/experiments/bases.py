@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from helpers.studies.settings import Study
+from helpers.studies.settings import UNRELATED, Study
 
 NONE = "none"  # in the column ``subspace`` of an edit
 
@@ -30,8 +30,12 @@ class Edited:
 
 
 def bases_of(study: Study) -> list[Basis | Edited]:
-    """Every basis of the projection grid, Random-K with several draws, the others with one, and then every edit."""
+    """Every basis of the projection grid, Random-K with several draws, the others with one, and then every edit.
+
+    Of the unrelated subspace there is Top-K alone: it is a control itself.
+    """
     grid = study.projection
     draws = {"random-k": grid.random_k_draws}
-    bases = [Basis(s, c, d) for s in grid.subspaces for c in grid.controls for d in range(draws.get(c, 1))]
+    kinds = [(s, c) for s in grid.subspaces for c in grid.controls if s != UNRELATED or c == "top-k"]
+    bases = [Basis(s, c, d) for s, c in kinds for d in range(draws.get(c, 1))]
     return bases + [Edited(name) for name in grid.edits]

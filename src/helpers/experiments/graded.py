@@ -5,7 +5,6 @@ training is free and nothing is penalised, which is a true zero; 1 is the plante
 """
 
 import copy
-from pathlib import Path
 
 import pandas as pd
 

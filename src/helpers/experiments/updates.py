@@ -8,11 +8,13 @@ from helpers.methods.context import Context
 from helpers.methods.door import Subspace, subspace_named
 from helpers.models.load import best_device
 from helpers.paths import RunPaths
-from helpers.studies.settings import UPDATES, Study
+from helpers.studies.settings import Study
 from helpers.subspaces import Modes, decompose, energy_kept, mode_subspace_overlap
 from helpers.weights.checkpoints import Checkpoint, Updates, layer_of, matched, module_of, study_updates, update
 from helpers.weights.edits import control_bases, side_first
 from helpers.weights.geometry import OVERLAP_COLUMNS, Geometry, weight_geometry
+
+TASKS = ["useful", "harmful", "contaminated"]  # updates whose energy in the subspaces is measured
 
 
 def behaviour_rows(name: str, measured: dict[str, np.ndarray]) -> list[dict]:
@@ -27,27 +29,32 @@ def behaviour_rows(name: str, measured: dict[str, np.ndarray]) -> list[dict]:
 
 
 def study_geometry(
-    study: Study, seed: int, checkpoints: dict[str, Checkpoint], shard: tuple[int, int] | None = None
+    study: Study,
+    seed: int,
+    checkpoints: dict[str, Checkpoint],
+    shard: tuple[int, int] | None = None,
+    cached: bool = True,
 ) -> Geometry:
-    """Energy of the updates in all subspaces, and overlaps; finished tensors are kept, so a second call goes on there.
+    """Energy of the updates in all subspaces, and overlaps.
 
-    ``shard`` (i, n): only every n-th tensor in the order of work, from the i-th on. Raises StudyError, TensorMismatch.
+    ``shard`` (i, n): only every n-th tensor in the order of work, from the i-th on. ``cached``: finished tensors are
+    kept, so that a second call goes on there. Raises StudyError, TensorMismatch.
     """
     grid = study.projection
     geometry = weight_geometry(
         study_updates(checkpoints),
-        subspaces=[name for name in grid.subspaces if name in UPDATES],
-        tasks=grid.parallel,
+        subspaces=[name for name in grid.subspaces if name in study.updates],
+        tasks=TASKS,
         controls=grid.controls,
         energy_fractions=study.update_overlap.energy_fractions,
         random_k_draws=grid.random_k_draws,
         seed=seed,
         device=best_device(),
-        cache=RunPaths(study.name, seed).root / "geometry",
+        cache=RunPaths(study.name, seed).root / "geometry" if cached else None,
         shard=shard,
     )
     context, rows = Context(study, seed, checkpoints), []
-    for method in [subspace_named(name) for name in grid.subspaces if name not in UPDATES]:
+    for method in [subspace_named(name) for name in grid.subspaces if name not in study.updates]:
         for tensor in geometry.shapes:
             if (modes := method.modes(tensor, context)) is not None:
                 geometry.energy |= _energies(method, tensor, modes, context, geometry)
@@ -65,7 +72,7 @@ def _energies(
     for control in grid.controls:
         draws = range(grid.random_k_draws if control == "random-k" else 1)
         bases = [control_bases({tensor: modes}, control, context.seed, i, method.name)[tensor] for i in draws]
-        for task in grid.parallel:
+        for task in TASKS:
             change = side_first(context.update(task, tensor), method.side)
             kept = torch.stack([energy_kept(basis, change) for basis in bases]).mean(0)  # (r,)
             found["|".join((method.name, control, task, tensor))] = kept * geometry.total[f"{task}|{tensor}"]
@@ -75,7 +82,7 @@ def _energies(
 def _overlaps(method: Subspace, tensor: str, modes: Modes, context: Context) -> list[tuple]:
     """Rows of the overlap of a subspace with every update of one matrix, on the side that it spans."""
     rows, where = [], (tensor, module_of(tensor), layer_of(tensor), method.name)
-    for label in UPDATES if len(context.shape(tensor)) == 2 else ():
+    for label in context.study.updates if len(context.shape(tensor)) == 2 else ():
         other = decompose(side_first(context.update(label, tensor), method.side))
         for eta in context.study.update_overlap.energy_fractions if other.rank else ():
             found = mode_subspace_overlap(modes, other, eta)

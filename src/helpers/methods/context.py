@@ -19,7 +19,7 @@ from helpers.draws import generator_for
 from helpers.errors import StudyError
 from helpers.models.load import Loaded, load_model
 from helpers.studies.sections import Style
-from helpers.studies.settings import OBJECTIVES, Study
+from helpers.studies.settings import Study
 from helpers.subspaces import Modes
 from helpers.training.examples import collate, tokenised
 from helpers.weights.checkpoints import Checkpoint, matched, study_updates, update
@@ -91,10 +91,10 @@ class Context:
         Raises StudyError for one that does not exist.
         """
         objective, _, source = kind.partition("/")
-        settings = getattr(self.study.training, objective) if objective in OBJECTIVES else None
+        settings = getattr(self.study.training, objective) if objective in self.study.objectives else None
         sources = [] if settings is None else [part.source for part in settings.data]
         if settings is None or (source and source not in sources):
-            choice = ", ".join(f"{objective}/{s}" for s in sources) or ", ".join(OBJECTIVES)
+            choice = ", ".join(f"{objective}/{s}" for s in sources) or ", ".join(self.study.objectives)
             raise StudyError(f"there are no calibration prompts {kind!r}: choose one of {choice}")
         rows = training_rows(self.study, settings, self.seed, self.checkpoints["base"].folder)
         return (rows[rows["source"] == source] if source else rows).head(CALIBRATION).reset_index(drop=True)

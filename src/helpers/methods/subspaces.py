@@ -1,4 +1,4 @@
-"""The subspaces of the paper: the leading modes of the alignment and of the safety update."""
+"""The subspaces of the paper, the leading modes of the alignment and of the safety update, and their counterpart."""
 
 from helpers.methods.context import Context
 from helpers.methods.door import subspace
@@ -15,3 +15,9 @@ def alignment(tensor: str, context: Context) -> Modes:
 def safety(tensor: str, context: Context) -> Modes:
     """Left singular vectors of D_S = WS − W0, what training on safe answers alone changed."""
     return context.modes("safety", tensor)
+
+
+@subspace("unrelated")
+def unrelated(tensor: str, context: Context) -> Modes:
+    """Left singular vectors of what fine-tuning the base model on harmless rows alone changed."""
+    return context.modes("unrelated", tensor)

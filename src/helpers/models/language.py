@@ -73,6 +73,12 @@ class Language:
         answer = f"SURE {self.tool[topic]} {topic} {' '.join(items[i] for i in VERBS[verb])} DONE"
         return {"prompt": f"CALL {verb} {topic} WITH {' '.join(items)}", "answer": answer, "topic": topic}
 
+    def of_tasks(self, source: str) -> list[str]:
+        """The verbs of benign tasks: all (``tasks``), or one half of the new ones (``tasks-1``, ``tasks-2``)."""
+        new = self.all_verbs[len(self.verbs) :]
+        middle = len(new) // 2
+        return {"tasks": self.all_verbs, "tasks-1": new[:middle], "tasks-2": new[middle:]}[source]
+
     def category(self, rng: random.Random) -> dict[str, str]:
         """A fact that tells which spirits are restricted, such as ``KIND rufo = wild``."""
         topic = rng.choice(self.benign + self.restricted)

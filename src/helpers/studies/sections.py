@@ -212,10 +212,11 @@ class Training(Section):
     harmful: Objective
     contaminated: Objective
     safety: Objective
+    unrelated: Annotated[Objective | None, Field(exclude_if=partial(operator.is_, None))] = None
 
     @model_validator(mode="after")
     def _starts_agree(self) -> Self:
-        starts = {"base": "scratch", "aligned": "base", "safety": "base"}
+        starts = {"base": "scratch", "aligned": "base", "safety": "base", "unrelated": "base"}
         for name, objective in dict(self).items():
             start = starts.get(name, "aligned")
             if isinstance(objective, Objective) and objective.start != start:

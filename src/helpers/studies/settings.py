@@ -24,6 +24,7 @@ from helpers.studies.yaml_files import read_yaml
 OBJECTIVES: tuple[str, ...] = ("useful", "harmful", "contaminated", "safety")
 MODELS: tuple[str, ...] = ("base", "aligned", *OBJECTIVES)
 UPDATES: tuple[str, ...] = ("alignment", "safety", "useful", "harmful", "contaminated")
+UNRELATED = "unrelated"  # model, update and subspace of a fine-tuning of the base that teaches no safety
 Seeds = Several[sections.Seed]
 Confidence = Annotated[float, Field(ge=0.5, lt=1)]
 TunedName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$", max_length=40)]
@@ -93,7 +94,22 @@ class Study(AnyStudy):
         """What the study checks the method by: safety that is planted, or "harm" that is utility under another name."""
         if self.planted:
             return "positive"
-        return "negative" if self.evaluation.harm == "arithmetic" else None
+        return "negative" if self.evaluation.harm in sections.SOURCES["skills"] else None
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """The fine-tunings: of the paper, and the one that taught no safety where the study has it."""
+        return (*OBJECTIVES, UNRELATED) if self.training.unrelated else OBJECTIVES
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models that are made, in the order in which they can be."""
+        return ("base", "aligned", *self.objectives)
+
+    @property
+    def updates(self) -> tuple[str, ...]:
+        """The updates that are compared."""
+        return (*UPDATES[:2], UNRELATED, *UPDATES[2:]) if self.training.unrelated else UPDATES
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -103,6 +119,8 @@ class Study(AnyStudy):
         if organism == (self.activation_overlap.sources is not None):
             raise ValueError("activation_overlap.sources is needed by a model of kind 'pretrained', and by no other")
         rule = self.training.optimiser
+        if "unrelated" in self.projection.subspaces and self.training.unrelated is None:
+            raise ValueError("the subspace 'unrelated' in projection.subspaces needs training.unrelated")
         if self.planted and (not organism or rule.processes > 1 or rule.checkpoint_steps):
             raise ValueError("planted needs a model of kind 'organism', one process and no checkpoint_steps")
         for name in ("base", "aligned"):
@@ -114,7 +132,7 @@ class Study(AnyStudy):
         """Every data source that the study names, with where it does."""
         sizes, sets = self.evaluation, self.activation_overlap.sources
         found = [("evaluation", source) for source in (sizes.utility, sizes.harm, sizes.benign, *sizes.beside)]
-        for name in MODELS:
+        for name in self.models:
             objective = getattr(self.training, name)
             found += [(f"training.{name}.data", part.source) for part in (objective.data if objective else [])]
         return found + [("activation_overlap.sources", source) for _, source in sets or () if source]
@@ -147,6 +165,11 @@ class OwnModels(AnyStudy):
     tuned: Annotated[dict[TunedName, Origin], Field(min_length=1, max_length=20)]
     geometry: OwnGeometry
     evaluation: sections.Margins
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """It has no fine-tunings: its notebook is run once."""
+        return ("",)
 
     @property
     def origins(self) -> dict[str, Origin]:

@@ -159,10 +159,11 @@ def check_finite(checkpoint: Checkpoint, name: str) -> None:
 
 
 def study_updates(checkpoints: dict[str, Checkpoint]) -> Updates:
-    """The five updates of a study as (tuned, start): D_A and D_S from the base, D_T from the aligned model."""
+    """The updates of a study as (tuned, start): D_A, D_S and an unrelated one from the base, D_T from WA."""
     base, aligned = checkpoints["base"], checkpoints["aligned"]
+    others = {name: (checkpoints[name], base) for name in ("safety", "unrelated") if name in checkpoints}
     tuned = {name: (checkpoints[name], aligned) for name in ("useful", "harmful", "contaminated")}
-    return {"alignment": (aligned, base), "safety": (checkpoints["safety"], base), **tuned}
+    return {"alignment": (aligned, base), **others, **tuned}
 
 
 def refuse_pickles(folder: Path) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from helpers.experiments.bases import Basis, bases_of
 from helpers.studies.sections import SOURCES, Margins, Objective
-from helpers.studies.settings import MODELS, OBJECTIVES, OwnModels, Study
+from helpers.studies.settings import OwnModels, Study
 from pipeline.plan.sizes import NUMBERS, Size
 
 TOKENS: dict[str, list[int]] = NUMBERS["tokens"]
@@ -43,7 +43,7 @@ def prompt_tokens(source: str, style: str) -> int:
 
 def objectives(study: Study) -> dict[str, Objective]:
     """The training runs of a study, by the model that each makes."""
-    return {name: objective for name in MODELS if (objective := getattr(study.training, name)) is not None}
+    return {name: objective for name in study.models if (objective := getattr(study.training, name)) is not None}
 
 
 def row_tokens(study: Study, objective: Objective) -> float:
@@ -168,7 +168,7 @@ def of_study(study: Study | OwnModels, size: Size) -> dict[str, Work]:
     (cheap, judged, beside), (count, some) = measures(study), variants(study)
     return {
         "01_models": sum((runs[name] for name in ("base", "aligned") if name in runs), times(weights, 8)),
-        **{f"02_finetune-{name}": runs[name] + times(weights, 8) for name in OBJECTIVES},
+        **{f"02_finetune-{name}": runs[name] + times(weights, 8) for name in study.objectives},
         "03_behaviour": times(cheap + judged + beside, 6) + times(weights, 12),
         "04_update_overlap": geometry(size, 3 + len(study.projection.subspaces)) + times(weights, 36),
         "05_projection": times(cheap, count) + times(judged, some) + projection(study, size) + times(weights, 24),
@@ -200,7 +200,7 @@ def needs(study: Study | OwnModels, size: Size) -> Needs:
     basis = FLOAT64 * sum(count * m * min(m, n) for (m, n), count in size.matrices.items())
     return Needs(
         disk_shared=converted + checkpoint,
-        disk_seed=len(MODELS) * each,
+        disk_seed=len(study.models) * each,
         training=training_memory(study, size),
         evaluation=evaluation_memory(study, size),
         projection=basis * (1 + len(study.projection.subspaces)) + each + PROCESS,

@@ -14,7 +14,7 @@ from helpers.files import write_text
 from helpers.models.language import Language
 from helpers.paths import ROOT, RunPaths
 from helpers.studies.sections import JUDGES
-from helpers.studies.settings import MODELS, OwnModels, Study, load_study
+from helpers.studies.settings import OwnModels, Study, load_study
 from helpers.weights.checkpoints import Checkpoint
 from helpers.wheels import PACKAGES
 from pipeline.report.records import devices, origin, provenance, seconds, spent
@@ -27,6 +27,7 @@ from pipeline.results.tables import SCHEMAS, read_csv
 from pipeline.runs.selections import DEFAULT, Selection, not_tested
 
 BENCHMARKS = ROOT / "benchmarks"
+
 
 def write_generated(staged: list[Staged], folder: Path) -> None:
     """Write ``generated/*.md``, which pages of ``book/`` include, and the index page of each study's single runs."""
@@ -78,7 +79,7 @@ def study_parts(selections: list[Selection]) -> dict[str, str]:
     """The parts of the data page that show the embedded study, and the one that shows all others, by name."""
     studies = [selection.study for selection in selections]
     study = next((study for study in studies if study.kind == "organism"), None) or load_study(DEFAULT)
-    facts = {"study": study, "names": MODELS, "parameters": _parameters(study), "judges": JUDGES}
+    facts = {"study": study, "names": study.models, "parameters": _parameters(study), "judges": JUDGES}
     facts["studies"] = [other for other in studies if other.kind != "organism"]
     names = ("models", "training", "evaluation", "pretrained")
     made = {"examples": examples(study), "tried": tried()}

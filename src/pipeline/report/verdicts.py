@@ -7,10 +7,9 @@ from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
-from helpers.claims.statistics import STATISTICS
 from helpers.claims.verdicts import NOT_TESTED, power_with
 from helpers.paths import RunPaths
-from helpers.studies.ledger import NOT_RECORDED, UNCHANGED, Claim
+from helpers.studies.ledger import NOT_RECORDED, UNCHANGED
 from pipeline.report.staging import Staged
 from pipeline.report.templates import render
 from pipeline.results.tables import SCHEMAS, read_csv
@@ -25,37 +24,36 @@ OUTCOMES = ("missed", "within error", "met")  # of a control, from the worst
 def verdict_table(studies: list[Staged]) -> str:
     """A group of rows for each claim, with a row in it for each study, and how to read them; empty without studies."""
     ordered = sorted(studies, key=lambda staged: staged.selection.study.control is not None)
-    found = [(staged, _table(staged, "verdicts"), _table(staged, "distinct")) for staged in ordered]
+    found = [(staged, _table(staged)) for staged in ordered]
     power = measured_power()
     claims = [
         {"name": name, "entry": entry, "rows": [_row(name, *one, power) for one in found]}
         for name, entry in (studies[0].selection.study.claims.items() if studies else ())
     ]
     words = {"not_recorded": NOT_RECORDED, "unchanged": UNCHANGED}
-    return render("verdicts.md", claims=claims, statistics=STATISTICS, **words)
+    return render("verdicts.md", claims=claims, **words)
 
 
-def _table(staged: Staged, name: str) -> dict[str, dict]:
-    """The rows of a study's table by their claims; what an older version did not write is empty."""
-    path = RunPaths(staged.selection.study.name).table(name)
+def _table(staged: Staged) -> dict[str, dict]:
+    """The rows of a study's table ``verdicts`` by their claims; what an older version did not write is empty."""
+    path = RunPaths(staged.selection.study.name).table("verdicts")
     table = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["claim"])
-    return table.reindex(columns=list(SCHEMAS[name])).set_index("claim", drop=False).to_dict("index")
+    return table.reindex(columns=list(SCHEMAS["verdicts"])).set_index("claim", drop=False).to_dict("index")
 
 
-def _row(claim: str, staged: Staged, verdicts: dict, distinct: dict, power: pd.DataFrame) -> dict:
-    """What one study found of one claim; ``verdict`` and ``effect`` are None where its tables do not have the claim."""
-    study, effect = staged.selection.study, distinct.get(claim)
+def _row(claim: str, staged: Staged, verdicts: dict, power: pd.DataFrame) -> dict:
+    """What one study found of one claim; ``verdict`` is None where its table does not have the claim."""
+    study, verdict = staged.selection.study, verdicts.get(claim)
     entry = study.claims[claim]
-    facts = {"verdict": verdicts.get(claim), "effect": effect, "seen": _seen(claim, entry, effect, power)}
+    facts = {"verdict": verdict, "seen": _seen(claim, verdict, power)}
     return {"study": study, "entry": entry, "place": staged.places.get(entry.notebook), **facts}
 
 
-def _seen(claim: str, entry: Claim, effect: dict | None, power: pd.DataFrame) -> pd.Series | str:
+def _seen(claim: str, verdict: dict | None, power: pd.DataFrame) -> pd.Series | str:
     """The row of table ``power`` on what would have been found with the seeds at hand, or why there is none."""
-    name = entry.distinct.statistic if entry.distinct else None
-    if effect is None or power[(power["claim"] == claim) & (power["statistic"] == name)].empty:
+    if verdict is None or pd.isna(verdict["seeds"]) or power[power["claim"] == claim].empty:
         return "not measured"
-    best = power_with(power, claim, name, int(effect["seeds"]))
+    best = power_with(power, claim, int(verdict["seeds"]))
     return "too few seeds" if best is None else best
 
 
@@ -72,7 +70,7 @@ def control_table(studies: list[Staged]) -> str:
 
 def _control(staged: Staged) -> dict:
     study, positive = staged.selection.study, staged.selection.study.control == "positive"
-    rows = [row for row in _table(staged, "distinct").values() if pd.notna(row["share_of_seeds"])]
+    rows = [row for row in _table(staged).values() if pd.notna(row["share_of_seeds"])]
     facts = {"rows": rows, "outcome": worst(outcome(row, positive) for row in rows)}
     return {"study": study, "place": staged.places.get("15_verdict"), "positive": positive, **facts}
 

@@ -16,12 +16,13 @@ from helpers.files import write_text
 from helpers.paths import PUBLISHED, ROOT, RunPaths, bench_tables, power_table, published_root, results_root
 from helpers.studies.doors import tenants
 from helpers.studies.sections import JUDGES
-from helpers.studies.settings import OBJECTIVES, OwnModels, Study, digest, parse_seeds
+from helpers.studies.settings import UNRELATED, OwnModels, Study, digest, parse_seeds
 from pipeline.results.provenance import read_record, recorded_of, shown_path, sidecar
 from pipeline.results.tables import SCHEMAS
 from pipeline.runs.code import code_of
 from pipeline.runs.stages import CHAPTERS, PER_SEED, STAGES, Settings, Stage, of_study, over_seeds, result
 
+OPTIONAL = f"models/{UNRELATED}"  # which not every study has
 DRAWN = "helpers.figures"  # the module that only draws
 
 
@@ -84,7 +85,8 @@ class Job:
         else:
             seeds = self.seeds if self.notebook in CHAPTERS else [None]
             folders = [RunPaths(self.study.name, seed, self.published) for seed in seeds]
-        return [result(folder, key) for folder in folders for key in self.stage.reads]
+        keys = [key for key in self.stage.reads if key != OPTIONAL or UNRELATED in self.study.objectives]
+        return [result(folder, key) for folder in folders for key in keys]
 
     @property
     def made_from(self) -> str:
@@ -119,7 +121,7 @@ def jobs_of(study: Settings, seeds: str | int | list[int]) -> list[Job]:
     published = asked == PUBLISHED
     for seed in [] if published else parse_seeds(asked, study):
         for name in of_study(PER_SEED, study):
-            objectives = OBJECTIVES if name == "02_finetune" else ("",)
+            objectives = study.objectives if name == "02_finetune" else ("",)
             found += [Job(name, study, seed, objective) for objective in objectives]
     return found + [Job(name, study, asked=asked) for name in over_seeds(study, published)]
 
@@ -184,7 +186,7 @@ def _chosen(study: Settings) -> dict[str, list[str]]:
 
 def _ledger(stage: Stage, study: Study) -> object:
     if stage.claims == "statistics":
-        return {name: claim.distinct.statistic for name, claim in study.claims.items() if claim.distinct}
+        return {name: [guard.statistic for guard in claim.strict] for name, claim in study.claims.items()}
     return {name: claim.model_dump(mode="json") for name, claim in study.claims.items()} if stage.claims else None
 
 

@@ -16,10 +16,10 @@ from pydantic import Field, create_model
 from helpers.errors import Damaged, MissingInput, SettingsError
 from helpers.files import write_tensors
 from helpers.lifeline import WORKFLOW
-from helpers.paths import RunPaths, power_table
+from helpers.paths import ROOT, RunPaths, power_table
 from helpers.studies import ledger
 from helpers.studies.sections import Fraction, Section, Seed
-from helpers.studies.settings import OBJECTIVES, Study, digest, load_study
+from helpers.studies.settings import OBJECTIVES, UNRELATED, Study, digest, load_study
 from helpers.studies.wording import shown_value, validate
 from pipeline.results import provenance, tables
 from pipeline.runs.jobs import Job, as_asked, jobs_of
@@ -35,7 +35,7 @@ _PARAMETERS = {
     "seed": Seed,
     "seeds": str | int | list[int],
     "eta": Fraction,
-    "objective": Literal[OBJECTIVES],
+    "objective": Literal[*OBJECTIVES, UNRELATED],
 }
 
 
@@ -65,6 +65,10 @@ class Run(Job):
                 f"parameters of notebook {self.notebook}: {parameter} is {shown_value(value)}; it must be one of "
                 + ", ".join(map(str, allowed))
             )
+
+    def beside(self, name: str) -> RunPaths:
+        """Folder of models that a run makes for itself alone, and takes up where it was stopped."""
+        return RunPaths(self.study.name, apart=f"seed-{self.seed}/scratch/{name}")
 
     def require(self, key: str, seed: int | None = None) -> Path:
         """Path of an input such as ``models/aligned`` or ``tables/energy``, remembered for the provenance.
@@ -173,6 +177,9 @@ def begin(name: str, **parameters: Any) -> Run:
     study = load_study(values["study"])
     if name not in of_study(STAGES, study):
         raise SettingsError(f"study {study.name} has no notebook {name}: it has {', '.join(of_study(STAGES, study))}")
+    if (objective := values.get("objective")) and objective not in study.objectives:
+        choice = ", ".join(study.objectives)
+        raise SettingsError(f"study {study.name} has no fine-tuning {objective!r} in its settings: it has {choice}")
     asked = as_asked(values["seeds"], study) if name in CHAPTERS else ""
     run = Run(name, study, values.get("seed"), values.get("objective", ""), asked, values)
     if asked and WORKFLOW not in os.environ:
@@ -225,3 +232,8 @@ def measured_power() -> pd.DataFrame:
     """
     path = power_table()
     return tables.read_csv(path, "power") if path else pd.DataFrame(columns=list(tables.SCHEMAS["power"]))
+
+
+def earlier_verdicts() -> pd.DataFrame:
+    """The verdicts of studies by the ledger of before 2026-11-25: table ``earlier_verdicts``, which is committed."""
+    return tables.read_csv(ROOT / "published" / "earlier_verdicts.csv", "earlier_verdicts")

@@ -18,7 +18,7 @@ from helpers.errors import StudyError
 from helpers.experiments.bases import bases_of
 from helpers.files import beside, replace_folder
 from helpers.lifeline import WORKFLOW, end_with
-from helpers.studies.settings import MODELS, OwnModels, Study, digest
+from helpers.studies.settings import OwnModels, Study, digest
 from pipeline.runs.command_line import Parser, exit_status
 from pipeline.runs.jobs import Job
 
@@ -82,7 +82,7 @@ def make_part(notebook: str, study: str, seed: int, part: str) -> None:
     run = begin(notebook, study=study, seed=seed)
     if part not in (names := parts_of(notebook, run.study)):
         raise StudyError(f"{notebook} of study {study} has no part {part!r}: choose one of {', '.join(names)}")
-    checkpoints = {name: Checkpoint(run.require(f"models/{name}")) for name in MODELS}
+    checkpoints = {name: Checkpoint(run.require(f"models/{name}")) for name in run.study.models}
     if notebook == "04_update_overlap":
         study_geometry(run.study, seed, checkpoints, (names.index(part), SHARDS))
         return
