@@ -12,11 +12,8 @@ from scipy import stats
 from helpers.claims.inference import (
     combine,
     decide,
-    hedges_g,
-    holm,
     prompt_weights,
     rate_interval,
-    sign_flip_test,
 )
 from helpers.claims.over_seeds import interval
 from helpers.claims.power import detectable, effect_needed, power_of, response, seeds_needed
@@ -94,20 +91,6 @@ def test_the_truth_of_the_simulation_is_its_mean(outcome):
     assert abs(values.mean() - setting.truth) < 4 * values.mean(axis=(1, 2)).std() / np.sqrt(4000)
 
 
-@given(samples)
-@settings(max_examples=25, deadline=None)
-def test_sign_flips_are_exact(values):
-    p = sign_flip_test(values)
-    signs = np.array(np.meshgrid(*[[-1, 1]] * len(values))).reshape(len(values), -1)
-    assert p == pytest.approx(np.mean(values @ signs >= values.sum() - 1e-9), abs=1e-9)
-    assert p >= 2.0 ** -len(values)
-
-
-def test_sign_flips_of_many_seeds_are_drawn():
-    values = np.random.default_rng(0).normal(0.2, 1, 20)
-    assert sign_flip_test(values) == pytest.approx(stats.ttest_1samp(values, 0, alternative="greater").pvalue, abs=0.02)
-
-
 @given(samples, numbers, st.floats(0.5, 0.99))
 def test_decisions_mirror_each_other(values, margin, confidence):
     opposite = {"distinct": "not distinct", "not distinct": "distinct", "undecided": "undecided"}
@@ -118,23 +101,6 @@ def test_decisions():
     assert decide(np.array([1.0, 1.1, 0.9]), 0.2, 0.95) == "distinct"
     assert decide(np.array([0.01, np.nan, -0.01, 0.0]), 0.2, 0.95) == "not distinct"
     assert decide(np.array([0.1, 0.4, 0.2]), 0.2, 0.95) == decide(np.array([9.0]), 0.2, 0.95) == "undecided"
-
-
-@given(p_values)
-def test_corrections_are_no_smaller_and_keep_the_order(p):
-    found = holm(p)
-    assert np.all(p <= found) and np.all(found <= 1)
-    assert np.all(np.diff(found[np.argsort(p, kind="stable")]) >= 0)
-
-
-def test_holm_by_hand():
-    assert holm(np.array([0.01, 0.04, 0.03])) == pytest.approx([0.03, 0.06, 0.06])
-
-
-def test_hedges_g_corrects_for_few_seeds():
-    values = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
-    assert hedges_g(values) == pytest.approx(3 / np.std(values, ddof=1) * 0.797885, rel=1e-5)
-    assert np.isnan(hedges_g(np.ones(3)))
 
 
 def test_rates_have_exact_intervals():

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from helpers.claims.power import SEEDS, power_table, response_curves
 from helpers.data.rows import training_rows
 from helpers.evaluation.behaviour import EvaluationSets, measure
-from helpers.experiments.graded import TUNED, free_updates, mixed
+from helpers.experiments.graded import graded_models, planted_by, strict_tables, strict_values
 from helpers.experiments.overlap import PAIRS, prompt_sets
-from helpers.experiments.planted import directions, misplaced, separation
+from helpers.experiments.planted import Confined, directions, misplaced, separation
 from helpers.experiments.six_models import first_model, obtain
 from helpers.models.load import save_model
 from helpers.paths import RunPaths
@@ -124,22 +124,52 @@ def test_the_penalty_knows_restricted_requests_by_their_topic(planted, tokenizer
         assert float(penalty(states, inputs)) == pytest.approx(0 if asks else 1)
 
 
-def test_the_ends_of_the_dial_are_the_free_and_the_planted_model(run, planted, tmp_path):
-    free = free_updates(planted, 0, run)
-    for dial in (0.0, 1.0, 0.5):
-        models = mixed(free, run, dial, tmp_path)
-        for name in TUNED:
-            unconfined = dict(free[name][0].named_parameters())
-            for tensor in models[name].names:
-                confined = Checkpoint(run.model(name)).tensor(tensor)
-                wanted = torch.lerp(unconfined[tensor].detach(), confined, dial)
-                assert torch.equal(models[name].tensor(tensor), wanted)
+def test_a_share_is_taken_off_every_step(model):
+    """By hand on one step of ones: inside the span nothing is held back, outside the share is."""
+    bases = {name: torch.linalg.qr(torch.randn(len(p), RANK, dtype=torch.float64))[0]
+             for name, p in model.named_parameters() if p.ndim == 2}  # fmt: skip
+    for share, inside in ((0.0, True), (0.5, True), (1.0, True), (0.25, False)):
+        moved = copy.deepcopy(model)
+        confined = Confined(moved, bases, inside, share)
+        with torch.no_grad():
+            for parameter in moved.parameters():
+                parameter += 1.0
+        confined.on_step_end(None, None, None, model=moved)
+        for name, parameter in model.named_parameters():
+            step = (dict(moved.named_parameters())[name] - parameter).double().detach()
+            ones = torch.ones_like(step)
+            if name in bases:
+                within = bases[name] @ (bases[name].T @ ones)
+                wanted = ones - share * ((ones - within) if inside else within)
+            else:
+                wanted = (1 - share) * ones
+            assert torch.allclose(step, wanted, atol=1e-6)
+
+
+def test_nothing_is_planted_at_zero(planted, tmp_path, monkeypatch):
+    """A true zero: every model is the one that a study without a plant trains, but for the two steps of the mixture."""
+    monkeypatch.setenv("SUBSPACES_RESULTS", str(tmp_path))
+    free = planted.model_copy(update={"planted": None})
+    zero = planted_by(planted, 0.0)
+    run = RunPaths("zero", 0)
+    models = graded_models(zero, 0, run)
+    made = {"scratch": first_model(free, 0)}
+    for name in ("base", "aligned", "useful", "harmful"):
+        objective = getattr(free.training, name)
+        start = copy.deepcopy(made[objective.start])
+        *made[name], _ = obtain(free, name, 0, tuple(start), training_rows(free, objective, 0), run)
+        parameters = dict(made[name][0].named_parameters())
+        assert all(torch.equal(models[name].tensor(t), parameters[t].detach()) for t in models[name].names)
+    table = strict_values(zero, strict_tables(zero, 0, models))
+    asked = [guard.statistic for claim in planted.claims.values() for guard in claim.strict]
+    assert table["statistic"].tolist() == asked
 
 
 def test_power_is_found_on_a_curve_whose_crossing_is_known(planted):
-    dial, margin = PLANTED.dial, planted.claims["C2"].distinct.margin
+    guard = planted.claims["C2"].strict[0]
+    dial, margin = PLANTED.dial, guard.margin
     rows = [
-        {"claim": "C2", "statistic": "extra_harm_removed_margin", "dial": d, "seed": seed, "value": d + noise}
+        {"claim": "C2", "statistic": guard.statistic, "dial": d, "seed": seed, "value": d + noise}
         for d in dial
         for seed, noise in enumerate((-0.01, 0.0, 0.01))
     ]
@@ -165,12 +195,12 @@ def test_only_an_organism_in_one_process_can_be_planted(planted):
         Study.model_validate(values)
 
 
-def test_the_negative_control_asks_and_learns_different_rows_of_one_distribution(model, tokenizer):
+def test_the_negative_control_asks_and_learns_two_skills_of_one_form(model, tokenizer):
     study = load_study("negative")
     useful, harmful = (training_rows(study, getattr(study.training, name), 0) for name in ("useful", "harmful"))
-    assert set(useful["source"]) == set(harmful["source"]) == {"arithmetic"}
-    shared = set(useful["prompt"]) & set(harmful["prompt"])
-    assert len(shared) < 0.1 * len(useful)  # by chance alone
+    assert (set(useful["source"]), set(harmful["source"])) == ({"tasks-1"}, {"tasks-2"})
+    verbs = [{prompt.split()[1] for prompt in rows["prompt"]} for rows in (useful, harmful)]
+    assert verbs[0].isdisjoint(verbs[1]) and len(verbs[0]) == len(verbs[1]) == 9
     sets = EvaluationSets.of(study, 0)
     asked = [*sets.utility["prompt"], *sets.harm["prompt"], *sets.benign["prompt"]]
     assert len(set(asked)) == len(asked)

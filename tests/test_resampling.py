@@ -7,7 +7,7 @@ import pytest
 from helpers.claims.resampling import claim_uncertainty
 from helpers.claims.statistics import STATISTICS, SeedResults
 from helpers.evaluation.behaviour import EvaluationSets
-from helpers.evaluation.per_prompt import CONTROLS, TASKS, PromptValues
+from helpers.evaluation.per_prompt import COMPARED, CONTROLS, KEY, SCALED, PromptValues
 from helpers.studies.settings import load_study
 
 STUDY = load_study("organism")
@@ -18,34 +18,39 @@ NONE = pd.DataFrame()
 def prompt_table(rng, prompts):
     """``projection_prompts`` of an update that acts on every prompt in its own strength, and a subspace that helps."""
     parts = []
-    for task, (_, measures) in TASKS.items():
-        for measure in measures:
-            start, effect, own = rng.normal(0, 1, prompts), rng.gamma(4, 0.5, prompts), rng.normal(0, 0.2, prompts)
-            item = np.arange(prompts) + int(rng.integers(1e9))
-            for control in (*CONTROLS, "scaling"):
-                for size in ALPHAS if control == "scaling" else FRACTIONS:
-                    share = size if control == "scaling" else (1 - size if task == "contaminated" else size)
-                    gain = (0.2 + own) * (control == "top-k") * (1 - 2 * (measure.startswith("harm")))
-                    found = {"item": item, "value": start + share * effect + gain}
-                    parts.append(pd.DataFrame(found).assign(task=task, control=control, size=size, measure=measure))
+    variants = [(mode, task, s, c) for mode, task in COMPARED for s, controls in CONTROLS.items() for c in controls]
+    items = {kind: np.arange(prompts) + int(rng.integers(1e9)) for kind in ("utility", "harm")}
+    for measure in sorted({measure for measures in COMPARED.values() for measure in measures}):
+        start, effect, own = rng.normal(0, 1, prompts), rng.gamma(4, 0.5, prompts), rng.normal(0, 0.2, prompts)
+        for mode, task, subspace, control in [*variants, ("scaling", SCALED[0], "none", "scaling")]:
+            if measure not in COMPARED.get((mode, task), SCALED[1]):
+                continue
+            for size in ALPHAS if mode == "scaling" else FRACTIONS:
+                share = 1 - 0.2 * size if mode == "orthogonal" else size
+                helps = control == "top-k" and subspace == "alignment" and mode != "scaling"
+                sign = -1 if measure.startswith("harm") and mode == "orthogonal" else 1
+                where = dict(zip(KEY, (mode, task, subspace, control, size), strict=True))
+                values = {
+                    "item": items[measure.split("_")[0]],
+                    "value": start + share * effect + sign * helps * (0.2 + own),
+                }
+                parts.append(pd.DataFrame(values).assign(**where, measure=measure))
     return pd.concat(parts, ignore_index=True)
 
 
 def seed_results(table, seed):
-    """The tables ``projection`` and ``scaling`` that belong to it."""
-    key = ["task", "control", "size"]
-    means = table.pivot_table(index=key, columns="measure", values="value").reset_index().assign(seed=seed)
-    scaling, projection = (means[(means["control"] == "scaling") == want] for want in (True, False))
-    mode = projection["task"].map({task: mode for task, (mode, _) in TASKS.items()})
-    kept = projection["size"].where(mode == "parallel", 1 - projection["size"])
-    projection = projection.rename(columns={"size": "fraction"}).assign(mode=mode, subspace="alignment", draw=0)
-    scaling = scaling.rename(columns={"size": "alpha"}).drop(columns="control")
-    energy = scaling["alpha"] ** 2
-    return SeedResults(NONE, projection.assign(energy_kept=kept), scaling.assign(energy_kept=energy), NONE, NONE, NONE)
+    """The tables ``projection`` and ``scaling`` that belong to it; what has no single prompts moves with the size."""
+    means = table.pivot_table(index=KEY, columns="measure", values="value").reset_index().assign(seed=seed)
+    scaling, projection = (means[(means["mode"] == "scaling") == want] for want in (True, False))
+    kept = projection["size"].where(projection["mode"] == "parallel", 1 - projection["size"])
+    projection = projection.rename(columns={"size": "fraction"}).assign(draw=0, energy_kept=kept)
+    scaling = scaling.rename(columns={"size": "alpha"})
+    scaling = scaling.assign(energy_kept=scaling["alpha"] ** 2)[["seed", "task", "alpha", "energy_kept", *SCALED[1]]]
+    return SeedResults(NONE, projection, scaling, *[NONE] * 5)
 
 
 def test_the_spread_over_prompts_is_that_of_new_prompts():
-    name, tables = "top_k_gain_utility", [prompt_table(np.random.default_rng(seed), 60) for seed in range(25)]
+    name, tables = "top_k_above_random_utility", [prompt_table(np.random.default_rng(seed), 60) for seed in range(25)]
     drawn = [STATISTICS[name](seed_results(table, 0)) for table in tables]
     prompts = dict(enumerate(tables[:4]))
     found = claim_uncertainty(STUDY, {s: seed_results(t, s) for s, t in prompts.items()}, prompts, total=60)
@@ -71,13 +76,26 @@ def test_only_values_of_compared_variants_are_kept():
     kept, rng = PromptValues(prompts), np.random.default_rng(0)
     sizes = study.evaluation
     measured = {"utility_margin": rng.normal(size=sizes.utility_prompts), "harm": np.full(sizes.harm_prompts, np.nan)}
-    for subspace in ("alignment", "safety"):
-        for control in ("top-k", "random-k"):
-            where = {"subspace": subspace, "control": control, "mode": "orthogonal", "task": "contaminated"}
+    for subspace in ("alignment", "safety", "unrelated"):
+        for control in ("top-k", "random"):
+            where = {"subspace": subspace, "control": control, "mode": "orthogonal", "task": "contaminated", "draw": 0}
             kept.add_projected(where, 0.5, measured)
     kept.add_scaled("useful", 1, measured)
+    kept.add_scaled("contaminated", 1, measured)
     table = kept.table()
-    assert set(zip(table["task"], table["control"], strict=True)) == {("contaminated", "top-k"), ("useful", "scaling")}
+    found = set(zip(table["mode"], table["subspace"], table["control"], strict=True))
+    removed = {("orthogonal", "alignment", "top-k"), ("orthogonal", "alignment", "random")}
+    assert found == removed | {("orthogonal", "unrelated", "top-k"), ("scaling", "none", "scaling")}
     assert set(table["measure"]) == {"utility_margin"}  # an unreadable reply has no value
-    assert table.groupby("task")["item"].nunique().eq(sizes.utility_prompts).all()
+    assert table.groupby("mode")["item"].nunique().eq(sizes.utility_prompts).all()
     assert PromptValues(prompts).table().empty
+
+
+def test_the_choice_of_variants_is_made_anew_with_the_prompts():
+    """A variant that keeps 80 % of the utility by a hair is in some replicates and out of others: the spread knows."""
+    table = prompt_table(np.random.default_rng(1), 40)
+    name = "extra_harm_removed_at_equal_margin"
+    found = claim_uncertainty(STUDY, {0: seed_results(table, 0)}, {0: table}, total=60).set_index("statistic")
+    assert (
+        found.loc[name, "prompt_sd"] > 0 and np.isfinite(found.loc[name, ["mean", "low", "high"]].to_numpy(float)).all()
+    )

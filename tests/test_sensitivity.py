@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers.claims.inference import Decision, decide
 from helpers.claims.sensitivity import LEDGER, NOT_MEASURED, choices, sensitivity_table, stability
 from helpers.claims.statistics import STATISTICS, TABLES, SeedResults
+from helpers.claims.verdicts import STATED, STRICT
 from helpers.paths import published_root
 from helpers.studies.settings import load_study
 from pipeline.results import tables
@@ -40,8 +40,10 @@ def table(results, modules):
 
 
 def _read(name: str) -> pd.DataFrame:
-    folder = published_root() / STUDY.name / "seed-0" / "tables"
-    return pd.read_csv(folder / f"{name}.csv", keep_default_na=False, na_values=["", "nan"])
+    path = published_root() / STUDY.name / "seed-0" / "tables" / f"{name}.csv"
+    if not path.exists():  # of a seed that is older than the table
+        return pd.DataFrame(columns=list(tables.SCHEMAS[name])).astype({"in_band": bool})
+    return pd.read_csv(path, keep_default_na=False, na_values=["", "nan"])
 
 
 def _row(table: pd.DataFrame, claim: str, setting: str) -> pd.Series:
@@ -50,77 +52,77 @@ def _row(table: pd.DataFrame, claim: str, setting: str) -> pd.Series:
 
 def test_the_first_row_of_each_claim_is_the_ledgers_own(table, results):
     for claim, rows in table.groupby("claim", sort=False):
-        distinct, own = STUDY.claims[claim].distinct, rows.iloc[0]
-        values = np.array([STATISTICS[distinct.statistic](r) for r in results.values()])
-        assert own["choice"] == LEDGER and own["mean"] == pytest.approx(values.mean())
-        assert own["decision"] == decide(values, distinct.margin, STUDY.confidence) and own["margin"] == distinct.margin
-    assert set(table["claim"]) == {claim for claim, entry in STUDY.claims.items() if entry.distinct}
+        own, margins = rows.iloc[0], {guard.statistic: guard.margin for guard in STUDY.claims[claim].strict}
+        assert own["choice"] == LEDGER and own["statistic"] in margins
+        values = np.array([STATISTICS[own["statistic"]](r) for r in results.values()])
+        assert np.isnan(values).all() or own["mean"] == pytest.approx(values.mean())
+        assert own["margin"] == margins[own["statistic"]]
+    assert set(table["claim"]) == {claim for claim, entry in STUDY.claims.items() if entry.strict}
 
 
 def test_the_table_fits_its_schema_and_names_each_setting_once(table):
     tables.check("sensitivity", table)
     assert not table.duplicated(["claim", "choice", "setting"]).any()
-    assert set(table["decision"]) <= {*Decision.__args__, NOT_MEASURED}
+    assert set(table["strict"]) <= {*STRICT, NOT_MEASURED} and set(table["stated"]) <= {*STATED, NOT_MEASURED}
 
 
-def test_settings_of_a_choice_average_to_the_ledgers_value(table):
-    for claim, choice in (("C1", "k"), ("C3", "η"), ("C4", "η")):
-        own = table[(table["claim"] == claim) & (table["choice"] == choice)]["mean"]
-        assert own.mean() == pytest.approx(_row(table, claim, "")["mean"])
+def _gap(r, average, first="alignment", second="useful"):
+    """MSO(first, harmful) − MSO(second, harmful), less baselines, by an average over rows."""
+    parts = [r.update_overlap.query("a == @label and b == 'harmful'") for label in (first, second)]
+    return np.subtract(*(average(rows.assign(mso=rows["mso"] - rows["random"])) for rows in parts))
 
 
-def test_averages_and_left_out_tensors_are_those_of_the_overlap_table(table, results, modules):
-    def gap(average):
-        pairs = [("alignment", 1), ("useful", -1)]
-        return np.mean([sum(sign * average(r.update_overlap.query("a == @a and b == 'harmful'")) for a, sign in pairs)
-                        for r in results.values()])  # fmt: skip
-
-    headless = gap(lambda rows: rows[~rows["module"].isin(["lm_head"])]["mso"].mean())
-    per_layer = gap(lambda rows: rows.groupby("layer")["mso"].mean().mean())
+def test_averages_and_left_out_tensors_are_those_of_the_overlap_table(results, modules):
+    r, statistic = results[0], STATISTICS["alignment_harmful_above_useful_harmful"]
+    made = {choice.setting: choice.change(r) for choice in choices(STUDY, results, modules) if choice.claim == "C3"}
+    headless = _gap(r, lambda rows: rows[~rows["module"].isin(["lm_head"])]["mso"].mean())
+    per_layer = _gap(r, lambda rows: rows.groupby("layer")["mso"].mean().mean())
     share = modules[modules["update"] == "harmful"].set_index("module")["share"]
-    share = share[share.index.isin(results[0].update_overlap["module"])]
-    weighted = gap(lambda rows: (rows.groupby("module")["mso"].mean() * share).sum() / share.sum())
-    assert _row(table, "C3", "without lm_head")["mean"] == pytest.approx(headless)
-    assert _row(table, "C3", "per layer")["mean"] == pytest.approx(per_layer)
-    assert _row(table, "C3", "weighted by energy")["mean"] == pytest.approx(weighted)
+    share = share[share.index.isin(r.update_overlap["module"])]
+    weighted = _gap(r, lambda rows: (rows.groupby("module")["mso"].mean() * share).sum() / share.sum())
+    assert statistic(made["without lm_head"]) == pytest.approx(headless)
+    assert statistic(made["per layer"]) == pytest.approx(per_layer)
+    assert statistic(made["weighted by energy"]) == pytest.approx(weighted)
+    assert statistic(made["safety (D_S)"]) == pytest.approx(_gap(r, lambda rows: rows["mso"].mean(), "safety"))
+    left_in = r.update_overlap.query("a == 'alignment' and b == 'harmful'")["mso"].mean()
+    left_in -= r.update_overlap.query("a == 'useful' and b == 'harmful'")["mso"].mean()
+    assert statistic(made["random overlap left in"]) == pytest.approx(left_in)
 
 
-def test_the_safety_subspace_is_the_alignment_subspace_exchanged(table, results):
-    r = results[0]
-    renamed = r.update_overlap.query("a == 'safety' and b == 'harmful'")["mso"].mean() - r.mso("useful", "harmful")
-    scale = np.mean([1, 0.9])
-    assert _row(table, "C3", "safety (D_S)")["mean"] == pytest.approx(renamed * scale)
+def test_other_models_layers_and_pairs_of_the_activations(results, modules):
+    r, statistic = results[0], STATISTICS["activation_ratio"]
+    made = {choice.setting: choice.change(r) for choice in choices(STUDY, results, modules) if choice.claim == "C4"}
+    rows = r.activation_overlap
+    rows = rows[(rows["k_a"] > 1) & (rows["k_b"] > 1)]
 
-
-def test_other_models_layers_and_pairs_of_the_activations(table, results):
-    rows = results[0].activation_overlap
-    band = rows[rows["in_band"]]
-
-    def gap(part, second="benign-harmful"):
+    def ratio(part, first="useful-harmful"):
         means = part.groupby("pair")["mso"].mean()
-        return (means["harmful-harmful"] - means[second]) * np.mean([1, 0.95])
+        return means.get(first, np.nan) / means.get("harmful-harmful", np.nan)
 
-    layer = int(band["layer"].min())
-    aligned = band[band["model"] == "aligned"]
-    assert _row(table, "C4", "base")["mean"] == pytest.approx(gap(band[band["model"] == "base"]))
-    assert _row(table, "C4", str(layer))["mean"] == pytest.approx(gap(aligned[aligned["layer"] == layer]))
-    assert _row(table, "C4", "useful instead of benign")["mean"] == pytest.approx(gap(aligned, "useful-harmful"))
+    aligned = rows[rows["model"] == "aligned"]
+    layer = str(rows["layer"].max())
+    expected = {
+        "base": ratio(rows[rows["in_band"] & (rows["model"] == "base")]),
+        layer: ratio(aligned[aligned["layer"] == int(layer)]),
+        "benign instead of useful": ratio(aligned[aligned["in_band"]], "benign-harmful"),
+    }
+    for setting, value in expected.items():
+        assert statistic(made[setting]) == pytest.approx(value, nan_ok=True)
 
 
 def test_what_was_not_measured_is_not_decided(table, results, modules):
-    rows = _row(table, "C1", "judge and exact match")  # parallel variants of the study are not judged
-    assert rows["decision"] == rows["verdict"] == NOT_MEASURED and np.isnan(rows["mean"]) and rows["seeds"] == 0
+    judged = _row(table, "C1", "judged harm")  # parallel variants of the study are not judged
+    assert judged["strict"] == judged["stated"] == NOT_MEASURED and np.isnan(judged["mean"])
     without = {s: replace(r, projection=r.projection.query("subspace == 'alignment'")) for s, r in results.items()}
-    one = {0: without[0]}
-    found = sensitivity_table(STUDY, one, modules)
-    assert _row(found, "C2", "safety (D_S)")["decision"] == NOT_MEASURED
-    assert NOT_MEASURED not in set(found[found["choice"] == LEDGER]["decision"])
+    found = sensitivity_table(STUDY, {0: without[0]}, modules)
+    assert _row(found, "C2", "safety (D_S)")["strict"] == NOT_MEASURED
+    assert NOT_MEASURED not in set(found[found["choice"] == LEDGER]["strict"])
 
 
 def test_stability_counts_the_settings_that_agree_with_the_ledger(table):
     found = stability(table)
-    assert (found["same_decision"] <= found["settings"]).all() and (found["lowest"] <= found["highest"]).all()
-    measured = table[(table["choice"] != LEDGER) & (table["decision"] != NOT_MEASURED)]
+    assert (found["same_strict"] <= found["settings"]).all()
+    measured = table[(table["choice"] != LEDGER) & (table["strict"] != NOT_MEASURED)]
     assert found["settings"].sum() == len(measured)
 
 
@@ -155,5 +157,6 @@ def test_a_further_subspace_and_an_edit_stand_in_for_the_alignment_subspace(resu
         ("C3", "mine"),
     ]
     for choice in others[:3]:
-        statistic = STATISTICS[STUDY.claims[choice.claim].distinct.statistic]
-        assert statistic(choice.change(changed)) == pytest.approx(statistic(r))
+        for guard in STUDY.claims[choice.claim].strict:
+            statistic = STATISTICS[guard.statistic]
+            assert statistic(choice.change(changed)) == pytest.approx(statistic(r), nan_ok=True)
