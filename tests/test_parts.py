@@ -20,7 +20,8 @@ from helpers.weights.checkpoints import Checkpoint
 from pipeline.plan.demands import divided
 from pipeline.runs import execute, parts
 from pipeline.runs.jobs import Job
-from pipeline.runs.parts import DIVIDED, SHARDS, Pieces, make_part, parts_of
+from pipeline.runs.parts import DIVIDED, SHARDS, make_part, parts_of
+from pipeline.runs.pieces import Pieces
 
 STUDY = load_study("smoke")
 NOTEBOOK = "05_projection"

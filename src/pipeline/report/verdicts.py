@@ -11,7 +11,7 @@ from helpers.claims.statistics import STATISTICS
 from helpers.claims.verdicts import NOT_TESTED, power_with
 from helpers.paths import RunPaths
 from helpers.studies.ledger import NOT_RECORDED, UNCHANGED, Claim
-from pipeline.report.staging import Staged
+from pipeline.report.chapters import Staged
 from pipeline.report.templates import render
 from pipeline.results.tables import SCHEMAS, read_csv
 from pipeline.runs.notebook import measured_power
