@@ -55,6 +55,12 @@ def test_missing_extra_and_renamed(tmp_path, tensors):
     assert "model.norm.weight of shape (12,)" in sentence(tmp_path / "2", fewer, tensors)
     renamed = {f"transformer.{name}" if name == "lm_head.weight" else name: t for name, t in tensors.items()}
     assert "has transformer.lm_head.weight of that shape: rename it" in sentence(tmp_path / "3", tensors, renamed)
+    up = "model.layers.1.mlp.up_proj.weight"
+    in_layer = {"model.layers.1.mlp.w3.weight" if name == up else name: t for name, t in tensors.items()}
+    found = sentence(tmp_path / "4", tensors, in_layer)
+    assert up in found and "has model.layers.1.mlp.w3.weight of that shape: rename it" in found
+    elsewhere = {"model.layers.9.mlp.up_proj.weight" if name == up else name: t for name, t in tensors.items()}
+    assert "compare models of one architecture" in sentence(tmp_path / "5", tensors, elsewhere)
 
 
 def test_transposed_and_resized(tmp_path, tensors):

@@ -9,7 +9,7 @@ from helpers.claims.statistics import TABLES, SeedResults, claim_statistics
 from helpers.claims.verdicts import distinctness, judge_criteria, verdicts
 from helpers.paths import RunPaths
 from helpers.studies.settings import load_study
-from pipeline.report.staging import Staged
+from pipeline.report.chapters import Staged
 from pipeline.report.verdicts import control_table, outcome, worst
 from pipeline.results.tables import read_csv, write_csv
 from pipeline.runs.selections import Selection

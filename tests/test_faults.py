@@ -22,8 +22,8 @@ from helpers.training.examples import tokenised
 from helpers.training.fit import Batch, Recipe, fit
 from helpers.training.resume import Checkpoints
 from mounts import mounted
+from pipeline.report.chapters import Chapter
 from pipeline.report.records import seconds
-from pipeline.report.staging import Chapter
 from pipeline.results import provenance, tables
 from pipeline.runs.notebook import Run
 from trained import uneven_rows

@@ -18,9 +18,10 @@ from helpers.paths import ROOT, RunPaths
 from helpers.studies.settings import load_study
 from helpers.weights.checkpoints import Checkpoint
 from pipeline.plan.demands import divided
-from pipeline.runs import parts
+from pipeline.runs import execute, parts
 from pipeline.runs.jobs import Job
-from pipeline.runs.parts import SHARDS, Pieces, parts_of
+from pipeline.runs.parts import DIVIDED, SHARDS, make_part, parts_of
+from pipeline.runs.pieces import Pieces
 
 STUDY = load_study("smoke")
 NOTEBOOK = "05_projection"
@@ -116,6 +117,31 @@ def test_an_unknown_part_is_one_sentence(part, capsys):
 
 
 @pytest.mark.slow
+def test_parts_one_by_one_give_the_same_tables(smoke, tmp_path, monkeypatch):
+    """In one process, where the jobs of a cluster are processes each; the notebooks then find all parts made."""
+    results = tmp_path / "results"
+    shutil.copytree(smoke.results / "smoke" / "seed-0" / "models", results / "smoke" / "seed-0" / "models")
+    monkeypatch.setenv("SUBSPACES_RESULTS", str(results))
+    for notebook in DIVIDED:
+        for part in parts_of(notebook, STUDY):
+            make_part(notebook, "smoke", 0, part)
+        output = RunPaths("smoke", 0).notebook(notebook)
+        assert (
+            execute.main([f"notebooks/{notebook}.ipynb", str(output), "-p", "study", "smoke", "-p", "seed", "0"]) == 0
+        )
+    assert_same_tables(smoke.results, results)
+
+
+def assert_same_tables(whole, results):
+    """The tables of notebooks 4 and 5 are byte for byte the same, and nothing is left of the parts."""
+    for table in ("projection", "scaling", "projection_prompts", "update_overlap", "energy"):
+        place = f"smoke/seed-0/tables/{table}.csv"
+        assert (results / place).read_bytes() == (whole / place).read_bytes(), table
+    assert not [path for path in (results / "smoke" / "seed-0" / "scratch").rglob("*") if path.is_file()]
+
+
+@pytest.mark.slow
+@pytest.mark.soak
 def test_jobs_apart_give_the_same_tables(smoke, tmp_path):
     results = tmp_path / "results"
     shutil.copytree(smoke.results / "smoke" / "seed-0" / "models", results / "smoke" / "seed-0" / "models")
@@ -128,9 +154,4 @@ def test_jobs_apart_give_the_same_tables(smoke, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     asked = parts_of(NOTEBOOK, STUDY) + parts_of("04_update_overlap", STUDY)
     assert all(f" {part}: " in done.stdout for part in asked), done.stdout
-    run = RunPaths("smoke", 0)
-    for table in ("projection", "scaling", "projection_prompts", "update_overlap", "energy"):
-        place = run.table(table).relative_to(run.root.parent.parent)
-        assert (results / place).read_bytes() == (smoke.results / place).read_bytes(), table
-    left = results / "smoke" / "seed-0" / "scratch"
-    assert not [path for path in left.rglob("*") if path.is_file()]
+    assert_same_tables(smoke.results, results)

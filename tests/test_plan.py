@@ -292,6 +292,7 @@ def test_counts_are_those_of_a_run(smoke, study):
 
 
 @pytest.mark.slow
+@pytest.mark.soak  # another run of the study, timed
 def test_within_a_factor_of_two_of_a_run(own_smoke, study, tmp_path):
     """Processor seconds of the heaviest notebooks, so that what else runs on the machine counts little."""
     runs = {"01_models": (), "02_finetune-useful": ("-p", "objective", "useful"), "05_projection": ()}

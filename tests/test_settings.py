@@ -47,6 +47,8 @@ def test_every_study_is_valid(name):
         (["training", "useful", "learning_rate"], -1.0, ["-1.0", "it must be greater than 0"]),
         (["training", "useful", "data"], [{"source": "poetry", "rows": 3}], ["data.0.source", "'arithmetic', 'tasks'"]),
         (["training", "useful", "start"], "base", ["useful.start must be 'aligned'"]),
+        (["model", "kind"], "x" * 20000, ["model.kind is 'xxx", "xxx'; it must be one of 'organism', 'pretrained'"]),
+        (["model"], "organism", ["model is 'organism'; it must be a mapping of keys"]),
         (["model", "hidden_size"], 96.5, ["model.hidden_size is 96.5", "a whole number"]),
         (["model", "hidden_size"], True, ["model.hidden_size is True", "a whole number"]),
         (["model", "num_hidden_layers"], None, ["key 'model.num_hidden_layers' is missing"]),

@@ -6,7 +6,7 @@ import re
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -39,24 +39,33 @@ def slurm(tmp_path_factory):
 
 @dataclass
 class Through:
-    """The toy study through the cluster: a run that was killed, and the one after it, which came to its end."""
+    """The toy study through the cluster, come to its end."""
 
     run: Callable[[], subprocess.CompletedProcess]  # it again
     results: Path
-    jobs_left: set[str]  # computing when the first run was killed
-    killed: str  # what that run said
     done: subprocess.CompletedProcess
     tables: dict[Path, bytes]
+    jobs_left: set[str] = field(default_factory=set)  # computing when a first run was killed
+    killed: str = ""  # what that run said
+
+
+def submitted(study: toy.Toy, slurm: dict[str, str], seeds: str) -> Callable[[], subprocess.CompletedProcess]:
+    """The command that runs some seeds of a toy study through the cluster."""
+    return lambda: study.study(seeds, "slurm", **slurm)
 
 
 @pytest.fixture(scope="module")
 def through_slurm(slurm, tmp_path_factory) -> Through:
-    """The toy study run with ``PROFILE=slurm``, killed once when a notebook has ended."""
+    """One seed of the toy study run with ``PROFILE=slurm``."""
     study = toy.make(tmp_path_factory.mktemp("through slurm") / "clone")
+    run = submitted(study, slurm, "0")
+    return Through(run, study.results / "smoke", run(), study.tables())
 
-    def run() -> subprocess.CompletedProcess:
-        return study.study("", "slurm", **slurm)
 
+@pytest.fixture(scope="module")
+def killed_in_slurm(slurm, tmp_path_factory) -> Through:
+    """Both seeds, in a run that was killed when a notebook had ended, and one after it that came to its end."""
+    study = toy.make(tmp_path_factory.mktemp("killed in slurm") / "clone")
     with open(study.clone / "said.txt", "w+", encoding="utf-8") as out:
         environment = study.environment | slurm
         first = psutil.Popen(study.command("", "slurm"), cwd=study.clone, env=environment, stdout=out, stderr=out)
@@ -70,8 +79,8 @@ def through_slurm(slurm, tmp_path_factory) -> Through:
         first.wait()
     left = set(queued(slurm, "--states=RUNNING"))
     killed = (study.clone / "said.txt").read_text(encoding="utf-8")
-    done = run()
-    return Through(run, study.results / "smoke", left, killed, done, study.tables())
+    run = submitted(study, slurm, "")
+    return Through(run, study.results / "smoke", run(), study.tables(), left, killed)
 
 
 def queued(slurm: dict[str, str], *options: str) -> list[str]:
@@ -81,15 +90,14 @@ def queued(slurm: dict[str, str], *options: str) -> list[str]:
 
 
 def test_the_study_is_made_and_every_result_names_its_job(through_slurm):
-    done, results = through_slurm.done, through_slurm.results
+    done = through_slurm.done
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"smoke/seed-\d 01_models: \d+ s \| 1 of ", through_slurm.killed)
     count = re.search(r"(\d+) notebooks to run through slurm", done.stdout)[1]
+    assert re.search(r"smoke/seed-0 01_models: \d+ s \| 1 of ", done.stdout)
     assert "smoke/all 15_verdict: " in done.stdout and f"{count} of {count} notebooks" in done.stdout
-    jobs = jobs_of(results)
+    jobs = jobs_of(through_slurm.results)
     assert jobs and all(job["scheduler"] == "slurm" and job["id"].isdigit() for job in jobs.values())
-    of_seed = [{job["id"] for path, job in jobs.items() if run in path.parts} for run in RUNS]
-    assert not of_seed[0] & of_seed[1]  # seeds are jobs of their own
+    assert jobs.keys() >= set(through_slurm.results.glob("seed-0/models/*.json"))
 
 
 def jobs_of(results: Path) -> dict[Path, dict]:
@@ -98,13 +106,17 @@ def jobs_of(results: Path) -> dict[Path, dict]:
     return {path: json.loads(path.read_text(encoding="utf-8"))["job"] for path in records}
 
 
-def test_what_jobs_of_a_killed_run_still_made_is_not_made_again(through_slurm):
-    """The next run waits for the end of those that compute, and takes what they made."""
-    assert through_slurm.jobs_left
-    assert_promised("a run is killed whose jobs are in the queue of a cluster", through_slurm.done.stdout)
-    made_by = [{job["id"] for path, job in jobs_of(through_slurm.results).items() if run in path.parts} for run in RUNS]
-    assert any(jobs <= through_slurm.jobs_left for jobs in made_by[:2])
-    assert not (through_slurm.results / slurm_queue.MARK).exists()
+@pytest.mark.soak
+def test_what_jobs_of_a_killed_run_still_made_is_not_made_again(killed_in_slurm, toy_study):
+    """The next run waits for the end of those that compute, and takes what they made; seeds are jobs of their own."""
+    assert killed_in_slurm.jobs_left and re.search(r"smoke/seed-\d 01_models: \d+ s \| 1 of ", killed_in_slurm.killed)
+    done, results = killed_in_slurm.done, killed_in_slurm.results
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert_promised("a run is killed whose jobs are in the queue of a cluster", done.stdout)
+    made_by = [{job["id"] for path, job in jobs_of(results).items() if run in path.parts} for run in RUNS]
+    assert any(jobs <= killed_in_slurm.jobs_left for jobs in made_by[:2]) and not made_by[0] & made_by[1]
+    assert not (results / slurm_queue.MARK).exists()
+    assert killed_in_slurm.tables == toy_study.tables()
 
 
 def test_jobs_of_a_killed_run_that_wait_are_cancelled_and_no_others(slurm, tmp_path, monkeypatch, capfd):
@@ -144,9 +156,14 @@ def test_a_partition_that_is_not_there_is_one_sentence_before_anything_runs(slur
 
 
 def test_the_tables_are_those_of_a_local_run(through_slurm, toy_study):
-    assert through_slurm.tables == toy_study.tables()
+    through, local = (
+        {file: text for file, text in tables.items() if "seed-0" in file.parts}
+        for tables in (through_slurm.tables, toy_study.tables())
+    )
+    assert through and through == local
 
 
+@pytest.mark.soak
 def test_a_job_that_fails_says_why_and_where(through_slurm):
     run, results = through_slurm.run, through_slurm.results
     model = results / "seed-0" / "models" / "harmful" / "model.safetensors"

@@ -67,7 +67,7 @@ def _same_file(folder: Path, other: Path, name: str) -> bool:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limit on memory is Linux's")
-@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=needs_two_devices)])
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=[needs_two_devices, pytest.mark.soak])])
 def test_memory_that_runs_out_for_real_makes_the_batch_smaller(tmp_path, processes):
     job = _job(tmp_path / "model", "--megabytes", "600", "--processes", str(processes))
     said = job.communicate()[1]

@@ -62,7 +62,9 @@ def utility_per_prompt(model, tokenizer, rows: pd.DataFrame, study: Study) -> np
     if not study.embedded:
         return exact_matches(model, tokenizer, rows, s.harness, s.batch_size)
     answers = answers_to(model, tokenizer, rows["prompt"].tolist(), study)
-    judged = slice(-1, None) if s.utility == "arithmetic" else slice(None)  # the whole answer; of arithmetic, its result
+    judged = (
+        slice(-1, None) if s.utility == "arithmetic" else slice(None)
+    )  # the whole answer; of arithmetic, its result
     return np.array(
         [a.split()[judged] == r.split()[judged] for a, r in zip(answers, rows["answer"], strict=True)], float
     )

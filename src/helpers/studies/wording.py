@@ -11,6 +11,7 @@ from helpers.errors import SettingsError
 
 _NOUNS = {"int_type": "a whole number", "float_type": "a number", "string_type": "text", "bool_type": "true or false"}
 _NOUNS |= {"list_type": "a list", "dict_type": "a mapping of keys", "model_type": "a mapping of keys"}
+_NOUNS["model_attributes_type"] = "a mapping of keys"  # of a union of them
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
 
@@ -52,8 +53,11 @@ def _sentence(values: dict, problem: dict) -> str:
     place, kind = _place(values, problem["loc"]), problem["type"]
     if kind == "value_error":
         return ": ".join(filter(None, (place, str(problem["ctx"]["error"]))))
-    if kind == "missing":
-        return f"key {place!r} is missing"
+    if kind in ("missing", "union_tag_not_found"):
+        return f"key {place + '.kind' * (kind != 'missing')!r} is missing"
+    if kind == "union_tag_invalid":
+        given, known = problem["ctx"]["tag"], problem["ctx"]["expected_tags"]
+        return f"{place}.kind is {shown_value(given)}; it must be one of {known}"
     if kind == "literal_error":
         must = f"be one of {problem['ctx']['expected']}"
     else:

@@ -236,9 +236,10 @@ def _same_names(a: Checkpoint, b: Checkpoint) -> None:
     for first, second in ((a, b), (b, a)):
         absent = [name for name in first.names if name not in second]
         if absent:
-            name, shape, module = absent[0], first.shape(absent[0]), module_of(absent[0])
+            name, shape = absent[0], first.shape(absent[0])
             unknown = [other for other in second.names if other not in first and second.shape(other) == shape]
-            twin = next((other for other in unknown if module_of(other) == module), None)
+            alike = [other for other in unknown if layer_of(other) == layer_of(name)]
+            twin = min(alike, key=lambda other: module_of(other) != module_of(name), default=None)
             remedy = f"which has {twin} of that shape: rename it" if twin else "compare models of one architecture"
             more = f" (and {len(absent) - 1} more tensors)" if len(absent) > 1 else ""
             raise TensorMismatch(

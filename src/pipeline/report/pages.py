@@ -17,9 +17,9 @@ from helpers.studies.sections import JUDGES
 from helpers.studies.settings import OwnModels, Study, load_study
 from helpers.weights.checkpoints import Checkpoint
 from helpers.wheels import PACKAGES
+from pipeline.report.chapters import Staged
 from pipeline.report.records import devices, origin, provenance, seconds, spent
 from pipeline.report.rooms import code_map
-from pipeline.report.staging import Staged
 from pipeline.report.templates import render
 from pipeline.report.verdicts import control_table, verdict_table
 from pipeline.results.provenance import recorded

@@ -4,18 +4,15 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from itertools import groupby
-from typing import TYPE_CHECKING
 
 import yaml
 
 from helpers import paths
+from pipeline.report.chapters import Chapter, Staged
 from pipeline.report.templates import render
 from pipeline.results import environment
 from pipeline.results.provenance import recorded
 from pipeline.runs.selections import Selection
-
-if TYPE_CHECKING:
-    from pipeline.report.staging import Chapter, Staged
 
 SETTINGS = "settings.yml"  # copy of the settings that the published tables were made with, beside them
 FACTS = ("device", "cpu", "threads", "platform", "python")
@@ -62,7 +59,7 @@ def changed(selection: Selection) -> str:
     return f"Settings changed since then: {', '.join(different)}." if different else ""
 
 
-def _durations(study: "Staged") -> dict[str, list[float]]:
+def _durations(study: Staged) -> dict[str, list[float]]:
     """Seconds of the runs of each notebook of the report; of a published study's seeds, where those were run."""
     found = defaultdict(list, spent(study.selection) if study.selection.published else {})
     for chapter in [*study.chapters, *study.runs]:
@@ -80,13 +77,13 @@ def spent(selection: Selection) -> dict[str, list[float]]:
     return {notebook: list(runs.values()) for notebook, runs in found.items()}
 
 
-def seconds(chapter: "Chapter") -> float | None:
+def seconds(chapter: Chapter) -> float | None:
     """Duration of an executed notebook, from papermill's record in it."""
     found = json.loads(chapter.source.read_text(encoding="utf-8"))["metadata"].get("papermill", {}).get("duration")
     return None if found is None else max(found, 0.0)  # papermill's clock is the wall's, which may be set back
 
 
-def provenance(study: "Staged") -> str:
+def provenance(study: Staged) -> str:
     """Environments, seconds per notebook, and hashes of the results of a study."""
     selection = study.selection
     entries = recorded([*selection.over_seeds, *selection.runs])

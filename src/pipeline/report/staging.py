@@ -6,11 +6,9 @@ in ``studies/<study>/``. Single runs are in ``runs/<study>/seed-<n>/``, which a 
 does not have; tables are in ``results/<study>/``.
 """
 
-import functools
 import posixpath
 import re
 import shutil
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import nbformat
@@ -20,6 +18,7 @@ from helpers import paths
 from helpers.errors import MissingInput, StudyError
 from helpers.files import remove
 from helpers.paths import RunPaths
+from pipeline.report.chapters import Chapter, Staged
 from pipeline.report.inert import clean_output
 from pipeline.report.records import banner
 from pipeline.results.provenance import read_record, records_of
@@ -42,38 +41,6 @@ RESULTS = "Results"  # caption of the main study's part in _toc.yml
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 TITLE = re.compile(r"^# (.*?)[ \t]*$", re.MULTILINE)
 UP = re.compile(r"(?<![\w./])\.\./(?:book/|(?=(?:results|studies)/))")
-
-
-@dataclass(frozen=True)
-class Chapter:
-    """An executed notebook and its place in the report, without suffix."""
-
-    source: Path
-    place: PurePosixPath
-    heading: str  # what is added to its title: nothing for a chapter of the main study
-
-    def entry(self, title: str = "") -> dict[str, str]:
-        """Its line in the contents, under a title of its own or that of the page."""
-        return {"file": str(self.place)} | ({"title": title} if title else {})
-
-
-@dataclass(frozen=True)
-class Staged:
-    """A study in the report: its notebooks over all seeds, and those of its single runs."""
-
-    selection: Selection
-    chapters: list[Chapter]
-    runs: list[Chapter]
-
-    @functools.cached_property
-    def places(self) -> dict[str, PurePosixPath]:
-        """Place of each notebook: by its full place, and by its name for the first that has it."""
-        places: dict[str, PurePosixPath] = {}
-        for place in [chapter.place for chapter in [*self.chapters, *self.runs]]:
-            for name in (place.name, place.name.split("-")[0]):
-                places.setdefault(name, place)
-                places.setdefault(str(place.parent / name), place)
-        return places
 
 
 def stage(selections: list[Selection], folder: Path) -> list[Staged]:

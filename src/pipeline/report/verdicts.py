@@ -10,7 +10,7 @@ import pandas as pd
 from helpers.claims.verdicts import NOT_TESTED, power_with
 from helpers.paths import RunPaths
 from helpers.studies.ledger import NOT_RECORDED, UNCHANGED
-from pipeline.report.staging import Staged
+from pipeline.report.chapters import Staged
 from pipeline.report.templates import render
 from pipeline.results.tables import SCHEMAS, read_csv
 from pipeline.runs.notebook import measured_power

@@ -23,7 +23,7 @@ from helpers.studies.settings import OBJECTIVES, UNRELATED, Study, digest, load_
 from helpers.studies.wording import shown_value, validate
 from pipeline.results import provenance, tables
 from pipeline.runs.jobs import Job, as_asked, jobs_of
-from pipeline.runs.parts import Pieces
+from pipeline.runs.pieces import Pieces
 from pipeline.runs.stages import CHAPTERS, STAGES, file_of, of_study, result
 
 if TYPE_CHECKING:
