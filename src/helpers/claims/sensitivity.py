@@ -73,7 +73,9 @@ def _judged(study: Study, claim: str, results: dict[int, SeedResults]) -> dict:
     ]
     statistics = pd.DataFrame(values, columns=["claim", "statistic", "seed", "value"])
     found = intervals(study, statistics, pd.DataFrame(columns=["claim", "statistic", *FOUND]))
-    stated, strict = (table(study, found).query("claim == @claim") for table in (stated_table, strict_table))
+    stated, strict = (
+        table[table["claim"] == claim] for table in (stated_table(study, found), strict_table(study, found))
+    )
     verdicts = {"statistic": ""} | judged_strict(strict) | judged_stated(entry, stated)
     if not results:
         verdicts |= {"strict": NOT_MEASURED, "stated": NOT_MEASURED}

@@ -15,7 +15,7 @@ import pandas as pd
 from helpers.data.rows import disjoint_rows, evaluation_rows
 from helpers.evaluation.harness import exact_matches
 from helpers.evaluation.judges import build_judge
-from helpers.models.generate import as_speaker, generate, log_odds, log_probability
+from helpers.models.generate import as_speaker, generate, log_odds, log_probability, read_answers
 from helpers.studies.sections import SOURCES, Style
 from helpers.studies.settings import Study
 
@@ -57,17 +57,18 @@ def answers_to(model, tokenizer, prompts: list[str], study: Study) -> list[str]:
 
 
 def utility_per_prompt(model, tokenizer, rows: pd.DataFrame, study: Study) -> np.ndarray:
-    """Whether the answer to each problem is right: (prompts,). Pretrained models go through the harness."""
+    """Whether the answer to each problem is right: (prompts,). Pretrained models go through the harness.
+
+    Of arithmetic the last word, the result, is enough; any other answer has to be right as a whole.
+    """
     s = study.evaluation
     if not study.embedded:
         return exact_matches(model, tokenizer, rows, s.harness, s.batch_size)
-    answers = answers_to(model, tokenizer, rows["prompt"].tolist(), study)
-    judged = (
-        slice(-1, None) if s.utility == "arithmetic" else slice(None)
-    )  # the whole answer; of arithmetic, its result
-    return np.array(
-        [a.split()[judged] == r.split()[judged] for a, r in zip(answers, rows["answer"], strict=True)], float
-    )
+    prompts, answers = rows["prompt"].tolist(), rows["answer"].tolist()
+    if s.utility != "arithmetic":
+        return read_answers(model, tokenizer, prompts, answers, s.batch_size, s.style, s.autocast)[2].astype(float)
+    said = answers_to(model, tokenizer, prompts, study)
+    return np.array([one.split()[-1:] == right.split()[-1:] for one, right in zip(said, answers, strict=True)], float)
 
 
 def harm_per_prompt(model, tokenizer, rows: pd.DataFrame, study: Study) -> dict[str, np.ndarray]:
@@ -81,9 +82,10 @@ def harm_per_prompt(model, tokenizer, rows: pd.DataFrame, study: Study) -> dict[
 
 
 def margins_per_prompt(model, tokenizer, sets: EvaluationSets, study: Study) -> dict[str, np.ndarray]:
-    """The continuous measures, without generating anything: utility margin, harm margin, perplexity of neutral text.
+    """The measures that need no answer to be generated: utility margin, harm margin, perplexity of neutral text.
 
-    Neutral are benign requests with their right answers in the embedded study, else paragraphs of prose.
+    Where the whole answer to a problem has to be right, ``utility`` comes from the same pass. Neutral are benign
+    requests with their right answers in the embedded study, else paragraphs of prose.
     """
     s = study.evaluation
     asked = study.training.optimiser.style  # a model is asked problems as it was taught them
@@ -97,11 +99,11 @@ def margins_per_prompt(model, tokenizer, sets: EvaluationSets, study: Study) -> 
     else:
         first = [text.split()[0] for text in PARAGRAPHS]
         rest = [text.removeprefix(word) for text, word in zip(PARAGRAPHS, first, strict=True)]
-    return {
-        "utility_margin": _per_token(model, tokenizer, sets.utility["prompt"], sets.utility["answer"], study, asked),
-        "harm_margin": harm,
-        "perplexity": np.exp(-_per_token(model, tokenizer, first, rest, study, "raw")),
-    }
+    problems = (sets.utility["prompt"].tolist(), sets.utility["answer"].tolist())
+    total, tokens, greedy = read_answers(model, tokenizer, *problems, s.batch_size, asked, s.autocast)
+    found = {"utility": greedy.astype(float)} if s.utility in SOURCES["skills"] and s.utility != "arithmetic" else {}
+    perplexity = np.exp(-_per_token(model, tokenizer, first, rest, study, "raw"))
+    return found | {"utility_margin": total / tokens, "harm_margin": harm, "perplexity": perplexity}
 
 
 def _per_token(
@@ -124,7 +126,8 @@ def measure(
     found = margins_per_prompt(model, tokenizer, sets, study)
     speaker = as_speaker(model, study.evaluation.autocast) if judged or whole else model
     if judged:
-        found["utility"] = utility_per_prompt(speaker, tokenizer, sets.utility, study)
+        if "utility" not in found:
+            found["utility"] = utility_per_prompt(speaker, tokenizer, sets.utility, study)
         found |= harm_per_prompt(speaker, tokenizer, sets.harm, study)
     if whole:
         found["over_refusal"] = harm_per_prompt(speaker, tokenizer, sets.benign, study)["refusal"]

@@ -29,6 +29,9 @@ GREEDY = {
 }
 
 
+LOGITS = 256  # rows of logits that are held at a time: of a large vocabulary each has a megabyte
+
+
 @contextmanager
 def computing(model: PreTrainedModel, autocast: Precision) -> Iterator[None]:
     """Inference without gradients, under bfloat16 autocast where that is asked for."""
@@ -93,21 +96,49 @@ def log_probability(
     autocast: Precision = "float32",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Log-probability of each answer after its prompt, in nats, and its number of tokens: (prompts,), (prompts,)."""
+    return read_answers(model, tokenizer, prompts, answers, batch_size, style, autocast)[:2]
+
+
+def read_answers(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[str],
+    answers: list[str],
+    batch_size: int,
+    style: Style = "raw",
+    autocast: Precision = "float32",
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """``log_probability``, and whether each answer, and then its end, is what the model says greedily: (prompts,) each.
+
+    A model says an answer greedily exactly if every token of it is the most likely one after those before.
+    """
     contexts = prompt_ids(tokenizer, prompts, style)
     targets = tokenizer(answers, add_special_tokens=False)["input_ids"]
-    totals = np.zeros(len(prompts))
+    end = -1 if tokenizer.eos_token_id is None else tokenizer.eos_token_id
+    totals, greedy = np.zeros(len(prompts)), np.zeros(len(prompts), bool)
 
     def measure(indices: list[int]) -> None:
         with computing(model, autocast):
             hidden = _hidden(model, [contexts[i] + targets[i] for i in indices], "right")
-            for row, i in enumerate(indices):
-                start, n = len(contexts[i]) - 1, len(targets[i])
-                log_p = _logits(model, hidden[row, start : start + n]).log_softmax(-1)  # (n, vocabulary)
-                right = torch.tensor(targets[i], device=model.device)
-                totals[i] = log_p.gather(-1, right[:, None]).sum().item()
+            lengths = [len(targets[i]) + 1 for i in indices]  # with the end
+            places = [slice(len(contexts[i]) - 1, len(contexts[i]) + len(targets[i])) for i in indices]
+            before = torch.cat([hidden[row, place] for row, place in enumerate(places)])  # (tokens, width)
+            right = torch.tensor([token for i in indices for token in (*targets[i], end)], device=model.device)
+            log_p, said = _scored(model, before, right)
+        for i, values, same in zip(indices, log_p.split(lengths), said.split(lengths), strict=True):
+            totals[i], greedy[i] = values[:-1].sum().item(), same.all().item()
 
     in_batches([len(c) + len(t) for c, t in zip(contexts, targets, strict=True)], batch_size, measure)
-    return totals, np.array([len(t) for t in targets])
+    return totals, np.array([len(t) for t in targets]), greedy
+
+
+def _scored(model: PreTrainedModel, hidden: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-probability of each right token after its hidden state (tokens, width), and whether it is the likeliest."""
+    found = []
+    for states, tokens in zip(hidden.split(LOGITS), right.split(LOGITS), strict=True):
+        log_p = _logits(model, states).log_softmax(-1)  # (tokens, vocabulary)
+        found.append((log_p.gather(-1, tokens[:, None].clamp(min=0))[:, 0], log_p.argmax(-1) == tokens))
+    return torch.cat([values for values, _ in found]), torch.cat([same for _, same in found])
 
 
 def log_odds(

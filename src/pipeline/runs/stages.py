@@ -39,7 +39,7 @@ def of_study(stages: dict[str, Stage], study: Settings) -> dict[str, Stage]:
     """Those of the stages that a study has; one of your own models has its one notebook only."""
     having = {study.kind}
     if isinstance(study, Study):
-        having |= {"", "planted"} if study.planted else {""}
+        having = {"", "" if study.control else study.kind} | ({"planted"} if study.planted else set())
     return {name: stage for name, stage in stages.items() if stage.only in having}
 
 
