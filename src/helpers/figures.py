@@ -33,6 +33,7 @@ _MARKS = "osD^vPX<>h"  # a shape as well, for readers who see no colour; neighbo
 DECISIONS = {"distinct": (_RED, "D"), "not distinct": (_BLUE, "o"), "undecided": (_GREY, "X")}
 _LEVEL = {"ha": "right", "va": "bottom", "fontsize": 7, "bbox": {"fc": "white", "ec": "none", "alpha": 0.7, "pad": 0.5}}
 LETTERS_PER_LINE = 100  # of a legend as wide as the page
+DIAL = "dial (0 nothing, 1 fully planted)"  # of the graded control
 PAGE_WIDTH = 7.2  # inches: letters then come out about as large as the text of the page
 LABELS = {
     "utility": "utility (exact match)",
@@ -166,14 +167,14 @@ def loss_curve(ax: Axes, log: pd.DataFrame, column: str = "loss", title: str = "
     ax.set(xlabel="optimiser step", ylabel=LABELS[column], title=title, yscale="log" if column == "loss" else "linear")
 
 
-def responses(ax: Axes, table: pd.DataFrame, margin: float, title: str) -> None:
-    """A claim's strict statistics over the dial of the graded control, with intervals where there are several seeds."""
+def responses(ax: Axes, table: pd.DataFrame, margin: float, title: str, x: str = "dial", label: str = DIAL) -> None:
+    """A claim's strict statistics over a dial, with intervals where there are several seeds, and their margin."""
     for place, (name, rows) in enumerate(table.groupby("statistic", sort=False)):
         mean = rows.rename(columns={"value": "mean"})
         how = {"color": _OTHERS[place], "marker": _MARKS[place], "ms": 4, "capsize": 3, "label": name.replace("_", " ")}
-        ax.errorbar(mean["dial"], mean["mean"], reach(mean) if "low" in mean else None, **how)
+        ax.errorbar(mean[x], mean["mean"], reach(mean) if "low" in mean else None, **how)
     ax.axhline(margin, color=_DARK, ls="--", lw=1, label="margin")
-    ax.set(title=title, xlabel="dial (0 nothing, 1 fully planted)", ylabel="strict statistic")
+    ax.set(title=title, xlabel=label, ylabel="strict statistic")
 
 
 def forest(ax: Axes, table: pd.DataFrame, bounds: Iterable[Iterable[float]], title: str) -> None:
