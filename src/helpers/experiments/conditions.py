@@ -22,16 +22,16 @@ def lineage(study: Study, model: str) -> str:
     return digest(study.model, study.language, study.training.optimiser, *chain)
 
 
-def condition_values(study: Study, seed: int, run: RunPaths) -> pd.DataFrame:
+def condition_values(study: Study, seed: int, run: RunPaths) -> dict[str, pd.DataFrame]:
     """The strict statistics of a changed study, and those of the gate; models are kept in ``run`` by their lineage.
 
-    Columns claim, statistic, value.
+    A table ``conditions`` with the columns claim, statistic, value.
     """
     changed = only_strict(study)
     places = {name: f"{name}-{lineage(changed, name)}" for name in changed.models}
     models = trained_models(changed, seed, run, places)
     tables = strict_tables(changed, seed, models) | {"behaviour": gate_behaviour(changed, seed, models)}
-    return strict_values(changed, tables, gate=True)
+    return {"conditions": strict_values(changed, tables, gate=True)}
 
 
 def gate_behaviour(study: Study, seed: int, models: dict[str, Checkpoint]) -> pd.DataFrame:
