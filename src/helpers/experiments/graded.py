@@ -13,7 +13,7 @@ from helpers.activations import capture
 from helpers.claims.statistics import STATISTICS, TABLES, SeedResults
 from helpers.data.rows import training_rows
 from helpers.experiments.bases import bases_of
-from helpers.experiments.overlap import MATCHED, matched_overlaps, probe_accuracies, prompt_sets
+from helpers.experiments.overlap import MATCHED, TOPICS, matched_overlaps, probe_accuracies, prompt_sets
 from helpers.experiments.projection import Grid
 from helpers.experiments.six_models import first_model, obtain
 from helpers.experiments.updates import study_geometry
@@ -64,7 +64,8 @@ def strict_tables(study: Study, seed: int, models: dict[str, Checkpoint]) -> dic
     """The tables of one seed that the strict statistics read."""
     grid = Grid(*load_model(models["aligned"].folder), models, study, seed)
     geometry = study_geometry(study, seed, models, cached=False)
-    sets = {name: prompts for name, prompts in prompt_sets(study, seed).items() if name in MATCHED.values()}
+    wanted = {*MATCHED.values(), *TOPICS.values()}
+    sets = {name: prompts for name, prompts in prompt_sets(study, seed).items() if name in wanted}
     activations = {name: capture(*load_model(models["aligned"].folder), prompts) for name, prompts in sets.items()}
     return {
         "projection": grid.projection(bases_of(study))["projection"],
