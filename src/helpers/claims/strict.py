@@ -28,9 +28,9 @@ def energy_gap_above_unrelated(r: SeedResults) -> float:
     return float(gaps[0] - gaps[1])
 
 
-def _kept(r: SeedResults, on: str, control: str = "top-k") -> Values | float:
+def _kept(r: SeedResults, on: str, control: str = "top-k", subspace: str = "alignment") -> Values | float:
     """Share of the harm margin kept beyond scaling at equal utility, contaminated update inside, mean over k."""
-    return beyond_scaling(r, "parallel", "contaminated", control, on, "harm_margin").mean()
+    return beyond_scaling(r, "parallel", "contaminated", control, on, "harm_margin", subspace).mean()
 
 
 @statistic
@@ -49,6 +49,18 @@ def extra_harm_kept_at_equal_margin(r: SeedResults) -> float:
 def extra_harm_kept_above_random(r: SeedResults) -> float:
     """Harm margin (share) kept inside beyond scaling at equal utility margin, less that of a random subspace."""
     return _kept(r, "utility_margin") - _kept(r, "utility_margin", "random")
+
+
+@statistic
+def extra_harm_kept_above_random_k(r: SeedResults) -> float:
+    """Harm margin (share) kept inside beyond scaling at equal utility margin, less that of random alignment modes."""
+    return _kept(r, "utility_margin") - _kept(r, "utility_margin", "random-k")
+
+
+@statistic
+def extra_harm_kept_above_unrelated(r: SeedResults) -> float:
+    """Harm margin (share) kept inside beyond scaling at equal utility margin, less that of an unrelated Top-K."""
+    return _kept(r, "utility_margin") - _kept(r, "utility_margin", "top-k", UNRELATED)
 
 
 def _removed(r: SeedResults, on: str, control: str = "top-k", subspace: str = "alignment") -> Values | float:
