@@ -34,8 +34,8 @@ LEVEL = "#444444"  # colour of levels and lines that are no data
 _OTHERS = (_BLUE, _RED, _GREEN, _ORANGE, _PURPLE, _SKY, _GREY)  # for names that a user gave, in their order
 _MARKS = "osD^vPX<>h"  # a shape as well, for readers who see no colour; neighbours in COLOURS have different ones
 BOUND = _RED  # colour of bounds that are asked for
-DECISIONS = {"distinct": (_BLUE, "D"), "not distinct": (_GREY, "o"), "undecided": (_ORANGE, "X")}  # as on the first page
-_BESIDE = {"ha": "right", "va": "bottom", "fontsize": 7, "bbox": {"fc": "white", "ec": "none", "alpha": 0.7, "pad": 0.5}}
+DECISIONS = {"distinct": (_BLUE, "D"), "not distinct": (_GREY, "o"), "undecided": (_ORANGE, "X")}
+_HERE = {"ha": "right", "va": "bottom", "fontsize": 7, "bbox": {"fc": "white", "ec": "none", "alpha": 0.7, "pad": 0.5}}
 LETTERS_PER_LINE = 100  # of a legend as wide as the page
 PAGE_WIDTH = 7.2  # inches: letters then come out about as large as the text of the page
 LABELS = {
@@ -130,7 +130,7 @@ def trade_off(ax: Axes, removed: pd.DataFrame, scaling: pd.DataFrame, x: str, y:
 def reference(ax: Axes, value: float, label: str) -> None:
     """A dashed level with its name, such as the value of the aligned model."""
     ax.axhline(value, color=LEVEL, ls="--", lw=0.9)
-    ax.annotate(label, (0.995, value), xycoords=("axes fraction", "data"), **_BESIDE)
+    ax.annotate(label, (0.995, value), xycoords=("axes fraction", "data"), **_HERE)
 
 
 def both_ends(ax: Axes, scaling: pd.DataFrame, task: str, measure: str) -> None:

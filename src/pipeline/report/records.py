@@ -63,7 +63,8 @@ def changed(selection: Selection) -> str:
     name = selection.study.name
     files = (paths.published_root() / name / SETTINGS, paths.STUDIES / f"{name}.yml")
     then, now = (yaml.safe_load(file.read_text(encoding="utf-8")) for file in files)
-    different = sorted(key for key in {*then, *now} - {"title", "note", "remarks", "claims"} if then.get(key) != now.get(key))
+    decisive = {*then, *now} - {"title", "note", "remarks", "claims"}
+    different = sorted(key for key in decisive if then.get(key) != now.get(key))
     return f"Settings changed since then: {', '.join(different)}." if different else ""
 
 
