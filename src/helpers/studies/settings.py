@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field, model_validator
 from helpers import paths
 from helpers.errors import SettingsError
 from helpers.studies import sections
-from helpers.studies.ledger import Claim, claims_of
+from helpers.studies.ledger import Claim, ClaimName, claims_of
 from helpers.studies.sections import LanguageSettings, Origin, Section, Several, Text
 from helpers.studies.wording import shown_value, validate
 from helpers.studies.yaml_files import read_yaml
@@ -70,6 +70,7 @@ class Study(AnyStudy):
     """A whole study: of the embedded model organism, or of pretrained models and public data."""
 
     note: Text | None = None
+    remarks: Annotated[dict[ClaimName, Text], Field(exclude_if=operator.not_)] = {}  # what to know of a claim here
     seeds: Seeds
     confidence: Confidence
     model: Annotated[sections.OrganismModel | sections.PretrainedModel, Field(discriminator="kind")]

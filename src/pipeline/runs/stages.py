@@ -11,6 +11,7 @@ from helpers.studies.settings import OwnModels, Study
 
 Settings = Study | OwnModels
 COMMON = ("20_cost", "21_statistics")  # notebooks that are the same for every study
+LATER = {"tables/matched_activations", "tables/probe"}  # which results lack that were published before there were such
 
 
 @dataclass(frozen=True)
