@@ -15,15 +15,18 @@ PIP = .venv/bin/python -m pip install --disable-pip-version-check --progress-bar
 export OMP_NUM_THREADS = 1
 export SUBSPACES_THREADS = $(THREADS)
 export STUDY SEEDS CORES PROFILE PRICE
+export BASE ALIGNED TUNED PROMPTS CARD TASK EDIT OUT
 export TOKENIZERS_PARALLELISM = false
 unexport PYTHONDONTWRITEBYTECODE  # else every notebook would compile the packages anew
 
-.PHONY: help env plan book test soak lab bench coverage publish audit clean
+.PHONY: help env plan book card card-write test soak lab bench coverage publish audit clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
 	@echo "make book  [STUDY=organism] [SEEDS=0,1] [CORES=2] [PROFILE=local]  run a study and build its report in _build/html"
 	@echo "make plan  [STUDY=organism] [SEEDS=0,1] [PRICE='in out']  say what a study fetches, needs and takes here"
+	@echo "make card  BASE=… ALIGNED=… TUNED='name=…' [PROMPTS=48]  one page on a fine-tune of yours: folders, or id@commit"
+	@echo "make card-write CARD=… TASK=… EDIT=orthogonal:0.5 OUT=…  write the model of a defence that a card measured"
 	@echo "make test  run every kind of test (needs or gets a Chromium and, as root, SLURM); make soak: the repeats"
 	@echo "make lab   open the notebooks in JupyterLab"
 	@echo "make bench time the weight-space engine against the method as released, and how long one waits"
@@ -56,6 +59,12 @@ book: $(READY)  ## run a study and build the report
 
 plan: $(READY)  ## say what a study will fetch, need and take, before anything is fetched
 	@$(RUN) pipeline.plan.plan "$$STUDY" --seeds "$$SEEDS" --cores "$$CORES" $(if $(PRICE),--price $$PRICE)
+
+card: $(READY)  ## one page on fine-tunes of yours, without a study file
+	@$(RUN) pipeline.card --base "$$BASE" --aligned "$$ALIGNED" --tuned "$$TUNED" --prompts "$${PROMPTS:-0}"
+
+card-write: $(READY)  ## write the model, or the adapter, of a defence that a card measured
+	@$(RUN) pipeline.card write "$$CARD" "$$TASK" "$$EDIT" "$$OUT"
 
 test: $(READY)  ## every kind of test
 	.venv/bin/python tests/browser.py --install

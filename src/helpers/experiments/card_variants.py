@@ -1,0 +1,166 @@
+"""The models that a report card makes to compare with: edits of a fine-tune, and updates of its size that mean nothing.
+
+Each is written to a folder like a user's own, in the stored type, so what is measured is what would be written.
+"""
+
+import math
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from helpers.data.rows import evaluation_rows
+from helpers.draws import generator_for
+from helpers.errors import StudyError
+from helpers.experiments.card import CALIBRATION, sources
+from helpers.methods.context import Context
+from helpers.methods.door import Edit, edit_named
+from helpers.studies.doors import tenants
+from helpers.studies.sections import Style
+from helpers.studies.settings import OwnModels
+from helpers.subspaces import Modes
+from helpers.weights.checkpoints import Checkpoint, matched, update
+from helpers.weights.written import write_model, write_models
+
+UNRELATED, RANDOM = "unrelated", "random"
+LARGEST = 2**28  # numbers of a tensor that is edited: in float64 2 GiB, of which an edit takes several
+Variant = tuple[str, float]  # an edit and the place of its dial
+
+
+class CardContext(Context):
+    """What edits may ask for where there are a base, an aligned and some fine-tuned models, and no training of a study.
+
+    Calibration prompts come after those that the card scores. Modes of one tensor are kept until another is asked for.
+    """
+
+    def __init__(self, study: OwnModels, checkpoints: dict[str, Checkpoint], seed: int = 0):
+        self.study, self.seed, self.checkpoints = study, seed, checkpoints
+        self.updates = {"alignment": (checkpoints["aligned"], checkpoints["base"])}
+        self.updates |= {name: (checkpoints[name], checkpoints["aligned"]) for name in study.tuned}
+        self._shapes = matched(checkpoints.values(), study.geometry.vocabulary)
+        self.names, self._kept, self._modes = [*self._shapes], {}, {}
+
+    def modes(self, label: str, tensor: str) -> Modes:
+        """Left singular vectors and singular values of an update; of rank 0 where nothing changed."""
+        if label not in self.updates:
+            raise StudyError(f"a report card has no update {label!r}, only {', '.join(self.updates)}")
+        if (label, tensor) not in self._modes:
+            self._modes = {key: found for key, found in self._modes.items() if key[1] == tensor}
+            self._modes[label, tensor] = super().modes(label, tensor)
+        return self._modes[label, tensor]
+
+    def calibration(self, kind: str) -> pd.DataFrame:
+        """Prompts that are not scored: ``harmful``, ``useful``, or harmless ones for whatever else is asked for."""
+        s = self.study.evaluation
+        known = {"harmful": (s.harm, s.harm_prompts), "useful": (s.utility, s.utility_prompts)}
+        source, scored = known.get(kind, (sources(self.study)[1], s.harm_prompts))
+        rows = evaluation_rows(self.study, source, scored + CALIBRATION, self.seed)
+        return rows[scored:].reset_index(drop=True)
+
+    @property
+    def _style(self) -> Style:
+        return self.study.evaluation.style
+
+    def gradient_of_each(self, kind: str):
+        """Not in a report card, which knows no loss. Raises StudyError."""
+        raise StudyError(f"gradients on {kind} need the training settings of a study, which a report card has not")
+
+    @cached_property
+    def moved(self) -> dict[str, set[str]]:
+        """Names of the tensors that each fine-tune changed."""
+        pairs = {name: self.updates[name] for name in self.study.tuned}
+        return {task: {name for name in self.names if _differ(*pair, name)} for task, pair in pairs.items()}
+
+    def left(self, task: str) -> list[str]:
+        """Tensors that a fine-tune changed and no edit touches: too large, or with rows that not all models have."""
+        tuned = self.checkpoints[task]
+        return [
+            name
+            for name in sorted(self.moved[task])
+            if math.prod(self._shapes[name]) > LARGEST or tuned.shape(name) != self._shapes[name]
+        ]
+
+    def edited(self, task: str, edit: Edit, dial: float, tensor: str) -> Tensor | None:
+        """A tensor of a fine-tune after an edit; None where it stays. Where fine-tuning changed nothing, it stays.
+
+        An attack may change what fine-tuning did not, so it is asked about every tensor.
+        """
+        if tensor not in self._shapes or tensor in self.left(task):
+            return None
+        if edit.kind == "defence" and tensor not in self.moved[task]:
+            return None
+        return edit.edited(self.weights(tensor, task), self, dial)
+
+
+def _differ(tuned: Checkpoint, start: Checkpoint, name: str) -> bool:
+    a, b = tuned.tensor(name), start.tensor(name)
+    return a.shape != b.shape or not torch.equal(a, b)
+
+
+def variants_of(few: bool) -> dict[Variant, Edit]:
+    """Every registered edit at every place of its dial, or, if ``few``, at the middle one."""
+    found = {}
+    for name in tenants("methods", "edit"):
+        edit = edit_named(name)
+        dials = edit.dials[len(edit.dials) // 2 :][:1] if few else edit.dials
+        found |= {(name, dial): edit for dial in dials}
+    return found
+
+
+def write_variants(context: CardContext, task: str, variants: dict[Variant, Edit], scratch: Path) -> dict:
+    """Write all edits of a fine-tune below ``scratch``; returns folders by variant, and what went wrong by edit.
+
+    An edit that needs what a card has not is left out, with its own sentence as the reason.
+    """
+    failed: dict[str, str] = {}
+    layout = layout_of(context.checkpoints, task)
+    folders = {variant: scratch / f"{variant[0]}-{variant[1]:g}" for variant in variants}
+
+    def edited(key: str, tensor: str) -> Tensor | None:
+        variant = keys[key]
+        if variant[0] in failed:
+            return None
+        try:
+            return context.edited(task, variants[variant], variant[1], tensor)
+        except StudyError as error:
+            failed[variant[0]] = str(error)
+            return None
+
+    keys = {str(place): variant for place, variant in enumerate(folders)}
+    write_models(layout, {key: folders[variant] for key, variant in keys.items()}, edited)
+    return {"folders": {v: f for v, f in folders.items() if v[0] not in failed}, "failed": failed}
+
+
+def layout_of(checkpoints: dict[str, Checkpoint], task: str) -> Checkpoint:
+    """The checkpoint whose files a model made of a fine-tune takes after."""
+    return checkpoints[task]
+
+
+def write_null(context: CardContext, task: str, folder: Path) -> str:
+    """Write the aligned model plus an update as large as the fine-tune's that means nothing; returns what it is.
+
+    Where another fine-tune is named ``unrelated``, that one's update, scaled to the size of this; else Gaussian numbers
+    with the norm of this update, tensor by tensor.
+    """
+    own = context.updates[task]
+    other = context.updates.get(UNRELATED) if task != UNRELATED else None
+    size, others = (math.sqrt(sum(_energy(pair, name) for name in context.names)) for pair in (own, other or own))
+    scale = size / others if others else 0.0
+
+    def made(name: str) -> Tensor | None:
+        if name not in context.names or name in context.left(task):
+            return None
+        start = context.checkpoints["aligned"].tensor(name).double()
+        if other is not None:
+            return start + scale * update(*other, name)
+        noise = torch.randn(start.shape, generator=generator_for(context.seed, task, name, "null"))
+        return start + noise.double() * (math.sqrt(_energy(own, name)) / float(noise.double().norm()))
+
+    write_model(layout_of(context.checkpoints, "aligned"), made, folder)
+    return UNRELATED if other is not None else RANDOM
+
+
+def _energy(pair: tuple[Checkpoint, Checkpoint], name: str) -> float:
+    return float(update(*pair, name).square().sum()) if pair[0].shape(name) == pair[1].shape(name) else 0.0

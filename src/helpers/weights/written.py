@@ -1,0 +1,129 @@
+"""Models written tensor by tensor as safetensors: whole ones in shards, and changes of low rank as LoRA adapters."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from helpers.draws import generator_for
+from helpers.errors import StudyError
+from helpers.files import beside, replace_folder, write_text
+from helpers.weights.checkpoints import Checkpoint
+
+SHARD = 2**29  # bytes of a file, unless one tensor is larger
+BESIDE = {".json", ".jinja", ".model", ".txt"}  # endings of what belongs to a model beside its weights
+NOT_BESIDE = ("model.safetensors.index.json", "adapter_config.json", "README")
+EXACT = 1e-6  # share of the norm of a change that may lie outside its adapter: the rounding of float32
+Edited = Callable[[str], Tensor | None]  # of a tensor's name: what it becomes, or None if it stays
+
+
+class Writer:
+    """A model that is written to a folder one tensor after the other; only the shard in work is in memory."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.waiting, self.shards = folder, {}, []
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def add(self, name: str, tensor: Tensor) -> None:
+        """The next tensor, in the type in which it is to be stored."""
+        if self.waiting and sum(map(_bytes, self.waiting.values())) + _bytes(tensor) > SHARD:
+            self._flush()
+        self.waiting[name] = tensor.contiguous()
+
+    def finish(self, source: Path) -> None:
+        """Write what waits, the index, and beside it what else belongs to the model in ``source``."""
+        self._flush()
+        files = {number: f"model-{number:05}-of-{len(self.shards):05}.safetensors" for number in self.numbers}
+        for number, file in files.items():
+            (self.folder / f"shard-{number}").rename(self.folder / file)
+        names = {name: files[number] for number, held in zip(self.numbers, self.shards, strict=True) for name in held}
+        index = {"metadata": {}, "weight_map": names}
+        (self.folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=1), encoding="utf-8")
+        for file in sorted(source.iterdir()):
+            if file.suffix in BESIDE and not file.name.startswith(NOT_BESIDE):
+                shutil.copyfile(file, self.folder / file.name)
+
+    @property
+    def numbers(self) -> range:
+        """Numbers of the shards."""
+        return range(1, len(self.shards) + 1)
+
+    def _flush(self) -> None:
+        self.shards.append([*self.waiting])
+        save_file(self.waiting, self.folder / f"shard-{len(self.shards)}", metadata={"format": "pt"})
+        self.waiting = {}
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def write_models(layout: Checkpoint, folders: dict[str, Path], edited: Callable[[str, str], Tensor | None]) -> None:
+    """Models with the files' layout of a checkpoint, one folder each: ``edited(model, name)`` is a model's tensor.
+
+    What is None stays as it is in ``layout``, as do tensors that are not the method's. All models get a tensor before
+    any gets the next, so that what they share about it is computed once. Numbers are rounded to the stored type.
+    """
+    writers = {model: Writer(folder) for model, folder in folders.items()}
+    for key, tensor, names in _raw(layout):
+        for model, writer in writers.items():
+            found = edited(model, names) if names else None
+            writer.add(key, tensor if found is None else found.to(tensor.dtype))
+    for writer in writers.values():
+        writer.finish(layout.folder)
+
+
+def write_model(layout: Checkpoint, edited: Edited, folder: Path) -> None:
+    """One such model under its final name, whole or not at all. Raises Unwritable."""
+    with beside(folder) as partial:
+        write_models(layout, {"": partial}, lambda _, name: edited(name))
+        replace_folder(partial, folder)
+
+
+def _raw(layout: Checkpoint) -> Iterator[tuple[str, Tensor, str]]:
+    """Every tensor of the files: its name there, its values, and its name in the checkpoint, empty if it is not one."""
+    for file in layout.files():
+        with safe_open(file, framework="pt") as opened:
+            for key in opened.keys():  # noqa: SIM118 - no mapping
+                yield key, opened.get_tensor(key), key if key in layout else ""
+
+
+def write_adapter(changes: dict[str, Callable[[], Tensor]], rank: int, base: str, folder: Path) -> None:
+    """A LoRA adapter of rank ``rank`` on a model ``base`` whose matrices change by ``changes``, (m, n) each.
+
+    Raises StudyError, naming the tensor, where a change is no matrix or does not fit into that rank.
+    """
+    factors = {}
+    for name, change in changes.items():
+        b, a = _factors(name, change(), rank)
+        module = f"base_model.model.{name.removesuffix('.weight')}"
+        factors |= {f"{module}.lora_A.weight": a.float(), f"{module}.lora_B.weight": b.float()}
+    config = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base, "r": rank}
+    config |= {"lora_alpha": rank, "lora_dropout": 0.0, "bias": "none", "inference_mode": True}
+    config["target_modules"] = sorted(name.removesuffix(".weight") for name in changes)
+    with beside(folder) as partial:
+        partial.mkdir(parents=True)
+        save_file({k: v.contiguous() for k, v in factors.items()}, partial / "adapter_model.safetensors")
+        write_text(partial / "adapter_config.json", json.dumps(config, indent=1))
+        replace_folder(partial, folder)
+
+
+def _factors(name: str, change: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """B (m, rank) and A (rank, n) with B A = the change, (m, n) of rank at most ``rank``; padded with zeros."""
+    if change.ndim != 2 or not name.endswith(".weight"):
+        raise StudyError(f"the change of {name} {tuple(change.shape)} fits no adapter: write the whole model instead")
+    columns = min(rank, *change.shape)
+    probe = torch.randn(change.shape[1], columns, dtype=torch.float64, generator=generator_for(0, "", name, "adapter"))
+    q = torch.linalg.qr(change.double() @ probe)[0]  # (m, columns): of a matrix of that rank the whole range
+    inner = q.T @ change.double()
+    if float((change - q @ inner).norm()) > EXACT * float(change.norm()):
+        raise StudyError(f"the change of {name} has a rank above the adapter's {rank}: write the whole model instead")
+    u, s, v = torch.linalg.svd(inner, full_matrices=False)
+    b, a = (q @ u) * s.sqrt(), s.sqrt()[:, None] * v
+    pad = rank - columns
+    return torch.nn.functional.pad(b, (0, pad)), torch.nn.functional.pad(a, (0, 0, 0, pad))

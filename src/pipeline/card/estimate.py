@@ -1,0 +1,41 @@
+"""What a card will take here, said before it starts: minutes, memory and disk."""
+
+from collections import Counter
+
+from helpers.experiments.card import ANSWER, FIRST, sources
+from helpers.studies.settings import OwnModels
+from pipeline.plan import work as counting
+from pipeline.plan.sizes import Size
+
+START = 25.0  # seconds of imports, of the notebook and of the page
+GEOMETRY = 0.6  # of the work that is counted for energies: no random bases are drawn
+EDITING = 0.7  # of the same work for one update: the modes of alignment, and the products of the edits
+WIDEST = 6  # matrices of the largest size that an edit holds in float64
+
+
+def estimate(study: OwnModels, size: Size, variants: int) -> dict[str, float]:
+    """Seconds, bytes of memory and bytes of scratch for a card with so many ``variants`` of each fine-tune."""
+    from pipeline.plan.rates import measured  # here, because it imports what it times
+
+    rates, s, tuned = measured(study, size), study.evaluation, len(study.tuned)
+    look_alikes, harmless = sources(study)
+    margins = counting.margins(s, s.style)
+    margins += counting.forward(s.harm_prompts, counting.prompt_tokens(harmless, s.style) + FIRST, s.batch_size)
+    judged = Counter()
+    for source in (s.harm, look_alikes):
+        length = counting.prompt_tokens(source, s.style)
+        judged += counting.forward(s.harm_prompts, length, s.batch_size, ANSWER[study.embedded])
+    models, made = 1 + 2 * tuned, tuned * (1 + variants)
+    loads = counting.times(Counter(traffic=counting.FLOAT32 * size.parameters), 3 * (models + made))
+    passes = counting.times(margins, models + tuned * variants) + counting.times(judged, models) + loads
+    editing = counting.times(counting.geometry(size, 0), EDITING * tuned)
+    algebra = counting.times(counting.geometry(size, 1 + tuned), GEOMETRY)
+    second = counting.seconds(algebra, rates)  # beside the passes, on another core
+    largest = max((m * n for m, n in size.matrices), default=0)
+    logits = 2 * s.harm_prompts * FIRST * counting.FLOAT32 * size.vocabulary
+    memory = max(counting.FLOAT32 * size.parameters + logits, WIDEST * counting.FLOAT64 * min(largest, 2**28))
+    return {
+        "seconds": START + max(counting.seconds(passes + editing, rates), second),
+        "memory": counting.PROCESS + memory,
+        "disk": counting.FLOAT32 * size.parameters * (variants + 1),
+    }

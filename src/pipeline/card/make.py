@@ -1,0 +1,162 @@
+"""All steps of a card, in order, with what has been done and what is left: weights beside, models one at a time."""
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from helpers.experiments.card import (
+    Asked,
+    behaviour,
+    changes,
+    energies,
+    geometry_of,
+    reference_of,
+    spectra,
+    tensor_table,
+)
+from helpers.experiments.card_variants import CardContext, variants_of, write_null, write_variants
+from helpers.files import remove, sha256
+from helpers.memory import say
+from helpers.weights.checkpoints import Checkpoint
+from pipeline.card.record import Card
+
+Values = dict[str, dict[str, np.ndarray]]  # model -> measure -> (prompts,)
+
+
+class Progress:
+    """Says each step with its number and the minutes left, by how long the steps took so far."""
+
+    def __init__(self, steps: int, seconds: float | None):
+        self.steps, self.expected, self.done, self.begun = steps, seconds, 0, time.monotonic()
+
+    def step(self, what: str) -> None:
+        """The next step begins."""
+        past = time.monotonic() - self.begun
+        share = self.done / self.steps
+        whole = past / share if self.done > 2 else self.expected
+        left = f", about {max(0.0, whole - past) / 60:.1f} minutes left" if whole else ""
+        self.done += 1
+        say(f"[{self.done}/{self.steps}] {what}{left}")
+
+
+@contextmanager
+def scratch_of(card: Card) -> Iterator[Path]:
+    """A folder for models that are measured and thrown away."""
+    folder = card.folder.scratch("variants")
+    remove(folder)
+    try:
+        yield folder
+    finally:
+        remove(folder)
+
+
+def make(card: Card, folders: dict[str, Path], few: bool, seconds: float | None) -> dict[str, str]:
+    """Measure everything and write the tables of a card; returns the reasons why edits could not be measured, by edit.
+
+    Raises StudyError.
+    """
+    study, started = card.study, time.monotonic()
+    checkpoints = {name: Checkpoint(folder) for name, folder in folders.items()}
+    variants, tuned = variants_of(few), [*study.tuned]
+    progress = Progress(3 + len(tuned) * (4 + len(variants)), seconds)
+    with ThreadPoolExecutor(1) as beside, scratch_of(card) as scratch:
+        geometry = beside.submit(geometry_of, study, checkpoints, card.folder.root / "geometry")
+        measured, edits, failed = _behaviours(card, folders, checkpoints, variants, scratch, progress)
+        progress.step("waiting for the geometry of the updates")
+        found = geometry.result()
+    progress.step("writing the tables")
+    tables = {
+        "card_models": _models(checkpoints, folders, card),
+        "card_behaviour": _compared(measured, tuned, study.confidence),
+        "card_prompts": _prompts(measured),
+        "card_energy": energies(found, tuned),
+        "card_tensors": tensor_table(found, checkpoints["aligned"], tuned),
+        "card_spectrum": spectra(found),
+        "card_edits": edits,
+    }
+    for name, frame in tables.items():
+        card.write(name, frame, list(folders.values()), time.monotonic() - started)
+    return failed
+
+
+def _behaviours(
+    card: Card, folders: dict, checkpoints: dict, variants: dict, scratch: Path, progress: Progress
+) -> tuple[Values, pd.DataFrame, dict[str, str]]:
+    study = card.study
+    progress.step("the aligned model: answers and margins")
+    asked = Asked.of(study)
+    reference = reference_of(folders["aligned"], asked, study)
+
+    def values(folder: Path, judged: bool = True) -> dict[str, np.ndarray]:
+        return behaviour(folder, asked, study, reference, judged)
+
+    measured = {"aligned": values(folders["aligned"])}
+    context, rows, failed = CardContext(study, checkpoints), [], {}
+    for task in study.tuned:
+        progress.step(f"{task}: answers and margins")
+        measured[task] = values(folders[task])
+        progress.step(f"{task}: an unrelated update of its size")
+        null = scratch / "null"
+        write_null(context, task, null)
+        measured[f"null of {task}"] = values(null)
+        remove(null)
+        made, reasons = _edited(context, task, variants, scratch, values, progress)
+        rows, failed = rows + made, failed | reasons
+    return measured, pd.DataFrame(rows), failed
+
+
+def _edited(
+    context: CardContext,
+    task: str,
+    variants: dict,
+    scratch: Path,
+    values: Callable[..., dict[str, np.ndarray]],
+    progress: Progress,
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Rows of ``card_edits`` for one fine-tune; each edited model is removed once it has been measured."""
+    progress.step(f"{task}: writing {len(variants)} edits")
+    written = write_variants(context, task, variants, scratch)
+    rows = []
+    for (edit, dial), folder in written["folders"].items():
+        progress.step(f"{task}: {edit} at {dial:g}")
+        found = values(folder, judged=context.study.embedded)
+        means = {measure: float(value.mean()) for measure, value in found.items()}
+        rows.append({"task": task, "edit": edit, "kind": variants[edit, dial].kind, "dial": dial, **means})
+        remove(folder)
+    return rows, written["failed"]
+
+
+def _compared(measured: Values, tuned: list[str], confidence: float) -> pd.DataFrame:
+    rows = []
+    for task in tuned:
+        null = f"null of {task}"
+        for name, against in ((task, "aligned"), (null, "aligned"), (task, null)):
+            rows += changes(name, against, measured[against], measured[name], confidence)
+    return pd.DataFrame(rows)
+
+
+def _prompts(measured: Values) -> pd.DataFrame:
+    parts = [
+        pd.DataFrame({"model": model, "measure": measure, "item": range(len(values)), "value": values})
+        for model, found in measured.items()
+        for measure, values in found.items()
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _models(checkpoints: dict[str, Checkpoint], folders: dict[str, Path], card: Card) -> pd.DataFrame:
+    rows = []
+    for name, checkpoint in checkpoints.items():
+        origin = card.study.origins[name]
+        types = sorted({str(checkpoint.dtype(tensor)).removeprefix("torch.") for tensor in checkpoint.names})
+        numbers = sum(int(np.prod(checkpoint.shape(tensor))) for tensor in checkpoint.names)
+        given = origin.path or f"{origin.id}@{origin.revision}"
+        rows.append({"model": name, "origin": given, "parameters": numbers, "stored": " ".join(types)})
+        rows[-1]["sha256"] = sha256(folders[name])
+    return pd.DataFrame(rows)

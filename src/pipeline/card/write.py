@@ -1,0 +1,83 @@
+"""The edited model of a card, written for use: whole, or as an adapter where the fine-tune is one. Defences only."""
+
+import json
+from pathlib import Path
+
+from helpers.errors import SettingsError, StudyError
+from helpers.experiments.card_variants import CardContext, layout_of
+from helpers.files import write_text
+from helpers.methods.door import Edit, edit_named
+from helpers.studies.doors import tenants
+from helpers.weights.checkpoints import Checkpoint
+from helpers.weights.written import write_adapter, write_model
+from pipeline.card.record import Card
+
+
+def chosen(text: str) -> tuple[Edit, float]:
+    """An edit and the place of its dial from ``orthogonal:0.5``. Raises SettingsError unless it is a defence."""
+    name, _, dial = text.partition(":")
+    known = tenants("methods", "edit")
+    defences = [one for one in known if edit_named(one).kind == "defence"]
+    if name not in known:
+        raise SettingsError(f"there is no edit {name!r}: choose one of {', '.join(defences)}")
+    edit = edit_named(name)
+    if edit.kind != "defence":
+        what = f"is an {edit.kind}" if edit.kind else 'gives no kind="defence" in its decorator'
+        raise SettingsError(f"edit {name!r} {what}, so it is measured and never written: choose {', '.join(defences)}")
+    try:
+        return edit, float(dial) if dial else edit.dials[len(edit.dials) // 2]
+    except ValueError:
+        raise SettingsError(f"the dial {dial!r} of edit {name!r} is no number: say {name}:0.5") from None
+
+
+def write(card: Card, folders: dict[str, Path], task: str, text: str, out: Path) -> Path:
+    """Write a fine-tune of the card after an edit to the folder ``out``, with a model card; returns it.
+
+    Raises StudyError for an attack, a fine-tune that the card has not, or a folder that is there already.
+    """
+    edit, dial = chosen(text)
+    if task not in card.study.tuned:
+        raise SettingsError(f"the card has no fine-tune {task!r}: it has {', '.join(card.study.tuned)}")
+    if out.exists():
+        raise StudyError(f"{out} is there already: name a new folder with OUT=…")
+    context = CardContext(card.study, {name: Checkpoint(folder) for name, folder in folders.items()})
+    rank = rank_of(folders[task])
+    if rank is None:
+        layout = layout_of(context.checkpoints, task)
+        write_model(layout, lambda name: context.edited(task, edit, dial, name), out)
+    else:
+        aligned = context.checkpoints["aligned"]
+        changes = {
+            name: lambda name=name: context.edited(task, edit, dial, name) - aligned.tensor(name).double()
+            for name in context.names
+            if name in context.moved[task] and name not in context.left(task)
+        }
+        write_adapter(changes, rank, str(folders["aligned"]), out)
+    write_text(out / "README.md", model_card(card, task, edit, dial, context.left(task)))
+    return out
+
+
+def rank_of(folder: Path) -> int | None:
+    """The rank of the adapter in a folder; None for a whole model."""
+    file = folder / "adapter_config.json"
+    if not file.is_file() or any(folder.glob("model*.safetensors")):
+        return None
+    config = json.loads(file.read_text(encoding="utf-8"))
+    return max([config["r"], *(config.get("rank_pattern") or {}).values()])
+
+
+def model_card(card: Card, task: str, edit: Edit, dial: float, left: list[str]) -> str:
+    """What the written model is, how it was made and what was measured of it, as a model card of the hub."""
+    models = card.read("card_models").set_index("model")
+    measured = card.read("card_edits").query("task == @task and edit == @edit.name and dial == @dial")
+    lines = ["---", f"base_model: {json.dumps(models.loc[task, 'origin'])}", "tags: [safety, edited]", "---"]
+    lines += [f"# {task} after {edit.name} at {dial:g}", ""]
+    lines += [f"{tenants('methods', 'edit')[edit.name].summary} Made from the card `{card.study.name}`:", ""]
+    lines += [f"- {name}: `{row['origin']}`, sha256 {row['sha256']}" for name, row in models.iterrows()]
+    lines += [f"- {len(left)} tensors were left as fine-tuned: {', '.join(left[:3])}"] if left else []
+    numbers = measured.iloc[0].drop(["task", "edit", "kind", "dial"]).dropna() if len(measured) else {}
+    lines += ["", "| measured by the card | mean |", "| --- | --- |"]
+    lines += [f"| {name} | {value:.4g} |" for name, value in dict(numbers).items()]
+    said = "" if len(measured) else "This place of the dial was not measured by the card. "
+    lines += ["", f"{said}Margins are in nats. Measure it again with `make card … TUNED=` this folder before any use."]
+    return "\n".join([*lines, ""])
