@@ -115,9 +115,9 @@ class Checkpoint:
             if wrong := sorted(held ^ (held if expected is None else expected)):
                 where = f"is not in {INDEX} but in" if wrong[0] in held else "is missing from"
                 raise TensorMismatch(f"tensor {wrong[0]} {where} {file}: copy or save the checkpoint again")
-            parts = {name: header.get_slice(name) for name in held}
+            parts = {name: header.get_slice(name) for name in sorted(held)}
             kinds = {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in parts.items()}
-        refuse_quantised(((name, kind) for name, (kind, _) in kinds.items()), self.config, file)
+        refuse_quantised({name: kind for name, (kind, _) in kinds.items()}, self.config, file)
         for name, (kind, shape) in kinds.items():
             if kind == "BOOL" or is_computed(name, shape):
                 self.left_out.setdefault("buffers that the model computes", []).append(name)

@@ -1,6 +1,5 @@
 """Quantised weights: those in eight-bit floats with scales are taken back exactly, packed integers are refused."""
 
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from helpers.errors import StudyError
 from helpers.weights.stored import Stored
 
 EIGHT_BIT = {"F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "F8_E8M0": torch.float8_e8m0fnu}
+INTEGERS = {"U8", "I8", "I16", "U16", "I32", "U32"}
 PACKED = (".weight", ".weight_packed", ".qzeros", ".g_idx", "_scales", "gate_up_proj", "down_proj")
 
 
@@ -52,19 +52,19 @@ def _block(weight: Stored, scale: Stored, config: dict) -> tuple[int, int]:
     return block
 
 
-def refuse_quantised(kinds: Iterable[tuple[str, str]], config: dict, file: Path) -> None:
-    """Raise StudyError if tensors, given as (name, type in the file), hold packed numbers instead of weights."""
-    for name, kind in kinds:
-        packed = kind in ("U8", "I8", "I32", "I16", "U32") and name.endswith(PACKED)
-        if packed or name.endswith((".qweight", ".SCB", "weight.absmax", "_blocks")):
-            method = (config.get("quantization_config") or {}).get("quant_method") or _method(name)
+def refuse_quantised(kinds: dict[str, str], config: dict, file: Path) -> None:
+    """Raise StudyError if tensors, by name -> type in the file, hold packed integers instead of weights."""
+    for name, kind in kinds.items():
+        packed = kind in INTEGERS and name.endswith(PACKED)
+        if packed or name.endswith((".qweight", ".SCB", ".absmax", "_blocks")):
+            method = (config.get("quantization_config") or {}).get("quant_method") or _method(" ".join(kinds))
             raise StudyError(
                 f"the checkpoint in {file.parent} is quantised ({method}; {name} is packed as {kind}): give the model "
                 "that was quantised, or one saved after dequantising"
             )
 
 
-def _method(name: str) -> str:
-    if name.endswith(("absmax", ".SCB")):
-        return "bitsandbytes"
-    return "MXFP4" if name.endswith(("_blocks", "_scales")) else "GPTQ or AWQ" if "q" in name else "in integers"
+def _method(names: str) -> str:
+    """What packs weights under such names."""
+    marks = {"bitsandbytes": (".absmax", ".SCB"), "MXFP4": ("_blocks",), "GPTQ or AWQ": (".qweight",)}
+    return next((method for method, ends in marks.items() if any(end in names for end in ends)), "in integers")

@@ -1,4 +1,4 @@
-"""How much of an update is rounding: what storing its finer side in the coarser type of both would give by itself."""
+"""How much of an update is rounding: what storing its sides in the coarser type of both would give by itself."""
 
 import math
 from itertools import chain
@@ -54,14 +54,15 @@ def rounding_energy(tuned: Rounding, start: Rounding, size: float) -> float:
     """‖·‖² of what rounding alone would give of an update of ``size`` ‖D‖²; at most it.
 
     A start that is finer than the tuned side is rounded to see. Where both are of one type, or the start is the
-    coarser, it is expected of numbers of that size; an update much smaller than that is none: training began at the
-    rounded start.
+    coarser, it is expected of numbers of that size, of each side in that type; an update much smaller than what a
+    coarser start would give has none: training began at the rounded start.
     """
     if BITS[tuned.kind] < BITS[start.kind]:
         return min(size, start.errors.get(tuned.kind, tuned.by_chance(BITS[tuned.kind])))
-    expected = tuned.by_chance(BITS[start.kind])
-    exact = BITS[start.kind] < BITS[tuned.kind] and size < expected / 2
-    return 0.0 if exact else min(size, expected)
+    expected = start.by_chance(BITS[start.kind])
+    if BITS[tuned.kind] == BITS[start.kind]:
+        return min(size, expected + tuned.by_chance(BITS[tuned.kind]))
+    return 0.0 if size < expected / 2 else min(size, expected)
 
 
 def roundings(tensor: TensorUpdates, sizes: dict[str, float]) -> dict[str, float]:
