@@ -75,7 +75,7 @@ def test_resized_vocabulary_needs_the_intersection(tmp_path, tensors):
     resized = tensors | {
         n: torch.cat([tensors[n], tensors[n][:3]]) for n in ("lm_head.weight", "model.embed_tokens.weight")
     }
-    assert 'vocabulary="intersection"' in sentence(tmp_path, tensors, resized)
+    assert "ask for `vocabulary: intersection`" in sentence(tmp_path, tensors, resized)
     a, b = Checkpoint(tmp_path / "a"), Checkpoint(tmp_path / "b")
     common = matched((a, b), vocabulary="intersection")
     assert common["lm_head.weight"] == (37, 12)
@@ -128,10 +128,19 @@ def test_integer_tensors_are_refused(tmp_path, tensors):
         write(tmp_path, tensors | {"model.layers.0.step.weight": torch.ones(3, dtype=torch.int64)})
 
 
-def test_other_dimensions_and_broken_settings_are_refused(tmp_path, tensors):
-    folded = write(tmp_path / "folded", tensors | {"model.layers.0.conv.weight": torch.ones(2, 3, 4)})
-    with pytest.raises(TensorMismatch, match="neither a vector nor a matrix"):
-        matched([folded])
-    (tmp_path / "folded" / "config.json").write_text("{")
+def test_broken_settings_are_refused(tmp_path, tensors):
+    write(tmp_path, tensors)
+    (tmp_path / "config.json").write_text("{")
     with pytest.raises(StudyError, match="is not JSON"):
-        Checkpoint(tmp_path / "folded")
+        Checkpoint(tmp_path)
+
+
+def test_the_remedy_is_true_of_both_models(tmp_path, tensors):
+    name, config = "model.layers.0.mlp.up_proj.weight", {"model_type": "llama", "hidden_size": 12}
+    first = write(tmp_path / "a", tensors, config=config)
+    second = write(tmp_path / "b", tensors | {name: torch.ones(5, 3)}, config=config)
+    with pytest.raises(TensorMismatch, match="although the config.json of both asks for the same: save the model"):
+        matched((first, second))
+    other = write(tmp_path / "c", tensors | {name: torch.ones(5, 3)}, config=config | {"hidden_size": 3})
+    with pytest.raises(TensorMismatch, match=r"compare models of one architecture .hidden_size is 12 in one and 3 in"):
+        matched((first, other))

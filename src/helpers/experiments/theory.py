@@ -24,7 +24,7 @@ from helpers.errors import StudyError
 from helpers.studies.sections import Objective, Optimiser
 from helpers.subspaces import decompose, energy_kept, mode_subspace_overlap, rank_for_fraction
 from helpers.training.examples import Example, collate
-from helpers.weights.checkpoints import layer_of, module_of
+from helpers.weights.names import layer_of, module_of
 
 STARTS = {  # update -> the model at which its training starts, and the objective
     "alignment": ("base", "aligned"),

@@ -10,9 +10,10 @@ from helpers.models.load import best_device
 from helpers.paths import RunPaths
 from helpers.studies.settings import Study
 from helpers.subspaces import Modes, decompose, energy_kept, mode_subspace_overlap
-from helpers.weights.checkpoints import Checkpoint, Updates, layer_of, matched, module_of, study_updates, update
+from helpers.weights.checkpoints import Checkpoint, Updates, matched, study_updates, update
 from helpers.weights.edits import control_bases, side_first
 from helpers.weights.geometry import OVERLAP_COLUMNS, Geometry, weight_geometry
+from helpers.weights.names import layer_of, module_of
 
 TASKS = ["useful", "harmful", "contaminated"]  # updates whose energy in the subspaces is measured
 

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from helpers.errors import StudyError
 from helpers.files import beside, replace_folder
 from helpers.memory import say
-from helpers.weights.checkpoints import refuse_pickles
+from helpers.weights.folders import refuse_pickles
 
 Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 WRAPPERS = ("_orig_mod.", "module.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")  # in names, by what wraps

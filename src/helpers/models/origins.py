@@ -14,7 +14,7 @@ from helpers.files import sha256
 from helpers.memory import say
 from helpers.paths import ROOT, cache_root
 from helpers.studies.sections import Origin
-from helpers.weights.checkpoints import refuse_pickles
+from helpers.weights.folders import refuse_pickles
 
 HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "tokenizer.model", "*.jinja", "merges.txt"]
 

@@ -15,7 +15,7 @@ from transformers import TrainerCallback
 from helpers.errors import StudyError, Unwritable
 from helpers.files import beside, replace_folder, sha256, write_tensors, write_text
 from helpers.memory import say
-from helpers.weights.checkpoints import refuse_pickles
+from helpers.weights.folders import refuse_pickles
 
 STATE, FACTS = "optimiser.safetensors", "run.json"
 CPU, CUDA = "random.cpu", "random.cuda"  # names of the generators' states among the optimiser's tensors

@@ -1,52 +1,68 @@
 """Checkpoints as folders of safetensors, read one tensor at a time, and updates between them matched by name."""
 
-import json
-import re
+import copy
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from helpers.errors import MissingInput, StudyError, TensorMismatch
+from helpers.errors import StudyError, TensorMismatch
+from helpers.weights.folders import ADAPTER_CONFIG, CONFIG, INDEX, files_of, is_adapter, opened, read_json
+from helpers.weights.names import (
+    HEADS,
+    by_depth,
+    counts_tokens,
+    decoder_of,
+    embedding_of,
+    extra,
+    head_of,
+    is_computed,
+    key_of,
+    layer_of,
+    module_of,
+    sees_or_hears,
+    unwrapped,
+)
+from helpers.weights.quantised import EIGHT_BIT, refuse_quantised, scaled
+from helpers.weights.stored import Stored, seen
 
-SINGLE, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-COMPUTED = "rotary_emb.inv_freq"  # a constant that old checkpoints store and new ones do not
-VOCABULARY_MODULES = ("embed_tokens", "lm_head", "wte", "embed_in", "embed_out")  # rows are tokens
-PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}  # unpickling one can run any code
-
-
-class _Stored(NamedTuple):
-    file: Path
-    shape: tuple[int, ...]
-    dtype: torch.dtype
+ARCHITECTURE = ("model_type", "num_hidden_layers", "n_layer", "hidden_size", "n_embd", "intermediate_size")
+Shape = tuple[int, ...]
 
 
 class Checkpoint:
     """The weights in a folder: ``model.safetensors``, or shards named by ``model.safetensors.index.json``.
 
-    Opening reads the headers only. ``names`` are in the order of depth; an ``lm_head`` that ``config.json`` ties to
-    the embedding is the embedding and is not listed. Raises MissingInput, StudyError or TensorMismatch with one
-    sentence when the folder has no safetensors, a file is truncated, or the index and the files disagree.
+    Opening reads the headers only. ``names`` are in the order of depth, and every matrix is seen as (out, in): experts
+    one by one, kernels as (out, rest). An output head that is the embedding is not listed; buffers and what sees or
+    hears are left out, which ``left_out`` counts. ``remarks`` says what else was done to read them. A LoRA adapter has
+    the tensors of its file: ``helpers.weights.adapters`` puts it upon a model. Raises MissingInput, StudyError or
+    TensorMismatch with one sentence when the folder has no safetensors, a file is truncated, the index and the files
+    disagree, or the weights are packed integers.
     """
 
     def __init__(self, folder: Path | str):
         self.folder = Path(folder)
-        self._tensors: dict[str, _Stored] = {}
-        for file, names in _files(self.folder).items():
-            self._read_header(file, names)
-        self._untie()
-        self.names = sorted(self._tensors, key=_by_depth)
+        self.config = read_json(self.folder / CONFIG)
+        self.left_out: dict[str, list[str]] = {}  # what it is -> tensors
+        self.remarks: list[str] = []
+        tensors: dict[str, Stored] = {}
+        for file, names in files_of(self.folder).items():
+            self._read_header(file, names, tensors)
+        self.adapter = read_json(self.folder / ADAPTER_CONFIG) if is_adapter(self.folder) else None
+        self.place = ""
+        self._tensors = self._as_matrices(tensors) if self.adapter is None else tensors
+        self.names = sorted(self._tensors, key=by_depth)
 
     def __contains__(self, name: str) -> bool:
         return name in self._tensors
 
     def file(self, name: str) -> Path:
         """The file that holds a tensor."""
-        return self._stored(name).file
+        return self.stored(name).file
 
     def files(self) -> list[Path]:
         """All files that hold tensors, in order."""
@@ -56,52 +72,114 @@ class Checkpoint:
         """Place, size in bytes and time of change (ns) of every file: what is kept of it is not read for another."""
         return [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in self.files()]
 
-    def shape(self, name: str) -> tuple[int, ...]:
+    def shape(self, name: str) -> Shape:
         """Shape of a tensor."""
-        return self._stored(name).shape
+        return self.stored(name).shape
 
     def dtype(self, name: str) -> torch.dtype:
         """Type in which a tensor is stored."""
-        return self._stored(name).dtype
+        return self.stored(name).dtype
 
     def tensor(self, name: str) -> Tensor:
         """A tensor in its stored type, memory-mapped: pages are read when used, and released with the tensor."""
-        with _opened(self.file(name)) as opened:
-            return opened.get_tensor(name)
+        return self.read(name)
 
-    def _stored(self, name: str) -> _Stored:
+    def read(self, name: str, part: Any = ...) -> Tensor:
+        """Rows of a tensor, or rows and columns, as slices."""
+        return self.stored(name).read(part)
+
+    def difference(self, start: "Checkpoint", name: str, part: Any = ...) -> Tensor | None:
+        """``self − start`` in float64 where it is known by itself, as of a LoRA adapter; else None."""
+        return None
+
+    def stored(self, name: str) -> Stored:
+        """Where a tensor lies and how it is seen. Raises TensorMismatch if there is none of that name."""
         if name not in self._tensors:
             raise TensorMismatch(f"tensor {name} is not in {self.folder}: compare the tensor names of the checkpoints")
         return self._tensors[name]
 
-    def _read_header(self, file: Path, expected: set[str] | None) -> None:
-        with _opened(file) as opened:
-            held = set(opened.keys())
+    def keys(self) -> dict[str, str]:
+        """Its names by what models of one architecture share, wherever their decoder lies."""
+        return {key_of(name, self.place): name for name in self.names}
+
+    def renamed(self, names: dict[str, str]) -> "Checkpoint":
+        """The same checkpoint with the tensors ``names`` (new name -> name here) only."""
+        other = copy.copy(self)
+        other._tensors = {new: self.stored(name) for new, name in names.items()}
+        other.names = sorted(other._tensors, key=by_depth)
+        return other
+
+    def _read_header(self, file: Path, expected: set[str] | None, tensors: dict[str, Stored]) -> None:
+        with opened(file) as header:
+            held = set(header.keys())
             if wrong := sorted(held ^ (held if expected is None else expected)):
                 where = f"is not in {INDEX} but in" if wrong[0] in held else "is missing from"
                 raise TensorMismatch(f"tensor {wrong[0]} {where} {file}: copy or save the checkpoint again")
-            for name in held:
-                if name.endswith(COMPUTED):
-                    continue
-                part = opened.get_slice(name)
-                if part.get_dtype() not in FLOATS:
-                    raise StudyError(
-                        f"tensor {name} in {file} is stored as {part.get_dtype()}, not as {', '.join(FLOATS)}: "
-                        "save the checkpoint in a floating type first"
-                    )
-                self._tensors[name] = _Stored(file, tuple(part.get_shape()), FLOATS[part.get_dtype()])
+            parts = {name: header.get_slice(name) for name in sorted(held)}
+            kinds = {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in parts.items()}
+        refuse_quantised({name: kind for name, (kind, _) in kinds.items()}, self.config, file)
+        for name, (kind, shape) in kinds.items():
+            if kind == "BOOL" or is_computed(name, shape):
+                self.left_out.setdefault("buffers that the model computes", []).append(name)
+            elif kind not in FLOATS | EIGHT_BIT:
+                types = ", ".join(FLOATS)
+                raise StudyError(
+                    f"tensor {name} in {file} is stored as {kind}, not as {types}: save the checkpoint in a floating "
+                    "type first"
+                )
+            elif 0 in shape:
+                raise StudyError(
+                    f"tensor {name} in {file} is empty, {shape}, as ZeRO-3 leaves what it has divided: gather the "
+                    "weights (zero_to_fp32.py beside the training's checkpoint does) and save the model again"
+                )
+            else:
+                tensors[name] = Stored(file, name, shape, (FLOATS | EIGHT_BIT)[kind])
 
-    def _untie(self) -> None:
-        modules = {module_of(name): name for name in self._tensors}
-        head, embedding = modules.get("lm_head"), modules.get("embed_tokens")
-        if head is None or embedding is None or not _config(self.folder / CONFIG).get("tie_word_embeddings"):
+    def _as_matrices(self, tensors: dict[str, Stored]) -> dict[str, Stored]:
+        clean, prefixes = unwrapped(tensors)
+        if len(set(clean.values())) < len(clean):
+            raise TensorMismatch(f"{self.folder} holds tensors twice, with and without {prefixes[0]!r}: save it again")
+        for prefix in prefixes:
+            self.remarks.append(f"{self.folder}: the prefix {prefix!r} was taken out of the names of its tensors")
+        tensors, scales = scaled({clean[name]: one for name, one in tensors.items()}, self.config, self.folder)
+        if any(one.dtype in EIGHT_BIT.values() for one in tensors.values()):
+            self.remarks.append(
+                f"{self.folder} is quantised to eight-bit floats: its weights are these times their scales"
+            )
+        if unmerged := [name for name in tensors if ".lora_" in name or ".base_layer." in name]:
+            raise StudyError(
+                f"{self.folder} holds a LoRA adapter beside the weights that it is to change, not merged into them "
+                f"({unmerged[0]}): save what merge_and_unload() gives, or the adapter alone with save_pretrained()"
+            )
+        found = seen(self._language_part(tensors), self.config, self.folder)
+        self._untie(found)
+        return found
+
+    def _language_part(self, tensors: dict[str, Stored]) -> dict[str, Stored]:
+        self.place, layers = decoder_of(tensors)
+        others = {key for key in self.config if key in ("vision_config", "audio_config", "vit_config")}
+        kept = {}
+        for name, one in tensors.items():
+            below = name.startswith(self.place) and (name.startswith(layers) or not sees_or_hears(name))
+            head = module_of(name) in HEADS or extra(name, None)
+            if below or (head and not sees_or_hears(name)) or not (others or sees_or_hears(name)):
+                kept[name] = one
+            else:
+                self.left_out.setdefault("tensors of what sees or hears", []).append(name)
+        return kept
+
+    def _untie(self, tensors: dict[str, Stored]) -> None:
+        """Take out a head that is the embedding: whatever ``config.json`` says, it is one matrix."""
+        head, embedding = head_of(tensors), embedding_of(tensors)
+        if head is None or embedding is None:
             return
-        if self.shape(head) != self.shape(embedding) or not torch.equal(self.tensor(head), self.tensor(embedding)):
+        if _equal(tensors[head], tensors[embedding]):
+            del tensors[head]
+        elif self.config.get("tie_word_embeddings"):
             raise TensorMismatch(
                 f"tensors {head} and {embedding} in {self.folder} differ although {CONFIG} ties them: "
                 "set tie_word_embeddings to false, or save the model again"
             )
-        del self._tensors[head]
 
 
 Updates = dict[str, tuple[Checkpoint, Checkpoint]]  # update label -> (tuned, start)
@@ -109,7 +187,7 @@ Updates = dict[str, tuple[Checkpoint, Checkpoint]]  # update label -> (tuned, st
 
 def matched(
     checkpoints: Iterable[Checkpoint], vocabulary: Literal["exact", "intersection"] = "exact"
-) -> dict[str, tuple[int, ...]]:
+) -> dict[str, Shape]:
     """Names of the tensors of checkpoints that must hold the same ones, in the order of depth, with the common shape.
 
     ``vocabulary="intersection"`` allows embeddings and output heads with different numbers of rows and takes the rows
@@ -122,11 +200,6 @@ def matched(
     shapes = {}
     for name in reference.names:
         shapes[name] = reference.shape(name)
-        if len(shapes[name]) not in (1, 2):
-            raise TensorMismatch(
-                f"tensor {name} in {reference.file(name)} has shape {shapes[name]}, neither a vector nor a matrix: "
-                "the method is defined for models of those only"
-            )
         for other in others:
             if other.shape(name) != reference.shape(name):
                 _allow_resized(name, reference, other, vocabulary)
@@ -166,70 +239,9 @@ def study_updates(checkpoints: dict[str, Checkpoint]) -> Updates:
     return {"alignment": (aligned, base), **others, **tuned}
 
 
-def refuse_pickles(folder: Path) -> None:
-    """Raise StudyError if a folder of a model holds pickles, even beside safetensors: none is ever loaded."""
-    if pickles := sorted(path.name for path in folder.glob("*") if path.suffix.lower() in PICKLES):
-        weights, remedy = "and no safetensors", "save the model with save_pretrained()"
-        if any(folder.glob("*.safetensors")):
-            weights, remedy = "beside safetensors", "move it out of the folder"
-        raise StudyError(f"{folder} holds {pickles[0]} {weights}: loading a pickle can run code, so {remedy} first")
-
-
-def module_of(name: str) -> str:
-    """The module type of a tensor: ``q_proj``, ``embed_tokens``, ``lm_head``, ``input_layernorm`` …"""
-    return re.sub(r"\.(weight|bias)$", "", name).rsplit(".", 1)[-1]
-
-
-def layer_of(name: str) -> int:
-    """The number of a tensor's layer, −1 for a tensor outside the layers."""
-    found = re.search(r"(?:^|\.)(\d+)\.", name)
-    return int(found.group(1)) if found else -1
-
-
-def _by_depth(name: str) -> tuple:
-    layer = layer_of(name)
-    embeds = module_of(name) in VOCABULARY_MODULES and module_of(name) not in ("lm_head", "embed_out")
-    return (1 if layer >= 0 else 0 if embeds else 2, layer, name)
-
-
-def _config(file: Path) -> dict:
-    try:
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    except ValueError as error:
-        raise StudyError(f"{file} is not JSON ({error}): copy or save the checkpoint again") from None
-
-
-def _opened(file: Path):
-    try:
-        return safe_open(file, framework="pt")
-    except (SafetensorError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise TensorMismatch(f"{file} is truncated or not safetensors ({reason}): copy or save it again") from None
-
-
-def _files(folder: Path) -> dict[Path, set[str] | None]:
-    """Files of weights with the names of the tensors that each must hold, where an index says so."""
-    if not folder.is_dir():
-        raise MissingInput(f"checkpoint folder {folder} does not exist: make or download the model first")
-    refuse_pickles(folder)
-    if (folder / SINGLE).is_file():
-        return {folder / SINGLE: None}
-    if (folder / INDEX).is_file():
-        return _indexed(folder / INDEX)
-    raise MissingInput(f"{folder} holds neither {SINGLE} nor {INDEX}: make or download the model first")
-
-
-def _indexed(index: Path) -> dict[Path, set[str]]:
-    files: dict[Path, set[str]] = {}
-    try:
-        for name, shard in json.loads(index.read_text(encoding="utf-8"))["weight_map"].items():
-            files.setdefault(index.parent / shard, set()).add(name)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise TensorMismatch(f"{index} is not an index of shards: copy or save the checkpoint again") from None
-    for file in sorted(files):
-        if not file.is_file():
-            raise TensorMismatch(f"{file} is named by {index.name} but does not exist: copy the checkpoint again")
-    return files
+def _equal(a: Stored, b: Stored) -> bool:
+    few = slice(8)  # first, so that most of two that differ are not read
+    return a.shape == b.shape and torch.equal(a.read(few), b.read(few)) and torch.equal(a.read(), b.read())
 
 
 def _same_names(a: Checkpoint, b: Checkpoint) -> None:
@@ -240,21 +252,33 @@ def _same_names(a: Checkpoint, b: Checkpoint) -> None:
             unknown = [other for other in second.names if other not in first and second.shape(other) == shape]
             alike = [other for other in unknown if layer_of(other) == layer_of(name)]
             twin = min(alike, key=lambda other: module_of(other) != module_of(name), default=None)
-            remedy = f"which has {twin} of that shape: rename it" if twin else "compare models of one architecture"
+            remedy = f"which has {twin} of that shape: rename it" if twin else _remedy(first, second)
             more = f" (and {len(absent) - 1} more tensors)" if len(absent) > 1 else ""
             raise TensorMismatch(
                 f"tensor {name} of shape {shape} in {first.file(name)} is missing from {second.folder}{more}, {remedy}"
             )
 
 
+def _remedy(a: Checkpoint, b: Checkpoint) -> str:
+    """What to do about two checkpoints that differ, by whether their configurations do."""
+    first, second = ({**c.config, **c.config.get("text_config", {})} for c in (a, b))
+    for key in ARCHITECTURE:
+        if first.get(key) != second.get(key):
+            values = f"{key} is {first.get(key)} in one and {second.get(key)} in the other"
+            return f"compare models of one architecture ({values})"
+    if not first.get("model_type"):
+        return "compare models of one architecture"
+    return f"although the {CONFIG} of both asks for the same: save the model again"
+
+
 def _allow_resized(name: str, a: Checkpoint, b: Checkpoint, vocabulary: str) -> None:
     first, second = a.shape(name), b.shape(name)
-    resized = module_of(name) in VOCABULARY_MODULES and first[1:] == second[1:] and len(first) == len(second)
+    resized = counts_tokens(name) and first[1:] == second[1:] and len(first) == len(second)
     if resized and vocabulary == "intersection":
         return
-    remedy = "compare models of one architecture"
+    remedy = _remedy(a, b)
     if resized:
-        remedy = 'their vocabularies differ, so ask for vocabulary="intersection" to compare the rows both have'
+        remedy = "their vocabularies differ, so ask for `vocabulary: intersection` to compare the rows both have"
     elif first == second[::-1]:
         remedy = "one is the transpose of the other, so convert one checkpoint"
     raise TensorMismatch(f"tensor {name} is {first} in {a.file(name)} and {second} in {b.file(name)}: {remedy}")

@@ -23,10 +23,13 @@ from helpers.errors import StudyError
 from helpers.files import is_whole, seal, write_tensors
 from helpers.memory import enough_to, free_memory, is_out_of_memory, say
 from helpers.subspaces import rank_for_fraction
-from helpers.weights.checkpoints import Checkpoint, Updates, layer_of, matched, module_of
+from helpers.weights.checkpoints import Updates
+from helpers.weights.matching import Agreed, agree
+from helpers.weights.names import layer_of, module_of
+from helpers.weights.rounding import rounding_table, roundings
 from helpers.weights.tensor import Request, TensorUpdates, tensor_geometry
 
-ENGINE = 1  # raise when results for the same request change
+ENGINE = 2  # raise when results for the same request change
 OVERLAP_COLUMNS = ["tensor", "module", "layer", "a", "b", "eta", "mso", "k_a", "k_b", "random"]
 
 
@@ -36,9 +39,18 @@ class Geometry:
 
     overlap: pd.DataFrame  # one row per 2-D tensor, pair of updates and energy fraction; zero updates have no rows
     energy: dict[str, Tensor]  # "subspace|control|task|tensor" -> (r,): ‖P_k D‖²
-    total: dict[str, float]  # "task|tensor" -> ‖D‖²
-    rank: dict[str, int]  # "update|tensor" -> numerical rank
+    total: dict[str, float]  # "update|tensor" -> ‖D‖²
+    values: dict[str, Tensor]  # "update|tensor" -> (rank,) singular values
     shapes: dict[str, tuple[int, ...]]  # tensor -> shape
+    asked: list[tuple[str, str, str]]  # subspace, control, task
+    rounding: pd.DataFrame  # one row per update: its size, how much of it rounding alone would give, ranks
+    left_out: list[str]  # sentences about tensors and rows that are not in the numbers
+    remarks: list[str]  # sentences about how the checkpoints were read, and about updates that are 0
+
+    @property
+    def rank(self) -> dict[str, int]:
+        """Numerical rank of every decomposed update of every tensor, by "update|tensor"."""
+        return {key: len(values) for key, values in self.values.items()}
 
 
 def weight_geometry(
@@ -71,12 +83,15 @@ def weight_geometry(
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise StudyError(f"device is {device!r} but this machine has no CUDA device that torch can use: choose cpu")
     request = Request([*updates], subspaces, tasks, controls, pairs, energy_fractions, random_k_draws, seed)
-    checkpoints = {f"{label}/{i}": c for label, pair in updates.items() for i, c in enumerate(pair)}
-    common = matched(checkpoints.values(), vocabulary)
-    folder = None if cache is None else Path(cache) / _digest(request, checkpoints, vocabulary)
-    shapes = common if shard is None else _shard(common, *shard)
-    tensors = [TensorUpdates(updates, name, shape, device) for name, shape in shapes.items()]
-    return _collect(request, shapes, {tensor.name: _result(request, tensor, folder) for tensor in tensors})
+    agreed = agree(updates, vocabulary)
+    folder = None if cache is None else Path(cache) / _digest(request, agreed.updates, vocabulary)
+    shapes = agreed.shapes if shard is None else _shard(agreed.shapes, *shard)
+    tensors = [TensorUpdates(agreed.updates, name, shape, device) for name, shape in shapes.items()]
+    found = {tensor.name: _result(request, tensor, folder) for tensor in tensors}
+    geometry = _collect(request, agreed, shapes, found)
+    if shard is None:
+        geometry.remarks += _unmoved(geometry, agreed.updates)
+    return geometry
 
 
 def energy_table(geometry: Geometry, fractions: list[float]) -> pd.DataFrame:
@@ -89,7 +104,7 @@ def energy_table(geometry: Geometry, fractions: list[float]) -> pd.DataFrame:
     tensors = list(geometry.shapes)
     members = {"all": tensors} | {m: [t for t in tensors if module_of(t) == m] for m in map(module_of, tensors)}
     rows = []
-    for key in dict.fromkeys(tuple(key.split("|", 3)[:3]) for key in geometry.energy):
+    for key in dict.fromkeys([*geometry.asked, *(tuple(key.split("|", 3)[:3]) for key in geometry.energy)]):
         for module, names in members.items():
             total = sum(geometry.total[f"{key[2]}|{name}"] for name in names)
             for fraction in fractions:
@@ -124,7 +139,15 @@ def _result(request: Request, tensor: TensorUpdates, folder: Path | None) -> dic
 
 
 def _computed(request: Request, tensor: TensorUpdates) -> dict[str, Tensor]:
-    """The same, computed on the CPU if a GPU has no room for it."""
+    """What is asked of one tensor, and of each update the energy that is rounding: ``rounding|update`` ()."""
+    result = _decomposed(request, tensor)
+    sizes = {label: float(result[f"total|{label}"]) for label in tensor.updates}
+    rounding = {f"rounding|{label}": torch.tensor(part) for label, part in roundings(tensor, sizes).items()}
+    return result | rounding
+
+
+def _decomposed(request: Request, tensor: TensorUpdates) -> dict[str, Tensor]:
+    """The geometry of one tensor, computed on the CPU if a GPU has no room for it."""
     if tensor.device != "cpu":
         try:
             return tensor_geometry(request, tensor)
@@ -145,14 +168,14 @@ def _cost(shape: tuple[int, ...]) -> float:
     return short**2 * ((3.0 if shape[0] > shape[1] else 0.6) * long + 10.0 * short)
 
 
-def _digest(request: Request, checkpoints: dict[str, Checkpoint], vocabulary: str) -> str:
+def _digest(request: Request, updates: Updates, vocabulary: str) -> str:
     """Hash of the request and of the identity (place, size, time of change) of every file it reads."""
-    files = {role: checkpoint.identity() for role, checkpoint in checkpoints.items()}
+    files = {f"{label}/{i}": c.identity() for label, pair in updates.items() for i, c in enumerate(pair)}
     text = json.dumps([ENGINE, vars(request), files, vocabulary], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _collect(request: Request, shapes: dict, found: dict[str, dict[str, Tensor]]) -> Geometry:
+def _collect(request: Request, agreed: Agreed, shapes: dict, found: dict[str, dict[str, Tensor]]) -> Geometry:
     def gathered(kind: str, keys: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], Tensor]:
         wanted = [((*key, name), "|".join((kind, *key))) for name, key in product(shapes, keys)]
         return {key: found[key[-1]][entry] for key, entry in wanted if entry in found[key[-1]]}
@@ -162,12 +185,28 @@ def _collect(request: Request, shapes: dict, found: dict[str, dict[str, Tensor]]
         for eta, (mso, k_a, k_b) in zip(request.energy_fractions, values.T.tolist(), strict=True):
             random = max(k_a, k_b) / shapes[name][0]
             rows.append((name, module_of(name), layer_of(name), a, b, eta, mso, int(k_a), int(k_b), random))
-    energy = gathered("energy", product(request.subspaces, request.controls, request.tasks))
-    total, rank = gathered("total", zip(request.tasks)), gathered("rank", zip(request.decomposed))
+    asked = [*product(request.subspaces, request.controls, request.tasks)]
+    kinds = {"energy": asked, "total": [*zip(request.labels)], "values": [*zip(request.decomposed)]}
+    energy, total, values = ({"|".join(k): v for k, v in gathered(kind, keys).items()} for kind, keys in kinds.items())
     return Geometry(
         pd.DataFrame(rows, columns=OVERLAP_COLUMNS),
-        {"|".join(key): values for key, values in energy.items()},
-        {"|".join(key): float(value) for key, value in total.items()},
-        {"|".join(key): int(value) for key, value in rank.items()},
+        energy,
+        {key: float(value) for key, value in total.items()},
+        values,
         dict(shapes),
+        asked,
+        rounding_table(agreed.updates, shapes, found),
+        agreed.left_out,
+        agreed.remarks,
     )
+
+
+def _unmoved(geometry: Geometry, updates: Updates) -> list[str]:
+    """A sentence for every update that is 0 in all tensors."""
+    size = geometry.rounding.set_index("update")["energy"]
+    return [
+        f"the weights of {tuned.folder} are those of {start.folder}, so the update {label} is 0: was an adapter "
+        "merged, and is it the right folder?"
+        for label, (tuned, start) in updates.items()
+        if size[label] == 0
+    ]

@@ -15,6 +15,7 @@ energies are the diagonal of Bᵀ G B (m ≤ n), or the squared row norms of B�
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, product
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,17 +42,28 @@ class TensorUpdates:
         """Whether it has more rows than columns."""
         return len(self.shape) == 2 and self.shape[0] > self.shape[1]
 
+    def parts(self) -> Iterator[Any]:
+        """Where the blocks lie: slices of its rows if it is tall or a vector, else of its columns."""
+        by_row = self.tall or len(self.shape) == 1
+        for long in blocks(max(self.shape), min(self.shape) if len(self.shape) == 2 else 1):
+            yield long if by_row else (slice(self.shape[0]), long)
+
     def blocks(self, labels: Iterable[str]) -> Iterator[Pieces]:
         """Block by block of some updates, on the device: all of the short side, a part of the long one."""
         pairs = {label: self.updates[label] for label in labels}
-        by_row = self.tall or len(self.shape) == 1
-        for long in blocks(max(self.shape), min(self.shape) if len(self.shape) == 2 else 1):
-            part = long if by_row else (slice(self.shape[0]), long)
-            exact = {c: c.tensor(self.name)[part].to(self.device).double() for c in set(chain(*pairs.values()))}
-            pieces = {label: exact[tuned] - exact[start] for label, (tuned, start) in pairs.items()}
+        for part in self.parts():
+            known = {label: tuned.difference(start, self.name, part) for label, (tuned, start) in pairs.items()}
+            read = set(chain(*(pair for label, pair in pairs.items() if known[label] is None)))
+            exact = {c: self._float64(c.read(self.name, part)) for c in read}
+            for label, (tuned, start) in pairs.items():
+                given = known[label]
+                known[label] = exact[tuned] - exact[start] if given is None else self._float64(given)
             del exact  # while the pieces are used
-            yield {label: piece.T if self.tall else piece for label, piece in pieces.items()}
-            del pieces
+            yield {label: piece.T if self.tall else piece for label, piece in known.items()}
+            del known
+
+    def _float64(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.device).double()
 
     def refuse(self) -> None:
         """Raise TensorMismatch that names the first file in which the tensor is not finite."""
@@ -117,8 +129,9 @@ class Spectrum:
 def tensor_geometry(request: Request, tensor: TensorUpdates) -> dict[str, Tensor]:
     """Everything asked about one tensor, as named float64 arrays on the CPU.
 
-    ``rank|update`` and ``total|task`` (), ``energy|subspace|control|task`` (r,): ‖P_k D‖² for k = 1 … r,
-    ``overlap|a|b`` (3, energy fractions): MSO, k_a, k_b. Zero updates have rank 0, and neither energy nor overlap.
+    ``values|update`` (rank,): singular values, ``total|update`` (): ‖D‖², ``energy|subspace|control|task`` (r,):
+    ‖P_k D‖² for k = 1 … r, ``overlap|a|b`` (3, energy fractions): MSO, k_a, k_b. Zero updates have rank 0, and neither
+    energy nor overlap.
     Raises TensorMismatch when one is not finite.
     """
     if len(tensor.shape) == 1:
@@ -128,7 +141,7 @@ def tensor_geometry(request: Request, tensor: TensorUpdates) -> dict[str, Tensor
     spectra = {label: _spectrum(grams, label, tensor, label in request.tasks) for label in request.decomposed}
     alive = {label for label, total in totals.items() if total > 0}
     pairs = [pair for pair in request.pairs if alive.issuperset(pair)]
-    along, result = {}, {f"rank|{label}": torch.tensor(float(found.rank)) for label, found in spectra.items()}
+    along, result = {}, {f"values|{label}": found.kept for label, found in spectra.items()}
     for (a, b), cosines in _mode_products(tensor, pairs, spectra, crosses):
         squares = cosines.square_()  # (rank_a, rank_b)
         result[f"overlap|{a}|{b}"] = _overlaps(squares, spectra[a], spectra[b], request.energy_fractions)
@@ -141,7 +154,7 @@ def tensor_geometry(request: Request, tensor: TensorUpdates) -> dict[str, Tensor
     random = _random_energies(request, tensor, projected, grams) if "random" in request.controls else {}
     for a, t in projected:
         result |= _energies(request, tensor.name, a, t, along[a, t], random.get((a, t)))
-    result |= {f"total|{task}": totals[task] for task in request.tasks}
+    result |= {f"total|{label}": total for label, total in totals.items()}
     return {key: value.cpu() for key, value in result.items()}
 
 
@@ -283,8 +296,10 @@ def _vector_geometry(request: Request, tensor: TensorUpdates) -> dict[str, Tenso
     vectors = {label: torch.cat([part[label] for part in parts]).cpu() for label in request.labels}
     if not all(torch.isfinite(vector.sum()) for vector in vectors.values()):
         tensor.refuse()
-    result = {f"rank|{label}": torch.tensor(float(vectors[label].any())) for label in request.decomposed}
-    result |= {f"total|{task}": vectors[task].square().sum() for task in request.tasks}
+    result = {
+        f"values|{label}": vectors[label].norm()[None][: int(vectors[label].any())] for label in request.decomposed
+    }
+    result |= {f"total|{label}": vector.square().sum() for label, vector in vectors.items()}
     for label, control, task in product(request.subspaces, request.controls, request.tasks):
         if vectors[label].any() and vectors[task].any():
             direction = vectors[label] / vectors[label].norm()

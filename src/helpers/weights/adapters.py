@@ -1,0 +1,208 @@
+"""LoRA adapters as PEFT saves them, upon the model that they change: ΔW tensor by tensor, never merged.
+
+With A (r, n), B (m, r) and s = α / r (rsLoRA: α / √r) the weight W (m, n) of a module becomes W + s B A; DoRA gives
+each row the length that it has learnt. That a file may hold W as (in, out) does not matter: B A is always (out, in).
+"""
+
+import copy
+import math
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from helpers.draws import blocks
+from helpers.errors import StudyError, TensorMismatch
+from helpers.weights.checkpoints import Checkpoint
+from helpers.weights.names import EMBEDDINGS, HEADS, extra, head_of, layer_of, listed, sees_or_hears, unwrapped
+
+MERGE = "give the model that merge_and_unload() makes of it"
+CHANGES_THE_START = ("pissa", "olora", "corda", "loftq", "lora_ga")  # beginnings that take from W what A B then holds
+BEYOND = ["layer_replication", "alora_invocation_tokens", "use_qalora", "use_bdlora", "arrow_config", "kasa_config"]
+BEYOND += ["velora_config", "monteclora_config", "trainable_token_indices"]  # settings that are more than s B A
+LORA = re.compile(r"(.+)\.lora_(?:(A|B)\.weight|embedding_(A|B)|(B\.bias)|(magnitude_vector)(?:\.weight)?)$")
+
+
+@dataclass
+class _Module:
+    """What an adapter holds for one module, as names of tensors in its file, by A, B, B.bias and magnitude_vector."""
+
+    parts: dict[str, str] = field(default_factory=dict)
+    table: bool = False  # an embedding, whose A is (r, tokens) and B (width, r)
+    scale: float = 0.0
+
+
+class Adapted(Checkpoint):
+    """A model under a LoRA adapter, with the tensors of the model, read like any other checkpoint, in float64."""
+
+    def __init__(self, adapter: Checkpoint, start: Checkpoint):
+        vars(self).update(vars(copy.copy(start)))
+        self.raw, self.start, self.adapter = adapter, start, None
+        self.folder, self.remarks, self.left_out = adapter.folder, [], {}
+        self.whole: dict[str, str] = {}  # tensor -> name in the adapter's file of what takes its place
+        self.low_rank: dict[str, _Module] = {}
+        self.lengths: dict[str, Tensor] = {}
+        _check(adapter)
+        self._place()
+        trained = adapter.adapter.get("base_model_name_or_path") or "a model that it does not name"
+        self.remarks.append(f"{self.folder} is a LoRA adapter, trained upon {trained} and read upon {start.folder}")
+
+    def files(self) -> list[Path]:
+        """The files of the adapter and of what it stands on."""
+        return sorted({*self.raw.files(), *self.start.files()})
+
+    def file(self, name: str) -> Path:
+        """The file that decides a tensor: the adapter's, where it changes it."""
+        return self.raw.files()[0] if name in self.whole or name in self.low_rank else self.start.file(name)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of a tensor."""
+        return self.raw.shape(self.whole[name]) if name in self.whole else self.start.shape(name)
+
+    def dtype(self, name: str) -> torch.dtype:
+        """Type in which a tensor is given."""
+        return torch.float64 if name in self.low_rank else self._before(name).dtype
+
+    def read(self, name: str, part: Any = ...) -> Tensor:
+        """Rows of a tensor, or rows and columns, as slices."""
+        tensor = self._before(name, part)
+        if name not in self.low_rank:
+            return tensor
+        tensor = tensor.double() + self._change(name, part)
+        if "magnitude_vector" in self.low_rank[name].parts:
+            length = self._part(name, "magnitude_vector") / self._lengths(name)
+            tensor = tensor * length[part[0] if isinstance(part, tuple) else part, None]
+        return tensor
+
+    def difference(self, start: Checkpoint, name: str, part: Any = ...) -> Tensor | None:
+        """ΔW itself, s B A, where a tensor is changed by that alone: not the difference of two rounded matrices."""
+        module = self.low_rank.get(name)
+        if start is not self.start or module is None or name in self.whole or "magnitude_vector" in module.parts:
+            return None
+        return self._change(name, part)
+
+    def _before(self, name: str, part: Any = ...) -> Tensor:
+        return self.raw.read(self.whole[name], part) if name in self.whole else self.start.read(name, part)
+
+    def _part(self, name: str, which: str) -> Tensor:
+        return self.raw.tensor(self.low_rank[name].parts[which]).double()
+
+    def _change(self, name: str, part: Any) -> Tensor:
+        module = self.low_rank[name]
+        if "B.bias" in module.parts:
+            return module.scale * self._part(name, "B.bias")[part]
+        a, b = self._part(name, "A"), self._part(name, "B")
+        left, right = (a.T, b.T) if module.table else (b, a)  # (m, r), (r, n)
+        rows, columns = part if isinstance(part, tuple) else (part, slice(None))
+        return module.scale * left[rows] @ right[:, columns]
+
+    def _lengths(self, name: str) -> Tensor:
+        """Length of every row of W + s B A: (m,), kept, since a block of columns needs it too."""
+        if name not in self.lengths:
+            parts = blocks(*self.shape(name))
+            rows = (self._before(name, part).double() + self._change(name, part) for part in parts)
+            self.lengths[name] = torch.cat([row.norm(dim=1) for row in rows])
+        return self.lengths[name]
+
+    def _place(self) -> None:
+        """Give every tensor of the adapter its place in the model. Raises StudyError or TensorMismatch."""
+        clean, _ = unwrapped(self.raw.names)
+        own = heads_of(self.raw)
+        for raw, name in clean.items():
+            if (
+                set(name.split(".")) & HEADS
+                and layer_of(name) < 0
+                and raw not in own
+                and head_of(self.start.names) is None
+            ):
+                continue  # the embedding, said a second time
+            name = name.removeprefix("base_model.model.").replace(".default", "")
+            found = LORA.match(name)
+            if found is None:
+                self._replace(raw, re.sub(r"\.(base_layer|modules_to_save)(?=\.)", "", name))
+                continue
+            module, which = found[1].replace(".base_layer", ""), next(filter(None, found.groups()[1:]))
+            target = self._target(module + (".bias" if which == "B.bias" else ".weight"), raw)
+            if target is not None:
+                place = self.low_rank.setdefault(target, _Module(scale=self._scale(module, found, raw)))
+                place.parts[which], place.table = raw, place.table or bool(found[3])
+        for name, module in self.low_rank.items():
+            self._fits(name, module)
+
+    def _replace(self, raw: str, name: str) -> None:
+        if ".lora_" in name or "token_adapter" in name or "trainable_tokens" in name:
+            raise StudyError(f"the adapter in {self.folder} holds {raw}, which is not read here: {MERGE}")
+        target = self._target(name, raw)
+        if target is not None:
+            self.whole[target] = raw
+
+    def _target(self, name: str, raw: str) -> str | None:
+        """The model's name of a tensor that the adapter changes; None for one of a part that is left out."""
+        keys, words = self.start.keys(), name.split(".")
+        if name in self.start:
+            return name
+        if kind := "tensors of what sees or hears" if sees_or_hears(name) else extra(name, None):
+            self.left_out.setdefault(kind, []).append(raw)
+            return None
+        for i in range(len(words)):
+            if (key := ".".join(words[i:])) in keys:
+                return keys[key]
+        raise TensorMismatch(
+            f"the adapter in {self.folder} changes {name}, which {self.start.folder} has not: give the model that it "
+            f"was trained upon as its start ({self.raw.adapter.get('base_model_name_or_path')}), or {MERGE}"
+        )
+
+    def _scale(self, module: str, found: re.Match, raw: str) -> float:
+        config = self.raw.adapter
+        patterns = config.get("alpha_pattern") or {}
+        key = next((key for key in patterns if re.match(rf"(.*\.)?({key})$", module)), None)
+        alpha = patterns[key] if key else config.get("lora_alpha")
+        ending = "lora_embedding_A" if "lora_embedding" in raw else "lora_A.weight"
+        first = raw[: raw.index(".lora_")] + f".{ending}"
+        if alpha is None or first not in self.raw:
+            raise StudyError(
+                f"the adapter in {self.folder} lacks {'lora_alpha' if alpha is None else first}: save it again"
+            )
+        rank = self.raw.shape(first)[0]
+        return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+    def _fits(self, name: str, module: _Module) -> None:
+        if "B.bias" in module.parts:
+            return
+        if not {"A", "B"} <= set(module.parts) or (module.table and "magnitude_vector" in module.parts):
+            raise StudyError(f"the adapter in {self.folder} is not read here for {name} ({[*module.parts]}): {MERGE}")
+        a, b = (self.raw.stored(module.parts[which]).kept for which in ("A", "B"))
+        if len(a) != 2 or len(b) != 2:
+            raise StudyError(f"the adapter in {self.folder} changes the kernel {name}, which is not read here: {MERGE}")
+        shape = (a[1], b[0]) if module.table else (b[0], a[1])
+        if shape != self.shape(name) or a[0] != b[1]:
+            raise TensorMismatch(
+                f"the adapter in {self.folder} changes a {name} of shape {shape} by A {a} and B {b}, and the one in "
+                f"{self.start.folder} is {self.shape(name)}: give the model that it was trained upon as its start"
+            )
+
+
+def heads_of(adapter: Checkpoint) -> list[str]:
+    """Names of an adapter's tensors for the output head, unless they are the embedding that it holds too."""
+    heads = [name for name in adapter.names if set(name.split(".")) & HEADS and layer_of(name) < 0]
+    tables = [name for name in adapter.names if set(name.split(".")) & EMBEDDINGS and ".lora_" not in name]
+    tied = [h for h in heads for t in tables if torch.equal(adapter.tensor(h), adapter.tensor(t))]
+    return [name for name in heads if name not in tied]
+
+
+def _check(adapter: Checkpoint) -> None:
+    """Raise StudyError for an adapter that is no LoRA, or whose numbers mean something else than s B A."""
+    config, where = adapter.adapter, f"the adapter in {adapter.folder}"
+    if config.get("peft_type") != "LORA":
+        raise StudyError(f"{where} is of the kind {config.get('peft_type')}, of which only LORA is read: {MERGE}")
+    begun = str(config.get("init_lora_weights")).lower()
+    if begun.startswith(CHANGES_THE_START):
+        raise StudyError(
+            f"{where} was begun by {begun}, which also changes the weights that it stands on: {MERGE}, or save it with "
+            "path_initial_model_for_weight_conversion"
+        )
+    if used := [key for key in BEYOND if config.get(key)]:
+        raise StudyError(f"{where} uses {listed(used)}, which is not read here: {MERGE}")
