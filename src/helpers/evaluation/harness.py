@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from helpers.errors import StudyError
 from helpers.memory import backing_off
-from helpers.models.prompts import appending_nothing, clock
+from helpers.models.prompts import appending_nothing, on_the_day_of
 from helpers.studies.sections import Harness
 
 TASK = Path(__file__).with_suffix(".yaml")
@@ -35,7 +35,7 @@ def exact_matches(
     without a chat template.
     """
     _check(tokenizer, rows, harness)
-    with _undisturbed(model, tokenizer), appending_nothing(tokenizer):
+    with _undisturbed(model, tokenizer), appending_nothing(tokenizer), on_the_day_of("chat"):
         from lm_eval.evaluator import evaluate  # here, because the imports take a second that others need not wait
         from lm_eval.models.huggingface import HFLM
 
@@ -43,7 +43,7 @@ def exact_matches(
         chat = {"apply_chat_template": harness.chat, "fewshot_as_multiturn": harness.chat}
 
         def attempt(size: int) -> dict:
-            live = HFLM(model, tokenizer=tokenizer, batch_size=size, chat_template_args=clock("chat"))
+            live = HFLM(model, tokenizer=tokenizer, batch_size=size)
             return evaluate(live, {"tasks": {task.task_name: task}}, bootstrap_iters=0, **chat)
 
         found = backing_off(batch_size, attempt)

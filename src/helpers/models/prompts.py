@@ -9,13 +9,15 @@ As batches of token ids: similar lengths together, padded on a stated side, with
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import date
+from datetime import datetime
+from types import SimpleNamespace
 from typing import Literal
 
 import torch
 from tokenizers.processors import TemplateProcessing
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
+from transformers.utils import chat_template_utils
 
 from helpers.errors import StudyError
 from helpers.memory import backing_off, say
@@ -87,18 +89,24 @@ def styled(tokenizer: PreTrainedTokenizerBase, prompt: str, style: Style) -> str
     if not tokenizer.chat_template:
         raise StudyError("the tokenizer has no chat template: set style to raw or alpaca in the study's settings")
     turns = [{"role": "user", "content": prompt}]
-    return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **clock(style))
+    with on_the_day_of(style):
+        return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
 
 
-def clock(style: Style) -> dict[str, Callable[[str], str]]:
-    """What a chat template asks for the date, as its argument: the date of a style, always the same."""
+@contextmanager
+def on_the_day_of(style: Style) -> Iterator[None]:
+    """Have chat templates that ask for today's date be given that of a style, whatever day it is."""
     day = style.partition(" ")[2] or TODAY
 
-    def strftime_now(form: str) -> str:
+    def now() -> datetime:
         _written.add(day)
-        return date.fromisoformat(day).strftime(form)
+        return datetime.fromisoformat(day)
 
-    return {"strftime_now": strftime_now}
+    own, chat_template_utils.datetime = chat_template_utils.datetime, SimpleNamespace(now=now)
+    try:
+        yield
+    finally:
+        chat_template_utils.datetime = own
 
 
 def dated() -> dict[str, str]:
