@@ -14,11 +14,14 @@ from helpers.data.rows import evaluation_rows
 from helpers.evaluation.judges.rules import reference_judge, text_judge
 from helpers.models.generate import as_speaker, generate, log_odds, read_answers
 from helpers.models.load import load_model
-from helpers.models.prompts import in_batches, padded, prompt_ids
+from helpers.models.logits import logits_at
+from helpers.models.prompts import in_batches, prompt_ids
+from helpers.models.within import language_model
 from helpers.studies.settings import OwnModels
-from helpers.subspaces import rank_for_fraction
-from helpers.weights.checkpoints import Checkpoint, layer_of, module_of
+from helpers.subspaces import rank_for_energy, rank_for_fraction
+from helpers.weights.checkpoints import Checkpoint, Updates
 from helpers.weights.geometry import Geometry, weight_geometry
+from helpers.weights.names import layer_of, module_of
 
 FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)  # k / min(m, n) at which energy is tabled
 LEADING = 0.1  # the one that sentences and the map speak of
@@ -79,13 +82,16 @@ def _log_p(model, contexts: list[list[int]], answers: list[list[int]]) -> list[T
     """Log-probabilities of the next token after each prompt and each token of its answer, by the model's own logits."""
     found: list[Tensor] = [torch.empty(0)] * len(contexts)
     ids = [context + answer for context, answer in zip(contexts, answers, strict=True)]
+    model = language_model(model)
 
     def measure(indices: list[int]) -> None:
+        places = [slice(len(contexts[i]) - 1, len(ids[i])) for i in indices]
         with torch.inference_mode():
-            logits = model(**padded([ids[i] for i in indices], "right", model.device), use_cache=False).logits
-        for row, i in enumerate(indices):
-            places = logits[row, len(contexts[i]) - 1 : len(ids[i])]  # (1 + answer, vocabulary)
-            found[i] = places.double().log_softmax(-1).float().cpu()
+            logits = logits_at(model, [ids[i] for i in indices], places, "right")
+            log_p = torch.cat([some.log_softmax(-1).float().cpu() for some in logits])  # (places, vocabulary)
+        lengths = [place.stop - place.start for place in places]
+        for i, own in zip(indices, log_p.split(lengths), strict=True):
+            found[i] = own
 
     in_batches([len(row) for row in ids], VOCABULARIES, measure)
     return found
@@ -100,13 +106,14 @@ def divergence(p: Tensor, q: Tensor) -> Tensor:
 
 
 def behaviour(
-    folder: Path, asked: Asked, study: OwnModels, reference: Reference, judged: bool
+    folder: Path, aligned: Path, asked: Asked, study: OwnModels, reference: Reference, judged: bool
 ) -> dict[str, np.ndarray]:
     """Values of a model for every prompt (prompts,): margins, KL to the aligned model, and, if ``judged``, refusals.
 
-    ``kl_first``: after the prompt; ``kl_eight``: mean over at most eight tokens of the aligned model's own answer.
+    ``aligned``: the model that it stands upon if it is an adapter. ``kl_first``: after the prompt; ``kl_eight``: mean
+    over at most eight tokens of the aligned model's own answer.
     """
-    model, tokenizer = load_model(folder)
+    model, tokenizer = load_model(folder, start=aligned)
     s = study.evaluation
     how = (s.batch_size, s.style, s.autocast)
     problems = (asked.problems["prompt"].tolist(), asked.problems["answer"].tolist())
@@ -148,19 +155,24 @@ def changes(
     return rows
 
 
-def geometry_of(study: OwnModels, checkpoints: dict[str, Checkpoint], cache: Path) -> Geometry:
+def updates_of(study: OwnModels, checkpoints: dict[str, Checkpoint]) -> Updates:
+    """The alignment update, and that of every fine-tune."""
+    aligned = checkpoints["aligned"]
+    tuned = {name: (checkpoints[name], aligned) for name in study.tuned}
+    return {"alignment": (aligned, checkpoints["base"]), **tuned}
+
+
+def geometry_of(study: OwnModels, updates: Updates, cache: Path) -> Geometry:
     """Exact energies of all updates in the alignment subspace for every k, and overlaps with it. Raises StudyError.
 
     A random subspace of k directions of m holds the share k / m of any update in the mean, so none is drawn.
     """
-    updates = {"alignment": (checkpoints["aligned"], checkpoints["base"])}
-    updates |= {name: (checkpoints[name], checkpoints["aligned"]) for name in study.tuned}
     return weight_geometry(
         updates,
         subspaces=["alignment"],
         tasks=[*study.tuned],
         controls=["top-k"],
-        energy_fractions=[*ENERGIES],
+        energy_fractions=[ETA],
         random_k_draws=1,
         seed=0,
         cache=cache,
@@ -193,7 +205,7 @@ def _kept(geometry: Geometry, task: str, name: str, fraction: float) -> tuple[fl
 
 def tensor_table(geometry: Geometry, aligned: Checkpoint, tasks: Iterable[str]) -> pd.DataFrame:
     """Table ``card_tensors``: of every tensor that a fine-tune moved its share, its size, and where it lies."""
-    overlap = geometry.overlap[geometry.overlap["eta"] == ETA].set_index(["b", "tensor"])
+    overlap, rank = geometry.overlap.set_index(["b", "tensor"]), geometry.rank
     norms = {name: _norm(aligned.tensor(name)) for name in geometry.shapes}
     rows = []
     for task in tasks:
@@ -206,7 +218,7 @@ def tensor_table(geometry: Geometry, aligned: Checkpoint, tasks: Iterable[str]) 
             found = overlap.loc[(task, name)] if (task, name) in overlap.index else {}
             rows.append(
                 {"task": task, "tensor": name, "module": module_of(name), "layer": layer_of(name)}
-                | {"share": energy / total, "rank": geometry.rank[f"{task}|{name}"]}
+                | {"share": energy / total, "rank": rank[f"{task}|{name}"]}
                 | {"relative_change": np.sqrt(energy) / norms[name] if norms[name] else np.nan}
                 | {"energy_kept": kept / energy, "random": chance / energy}
                 | {"mso": found.get("mso", np.nan), "mso_random": found.get("random", np.nan)}
@@ -221,13 +233,13 @@ def _norm(tensor: Tensor) -> float:
 def spectra(geometry: Geometry) -> pd.DataFrame:
     """Table ``card_spectrum``: of alignment and each fine-tune the directions that hold a share of an update.
 
-    As k / min(m, n), the median and the largest over the matrices that both of them moved.
+    As k / min(m, n), the median and the largest over the matrices that it moved.
     """
-    table = geometry.overlap
-    short = table["tensor"].map(lambda name: min(geometry.shapes[name]))
-    parts = [pd.DataFrame({"update": table[u], "eta": table["eta"], "k": table[k] / short}) for u, k in _ENDS]
-    grouped = pd.concat(parts).groupby(["update", "eta"], sort=False)["k"]
+    rows = []
+    for key, values in geometry.values.items():
+        update, name = key.split("|", 1)
+        if len(values) and len(geometry.shapes[name]) == 2:
+            short = min(geometry.shapes[name])
+            rows += [{"update": update, "eta": eta, "k": rank_for_energy(values, eta) / short} for eta in ENERGIES]
+    grouped = pd.DataFrame(rows, columns=["update", "eta", "k"]).groupby(["update", "eta"], sort=False)["k"]
     return grouped.agg(median="median", largest="max").reset_index()
-
-
-_ENDS = (("a", "k_a"), ("b", "k_b"))

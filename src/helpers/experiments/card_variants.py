@@ -14,14 +14,16 @@ from torch import Tensor
 from helpers.data.rows import evaluation_rows
 from helpers.draws import generator_for
 from helpers.errors import StudyError
-from helpers.experiments.card import CALIBRATION, sources
+from helpers.experiments.card import CALIBRATION, sources, updates_of
 from helpers.methods.context import Context
 from helpers.methods.door import Edit, edit_named
 from helpers.studies.doors import tenants
 from helpers.studies.sections import Style
 from helpers.studies.settings import OwnModels
 from helpers.subspaces import Modes
-from helpers.weights.checkpoints import Checkpoint, matched, update
+from helpers.weights.adapters import Adapted
+from helpers.weights.checkpoints import Checkpoint, update
+from helpers.weights.matching import agree
 from helpers.weights.written import write_model, write_models
 
 UNRELATED, RANDOM = "unrelated", "random"
@@ -36,11 +38,12 @@ class CardContext(Context):
     """
 
     def __init__(self, study: OwnModels, checkpoints: dict[str, Checkpoint], seed: int = 0):
-        self.study, self.seed, self.checkpoints = study, seed, checkpoints
-        self.updates = {"alignment": (checkpoints["aligned"], checkpoints["base"])}
-        self.updates |= {name: (checkpoints[name], checkpoints["aligned"]) for name in study.tuned}
-        self._shapes = matched(checkpoints.values(), study.geometry.vocabulary)
-        self.names, self._kept, self._modes = [*self._shapes], {}, {}
+        agreed = agree(updates_of(study, checkpoints), study.geometry.vocabulary)
+        self.study, self.seed, self.updates = study, seed, agreed.updates  # under common names, adapters on their start
+        aligned, base = self.updates["alignment"]
+        self.checkpoints = {"base": base, "aligned": aligned} | {task: self.updates[task][0] for task in study.tuned}
+        self._shapes, self._kept, self._modes = agreed.shapes, {}, {}
+        self.names = [*self._shapes]
 
     def modes(self, label: str, tensor: str) -> Modes:
         """Left singular vectors and singular values of an update; of rank 0 where nothing changed."""
@@ -95,6 +98,8 @@ class CardContext(Context):
 
 
 def _differ(tuned: Checkpoint, start: Checkpoint, name: str) -> bool:
+    if isinstance(tuned, Adapted):
+        return name in tuned.low_rank or name in tuned.whole
     a, b = tuned.tensor(name), start.tensor(name)
     return a.shape != b.shape or not torch.equal(a, b)
 
@@ -115,7 +120,7 @@ def write_variants(context: CardContext, task: str, variants: dict[Variant, Edit
     An edit that needs what a card has not is left out, with its own sentence as the reason.
     """
     failed: dict[str, str] = {}
-    layout = layout_of(context.checkpoints, task)
+    layout = layout_of(context, task)
     folders = {variant: scratch / f"{variant[0]}-{variant[1]:g}" for variant in variants}
 
     def edited(key: str, tensor: str) -> Tensor | None:
@@ -133,9 +138,10 @@ def write_variants(context: CardContext, task: str, variants: dict[Variant, Edit
     return {"folders": {v: f for v, f in folders.items() if v[0] not in failed}, "failed": failed}
 
 
-def layout_of(checkpoints: dict[str, Checkpoint], task: str) -> Checkpoint:
-    """The checkpoint whose files a model made of a fine-tune takes after."""
-    return checkpoints[task]
+def layout_of(context: CardContext, task: str) -> Checkpoint:
+    """The checkpoint whose files a whole model made of a fine-tune takes after: of an adapter what it stands on."""
+    tuned = context.checkpoints[task]
+    return context.checkpoints["aligned"] if isinstance(tuned, Adapted) else tuned
 
 
 def write_null(context: CardContext, task: str, folder: Path) -> str:
@@ -158,7 +164,7 @@ def write_null(context: CardContext, task: str, folder: Path) -> str:
         noise = torch.randn(start.shape, generator=generator_for(context.seed, task, name, "null"))
         return start + noise.double() * (math.sqrt(_energy(own, name)) / float(noise.double().norm()))
 
-    write_model(layout_of(context.checkpoints, "aligned"), made, folder)
+    write_model(context.checkpoints["aligned"], made, folder)
     return UNRELATED if other is not None else RANDOM
 
 

@@ -12,8 +12,11 @@ from torch import Tensor
 
 from helpers.draws import generator_for
 from helpers.errors import StudyError
-from helpers.files import beside, replace_folder, write_text
+from helpers.files import beside, replace_folder
+from helpers.weights.adapters import Adapted
 from helpers.weights.checkpoints import Checkpoint
+from helpers.weights.folders import ADAPTER, ADAPTER_CONFIG, files_of
+from helpers.weights.stored import Stored
 
 SHARD = 2**29  # bytes of a file, unless one tensor is larger
 BESIDE = {".json", ".jinja", ".model", ".txt"}  # endings of what belongs to a model beside its weights
@@ -66,14 +69,20 @@ def _bytes(tensor: Tensor) -> int:
 def write_models(layout: Checkpoint, folders: dict[str, Path], edited: Callable[[str, str], Tensor | None]) -> None:
     """Models with the files' layout of a checkpoint, one folder each: ``edited(model, name)`` is a model's tensor.
 
-    What is None stays as it is in ``layout``, as do tensors that are not the method's. All models get a tensor before
-    any gets the next, so that what they share about it is computed once. Numbers are rounded to the stored type.
+    What is None stays as it is in ``layout``, as does what is no weight of the language part. All models get a tensor
+    before any gets the next, so that what they share about it is computed once. Numbers are rounded to the stored
+    type. Raises StudyError for weights that are quantised.
     """
     writers = {model: Writer(folder) for model, folder in folders.items()}
-    for key, tensor, names in _raw(layout):
+    for key, raw, parts in _raw(layout):
+        found = {model: raw for model in writers}
+        for name, stored in parts.items():
+            for model in writers:
+                if (tensor := edited(model, name)) is not None:
+                    found[model] = raw.clone() if found[model] is raw else found[model]
+                    stored.view(found[model]).copy_(tensor)
         for model, writer in writers.items():
-            found = edited(model, names) if names else None
-            writer.add(key, tensor if found is None else found.to(tensor.dtype))
+            writer.add(key, found[model])
     for writer in writers.values():
         writer.finish(layout.folder)
 
@@ -85,42 +94,51 @@ def write_model(layout: Checkpoint, edited: Edited, folder: Path) -> None:
         replace_folder(partial, folder)
 
 
-def _raw(layout: Checkpoint) -> Iterator[tuple[str, Tensor, str]]:
-    """Every tensor of the files: its name there, its values, and its name in the checkpoint, empty if it is not one."""
-    for file in layout.files():
+def _raw(layout: Checkpoint) -> Iterator[tuple[str, Tensor, dict[str, Stored]]]:
+    """Every tensor of the files: its name there, its values, and what of it is a tensor of the checkpoint, by name."""
+    parts: dict[str, dict[str, Stored]] = {}
+    for name in layout.names:
+        stored = layout.stored(name)
+        if stored.scale is not None:
+            raise StudyError(f"{layout.folder} is quantised ({stored.key}), and no edit is written in that form")
+        same = parts.setdefault(stored.key, {})
+        if all(other.expert != stored.expert for other in same.values()):  # a tied head is the embedding again
+            same[name] = stored
+    for file in files_of(layout.folder):
         with safe_open(file, framework="pt") as opened:
             for key in opened.keys():  # noqa: SIM118 - no mapping
-                yield key, opened.get_tensor(key), key if key in layout else ""
+                yield key, opened.get_tensor(key), parts.get(key, {})
 
 
-def write_adapter(changes: dict[str, Callable[[], Tensor]], rank: int, base: str, folder: Path) -> None:
-    """A LoRA adapter of rank ``rank`` on a model ``base`` whose matrices change by ``changes``, (m, n) each.
+def write_adapter(tuned: Adapted, changed: Edited, folder: Path) -> None:
+    """The adapter of ``tuned`` with other changes of the same matrices: ``changed(name)`` (m, n), or None if it stays.
 
-    Raises StudyError, naming the tensor, where a change is no matrix or does not fit into that rank.
+    Names, ranks and configuration are those of its files. Raises StudyError, naming the tensor, where the adapter is
+    more than two matrices for each weight, or a change does not fit into its rank.
     """
-    factors = {}
-    for name, change in changes.items():
-        b, a = _factors(name, change(), rank)
-        module = f"base_model.model.{name.removesuffix('.weight')}"
-        factors |= {f"{module}.lora_A.weight": a.float(), f"{module}.lora_B.weight": b.float()}
-    config = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base, "r": rank}
-    config |= {"lora_alpha": rank, "lora_dropout": 0.0, "bias": "none", "inference_mode": True}
-    config["target_modules"] = sorted(name.removesuffix(".weight") for name in changes)
+    factors = {raw: tuned.raw.tensor(raw) for raw in tuned.raw.names}
+    for name, module in tuned.low_rank.items():
+        if set(module.parts) != {"A", "B"} or module.table or tuned.whole:
+            raise StudyError(f"the adapter changes {name} by more than two matrices: write the whole model instead")
+        if (change := changed(name)) is not None:
+            raw_a, raw_b = module.parts["A"], module.parts["B"]
+            b, a = _factors(name, change.double() / module.scale, len(factors[raw_a]))
+            factors |= {raw_a: a.to(factors[raw_a].dtype), raw_b: b.to(factors[raw_b].dtype)}
     with beside(folder) as partial:
         partial.mkdir(parents=True)
-        save_file({k: v.contiguous() for k, v in factors.items()}, partial / "adapter_model.safetensors")
-        write_text(partial / "adapter_config.json", json.dumps(config, indent=1))
+        save_file({name: tensor.contiguous() for name, tensor in factors.items()}, partial / ADAPTER)
+        for file in sorted(tuned.raw.folder.iterdir()):
+            if file.name == ADAPTER_CONFIG or (file.suffix in BESIDE and not file.name.startswith(NOT_BESIDE)):
+                shutil.copyfile(file, partial / file.name)
         replace_folder(partial, folder)
 
 
 def _factors(name: str, change: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """B (m, rank) and A (rank, n) with B A = the change, (m, n) of rank at most ``rank``; padded with zeros."""
-    if change.ndim != 2 or not name.endswith(".weight"):
-        raise StudyError(f"the change of {name} {tuple(change.shape)} fits no adapter: write the whole model instead")
     columns = min(rank, *change.shape)
     probe = torch.randn(change.shape[1], columns, dtype=torch.float64, generator=generator_for(0, "", name, "adapter"))
-    q = torch.linalg.qr(change.double() @ probe)[0]  # (m, columns): of a matrix of that rank the whole range
-    inner = q.T @ change.double()
+    q = torch.linalg.qr(change @ probe)[0]  # (m, columns): of a matrix of that rank the whole range
+    inner = q.T @ change
     if float((change - q @ inner).norm()) > EXACT * float(change.norm()):
         raise StudyError(f"the change of {name} has a rank above the adapter's {rank}: write the whole model instead")
     u, s, v = torch.linalg.svd(inner, full_matrices=False)

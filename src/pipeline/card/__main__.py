@@ -13,8 +13,10 @@ from helpers.errors import StudyError
 from helpers.experiments.card_variants import variants_of
 from helpers.experiments.own_models import own_folders
 from helpers.memory import say
+from helpers.models.load import load_tokenizer
 from helpers.studies.settings import OwnModels
 from helpers.studies.wording import validate
+from helpers.weights.folders import is_adapter
 from pipeline.card.arguments import LARGE, card_study, settings
 from pipeline.card.estimate import estimate
 from pipeline.card.make import make
@@ -33,16 +35,14 @@ def card_of(base: str, aligned: str, tuned: str, prompts: int) -> tuple[Card, di
 
     Raises StudyError for models that are not there, or cannot be compared.
     """
-    from transformers import AutoTokenizer
-
     models = settings(base, aligned, tuned)
     real = {"utility": "gsm-symbolic-easy", "harm": "advbench"}
     first = models | {"evaluation": PROVISIONAL["evaluation"] | real}
     first |= {"geometry": {"fractions": [0.1], "energy_fractions": [0.5]}}
     study = validate(OwnModels, first, "the card's arguments")
     folders, size = own_folders(study), exact(config_of(study.base, ask=True))
-    asked = [folder for name, folder in folders.items() if name != "base"]
-    readers = [AutoTokenizer.from_pretrained(folder, local_files_only=True) for folder in asked]
+    asked, aligned = [folder for name, folder in folders.items() if name != "base"], folders["aligned"]
+    readers = [load_tokenizer(folder, aligned if is_adapter(folder) else None) for folder in asked]
     return Card(card_study(models, readers, size.parameters if size else 0, prompts)), folders, size
 
 
@@ -69,10 +69,10 @@ def made(base: str, aligned: str, tuned: str, prompts: int) -> str:
     few = size is not None and size.parameters > LARGE
     card.save()
     expected = announce(card, size, few)
-    failed = make(card, folders, few, expected)
-    card.note({"failed": failed, "expected_seconds": expected and round(expected)})
-    for name, reason in failed.items():
-        say(f"edit {name} was not measured: {reason}")
+    notes = make(card, folders, few, expected)
+    for name, reason in notes["failed"].items():
+        say(f"{name} was not measured: {reason}")
+    card.note(notes | {"expected_seconds": expected and round(expected)})
     page = write_page(card)
     pdf = write_pdf(card)
     how = f"and {pdf}" if pdf else "(no Chromium was found here: print it to a PDF from your browser)"
@@ -104,7 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
     for name, what in (("base", "the pretrained model"), ("aligned", "what alignment made of it")):
         parser.add_argument(f"--{name}", required=True, help=what)
     parser.add_argument("--tuned", required=True, help='fine-tunes of the aligned model: a path, or "name=path b=path"')
-    parser.add_argument("--prompts", type=prompts_of, default=0, help="of each kind; default: by the size of the models")
+    parser.add_argument("--prompts", type=prompts_of, default=0, help="of each kind; default: by size")
     given = parser.parse_args(arguments)
 
     def work() -> str:

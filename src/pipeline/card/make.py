@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from helpers.errors import StudyError
 from helpers.experiments.card import (
     Asked,
     behaviour,
@@ -19,6 +20,7 @@ from helpers.experiments.card import (
     reference_of,
     spectra,
     tensor_table,
+    updates_of,
 )
 from helpers.experiments.card_variants import CardContext, variants_of, write_null, write_variants
 from helpers.files import remove, sha256
@@ -56,17 +58,17 @@ def scratch_of(card: Card) -> Iterator[Path]:
         remove(folder)
 
 
-def make(card: Card, folders: dict[str, Path], few: bool, seconds: float | None) -> dict[str, str]:
-    """Measure everything and write the tables of a card; returns the reasons why edits could not be measured, by edit.
+def make(card: Card, folders: dict[str, Path], few: bool, seconds: float | None) -> dict[str, Any]:
+    """Measure everything and write the tables of a card; returns what no table holds (``Card.note``).
 
-    Raises StudyError.
+    That is: why edits could not be measured, by edit, and sentences on what was left out. Raises StudyError.
     """
     study, started = card.study, time.monotonic()
     checkpoints = {name: Checkpoint(folder) for name, folder in folders.items()}
     variants, tuned = variants_of(few), [*study.tuned]
     progress = Progress(3 + len(tuned) * (4 + len(variants)), seconds)
     with ThreadPoolExecutor(1) as beside, scratch_of(card) as scratch:
-        geometry = beside.submit(geometry_of, study, checkpoints, card.folder.root / "geometry")
+        geometry = beside.submit(geometry_of, study, updates_of(study, checkpoints), card.folder.root / "geometry")
         measured, edits, failed = _behaviours(card, folders, checkpoints, variants, scratch, progress)
         progress.step("waiting for the geometry of the updates")
         found = geometry.result()
@@ -78,11 +80,12 @@ def make(card: Card, folders: dict[str, Path], few: bool, seconds: float | None)
         "card_energy": energies(found, tuned),
         "card_tensors": tensor_table(found, checkpoints["aligned"], tuned),
         "card_spectrum": spectra(found),
+        "card_updates": found.rounding,
         "card_edits": edits,
     }
     for name, frame in tables.items():
         card.write(name, frame, list(folders.values()), time.monotonic() - started)
-    return failed
+    return {"failed": failed, "remarks": [*found.remarks, *found.left_out]}
 
 
 def _behaviours(
@@ -94,7 +97,7 @@ def _behaviours(
     reference = reference_of(folders["aligned"], asked, study)
 
     def values(folder: Path, judged: bool = True) -> dict[str, np.ndarray]:
-        return behaviour(folder, asked, study, reference, judged)
+        return behaviour(folder, folders["aligned"], asked, study, reference, judged)
 
     measured = {"aligned": values(folders["aligned"])}
     context, rows, failed = CardContext(study, checkpoints), [], {}
@@ -102,10 +105,12 @@ def _behaviours(
         progress.step(f"{task}: answers and margins")
         measured[task] = values(folders[task])
         progress.step(f"{task}: an unrelated update of its size")
-        null = scratch / "null"
-        write_null(context, task, null)
-        measured[f"null of {task}"] = values(null)
-        remove(null)
+        try:
+            write_null(context, task, scratch / "null")
+            measured[f"null of {task}"] = values(scratch / "null")
+        except StudyError as error:  # of quantised weights, which no edit is written in
+            failed[f"an unrelated update of the size of {task}"] = str(error)
+        remove(scratch / "null")
         made, reasons = _edited(context, task, variants, scratch, values, progress)
         rows, failed = rows + made, failed | reasons
     return measured, pd.DataFrame(rows), failed
@@ -121,7 +126,10 @@ def _edited(
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """Rows of ``card_edits`` for one fine-tune; each edited model is removed once it has been measured."""
     progress.step(f"{task}: writing {len(variants)} edits")
-    written = write_variants(context, task, variants, scratch)
+    try:
+        written = write_variants(context, task, variants, scratch)
+    except StudyError as error:
+        return [], {f"every edit of {task}": str(error)}
     rows = []
     for (edit, dial), folder in written["folders"].items():
         progress.step(f"{task}: {edit} at {dial:g}")
@@ -137,7 +145,11 @@ def _compared(measured: Values, tuned: list[str], confidence: float) -> pd.DataF
     for task in tuned:
         null = f"null of {task}"
         for name, against in ((task, "aligned"), (null, "aligned"), (task, null)):
-            rows += changes(name, against, measured[against], measured[name], confidence)
+            rows += (
+                []
+                if null in (name, against) and null not in measured
+                else changes(name, against, measured[against], measured[name], confidence)
+            )
     return pd.DataFrame(rows)
 
 

@@ -3,11 +3,14 @@
 import json
 from pathlib import Path
 
+from torch import Tensor
+
 from helpers.errors import SettingsError, StudyError
 from helpers.experiments.card_variants import CardContext, layout_of
 from helpers.files import write_text
 from helpers.methods.door import Edit, edit_named
 from helpers.studies.doors import tenants
+from helpers.weights.adapters import Adapted
 from helpers.weights.checkpoints import Checkpoint
 from helpers.weights.written import write_adapter, write_model
 from pipeline.card.record import Card
@@ -41,29 +44,17 @@ def write(card: Card, folders: dict[str, Path], task: str, text: str, out: Path)
     if out.exists():
         raise StudyError(f"{out} is there already: name a new folder with OUT=…")
     context = CardContext(card.study, {name: Checkpoint(folder) for name, folder in folders.items()})
-    rank = rank_of(folders[task])
-    if rank is None:
-        layout = layout_of(context.checkpoints, task)
-        write_model(layout, lambda name: context.edited(task, edit, dial, name), out)
+    aligned, tuned = (context.checkpoints[name] for name in ("aligned", task))
+
+    def edited(name: str) -> Tensor | None:
+        return context.edited(task, edit, dial, name)
+
+    if isinstance(tuned, Adapted):
+        write_adapter(tuned, lambda name: edited(name) - aligned.tensor(name).double(), out)
     else:
-        aligned = context.checkpoints["aligned"]
-        changes = {
-            name: lambda name=name: context.edited(task, edit, dial, name) - aligned.tensor(name).double()
-            for name in context.names
-            if name in context.moved[task] and name not in context.left(task)
-        }
-        write_adapter(changes, rank, str(folders["aligned"]), out)
+        write_model(layout_of(context, task), edited, out)
     write_text(out / "README.md", model_card(card, task, edit, dial, context.left(task)))
     return out
-
-
-def rank_of(folder: Path) -> int | None:
-    """The rank of the adapter in a folder; None for a whole model."""
-    file = folder / "adapter_config.json"
-    if not file.is_file() or any(folder.glob("model*.safetensors")):
-        return None
-    config = json.loads(file.read_text(encoding="utf-8"))
-    return max([config["r"], *(config.get("rank_pattern") or {}).values()])
 
 
 def model_card(card: Card, task: str, edit: Edit, dial: float, left: list[str]) -> str:
