@@ -25,6 +25,7 @@ from pipeline.card.record import Card, open_card
 from pipeline.card.write import write
 from pipeline.plan.sizes import Size, config_of, exact
 from pipeline.runs.command_line import THREADS, Parser, count, exit_status
+from pipeline.runs.notebook import quiet
 
 MARGINS = {"utility_prompts": 2, "harm_prompts": 2, "batch_size": 1}
 PROVISIONAL = {"evaluation": MARGINS | {"compliance_openers": ["a"], "refusal_openers": ["b"]}}  # until more is known
@@ -64,6 +65,7 @@ def announce(card: Card, size: Size | None, few: bool) -> float | None:
 def made(base: str, aligned: str, tuned: str, prompts: int) -> str:
     """Make a card and its page; returns the line that says where they are."""
     torch.set_num_threads(int(os.environ.get(THREADS) or 1))
+    quiet()
     say("looking at the models and timing this machine for some seconds")
     card, folders, size = card_of(base, aligned, tuned, prompts)
     few = size is not None and size.parameters > LARGE

@@ -19,18 +19,20 @@ from pipeline.card.record import Card
 def chosen(text: str) -> tuple[Edit, float]:
     """An edit and the place of its dial from ``orthogonal:0.5``. Raises SettingsError unless it is a defence."""
     name, _, dial = text.partition(":")
-    known = tenants("methods", "edit")
-    defences = [one for one in known if edit_named(one).kind == "defence"]
-    if name not in known:
-        raise SettingsError(f"there is no edit {name!r}: choose one of {', '.join(defences)}")
-    edit = edit_named(name)
-    if edit.kind != "defence":
-        what = f"is an {edit.kind}" if edit.kind else 'gives no kind="defence" in its decorator'
-        raise SettingsError(f"edit {name!r} {what}, so it is measured and never written: choose {', '.join(defences)}")
+    edit = writable(edit_named(name))
     try:
         return edit, float(dial) if dial else edit.dials[len(edit.dials) // 2]
     except ValueError:
         raise SettingsError(f"the dial {dial!r} of edit {name!r} is no number: say {name}:0.5") from None
+
+
+def writable(edit: Edit) -> Edit:
+    """The same edit. Raises SettingsError unless it is a defence."""
+    if edit.kind == "defence":
+        return edit
+    what = f"is an {edit.kind}" if edit.kind else 'has no kind="defence" in its decorator'
+    others = ", ".join(name for name in tenants("methods", "edit") if edit_named(name).kind == "defence")
+    raise SettingsError(f"edit {edit.name!r} {what}, so it is measured and never written: choose one of {others}")
 
 
 def write(card: Card, folders: dict[str, Path], task: str, text: str, out: Path) -> Path:
@@ -49,8 +51,12 @@ def write(card: Card, folders: dict[str, Path], task: str, text: str, out: Path)
     def edited(name: str) -> Tensor | None:
         return context.edited(task, edit, dial, name)
 
+    def changed(name: str) -> Tensor | None:
+        tensor = edited(name)
+        return None if tensor is None else tensor - aligned.tensor(name).double()
+
     if isinstance(tuned, Adapted):
-        write_adapter(tuned, lambda name: edited(name) - aligned.tensor(name).double(), out)
+        write_adapter(tuned, changed, out)
     else:
         write_model(layout_of(context, task), edited, out)
     write_text(out / "README.md", model_card(card, task, edit, dial, context.left(task)))

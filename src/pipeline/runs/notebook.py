@@ -192,7 +192,7 @@ def begin(name: str, **parameters: Any) -> Run:
 
     Raises SettingsError with one sentence if the study, the seed or another parameter cannot be used.
     """
-    _quiet()
+    quiet()
     fields = {key: (_PARAMETERS[key], ...) for key in parameters}
     checked = create_model("Parameters", __base__=Section, **fields)
     values = validate(checked, parameters, f"parameters of notebook {name}").model_dump()
@@ -239,8 +239,8 @@ def _how_to_make(study: Study, folder: RunPaths, key: str) -> str:
     )
 
 
-def _quiet() -> None:
-    """Keep library chatter out of the executed notebooks; errors stay."""
+def quiet() -> None:
+    """Keep library chatter out of executed notebooks and terminals; errors stay."""
     if transformers := sys.modules.get("transformers"):  # importing it takes seconds that a figure need not wait
         transformers.logging.set_verbosity_error()
         transformers.utils.logging.disable_progress_bar()

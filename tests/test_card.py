@@ -1,0 +1,288 @@
+"""The report card: its statistics, its rules, what it writes, and the way from folders to a page."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from scipy.stats import beta
+
+from helpers.claims.card_sentences import advice, at_matched_utility, behaviour_sentences, verdict, where
+from helpers.claims.paired import change
+from helpers.errors import SettingsError, StudyError
+from helpers.experiments.card import divergence
+from helpers.experiments.card_variants import CardContext, layout_of, variants_of
+from helpers.figures.cards import layer_map
+from helpers.methods.door import Edit, edit_named
+from helpers.models.load import load_model
+from helpers.weights.adapters import Adapted
+from helpers.weights.checkpoints import Checkpoint
+from helpers.weights.matching import agree
+from helpers.weights.written import write_adapter, write_model
+from pipeline.card.__main__ import main
+from pipeline.card.arguments import card_study, named, organism_of, origin, settings
+from pipeline.card.record import open_card
+from pipeline.card.write import chosen, writable
+from synthetic import moved
+
+NAMES = ("base", "aligned", "useful", "harmful")
+Q = "model.layers.0.self_attn.q_proj.weight"
+
+
+@pytest.fixture
+def folders(tmp_path, model, tokenizer) -> dict[str, Path]:
+    """Four small models that differ by random updates, each a folder with its tokenizer."""
+    found = {name: tmp_path / "models à moi" / name for name in NAMES}
+    starts = {"aligned": "base", "useful": "aligned", "harmful": "aligned"}
+    for seed, (name, folder) in enumerate(found.items()):
+        start = load_file(found[starts[name]] / "model.safetensors") if name in starts else dict(model.state_dict())
+        model.load_state_dict(moved(start, seed))
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    return found
+
+
+def quoted(folders: dict[str, Path]) -> str:
+    """Fine-tunes as an argument."""
+    return " ".join(f"{name}='{folders[name]}'" for name in ("useful", "harmful"))
+
+
+@pytest.fixture
+def own(folders, tokenizer):
+    """Settings of a card for those models, and their checkpoints."""
+    values = settings(str(folders["base"]), str(folders["aligned"]), quoted(folders))
+    return card_study(values, [tokenizer], 0, 8), {name: Checkpoint(folder) for name, folder in folders.items()}
+
+
+def adapter(folder: Path, start: Checkpoint, rank: int = 3) -> Path:
+    """A LoRA adapter of one matrix, as PEFT saves it, with a scale of two."""
+    m, n = start.shape(Q)
+    generator = torch.Generator().manual_seed(5)
+    a, b = torch.randn(rank, n, generator=generator), torch.randn(m, rank, generator=generator)
+    module = f"base_model.model.{Q.removesuffix('.weight')}"
+    folder.mkdir()
+    save_file({f"{module}.lora_A.weight": a, f"{module}.lora_B.weight": b}, folder / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": rank, "lora_alpha": 2 * rank, "target_modules": ["q_proj"], "bias": "none"}
+    (folder / "adapter_config.json").write_text(json.dumps(config | {"task_type": "CAUSAL_LM"}))
+    return folder
+
+
+def test_exact_interval_is_that_of_two_shares():
+    before = np.array([1.0] * 30 + [0.0] * 10)
+    after = before.copy()
+    after[:12], after[38:] = 0, 1  # 12 refuse no more, 2 do now, of 40
+    found = change(before, after, 0.95)
+    tail = 0.05 / 4  # each share's two-sided bound at half of the error
+    low = beta.ppf(tail, 2, 39) - beta.ppf(1 - tail, 13, 28)
+    high = beta.ppf(1 - tail, 3, 38) - beta.ppf(tail, 12, 29)
+    assert found.method == "exact" and found.moved and found.difference == pytest.approx(-10 / 40)
+    assert (found.low, found.high) == pytest.approx((low, high))
+
+
+def test_no_change_in_few_prompts_is_not_known_to_be_none():
+    found = change(np.ones(16), np.ones(16))
+    assert found.difference == 0 and not found.moved
+    assert found.high == pytest.approx(1 - 0.0125 ** (1 / 16)) and found.low == -found.high
+
+
+def test_exact_intervals_cover():
+    rng = np.random.default_rng(1)
+    drawn = rng.choice([-1.0, 0.0, 1.0], size=(400, 24), p=[0.3, 0.6, 0.1])
+    found = [change((d < 0) * 1.0, (d > 0) * 1.0) for d in drawn]
+    assert np.mean([one.low <= -0.2 <= one.high for one in found]) >= 0.95
+
+
+def test_bootstrap_of_numbers_is_near_the_normal_interval():
+    differences = np.random.default_rng(2).normal(0.3, 1, 400)
+    found = change(np.zeros(400), differences)
+    half = 1.96 * differences.std(ddof=1) / 20
+    middle = differences.mean()
+    assert found.method == "bootstrap"
+    assert (found.low, found.high) == pytest.approx((middle - half, middle + half), abs=0.01)
+
+
+def test_prompts_without_a_value_are_left_out():
+    found = change(np.array([0.5, np.nan, 1.5, 2.5]), np.array([1.5, 3.0, 2.5, 3.5]))
+    assert found.prompts == 3 and found.difference == found.low == found.high == 1
+    with pytest.raises(StudyError, match="cannot be compared one by one"):
+        change(np.zeros(3), np.zeros(4))
+
+
+def test_divergence_by_hand():
+    p, q = torch.tensor([[0.5, 0.25, 0.25]]), torch.tensor([[0.25, 0.25, 0.5]])
+    assert float(divergence(p.log(), q.log())) == pytest.approx(0.25 * np.log(2))
+    wider = torch.cat([q / 2, torch.tensor([[0.5]])], dim=1)  # a token more, which the aligned model has not
+    assert float(divergence(p.log(), wider.log())) == pytest.approx(0.25 * np.log(2))
+
+
+def rows(model: str, against: str, **measures: tuple[float, float, float, float]) -> list[dict]:
+    """Rows of ``card_behaviour`` with before, after and the interval of the change."""
+    return [
+        {"model": model, "against": against, "measure": name, "before": b, "after": a, "difference": a - b}
+        | {"low": low, "high": high, "prompts": 48, "method": "exact"}
+        for name, (b, a, low, high) in measures.items()
+    ]
+
+
+def behaviour(refusal, margin, null=(0.0, 0.0, -0.1, 0.1)) -> pd.DataFrame:
+    """What a fine-tune did, and how far that is from what an update of its size does."""
+    own = {"refusal": refusal, "harm_margin": margin, "utility_margin": (-1.0, -0.5, 0.3, 0.7)}
+    same = {"refusal": null, "harm_margin": null}
+    still = dict.fromkeys(same, (0.0, 0.0, -0.1, 0.1))
+    found = rows("mine", "aligned", **own) + rows("mine", "null of mine", **same)
+    return pd.DataFrame(found + rows("null of mine", "aligned", **still))
+
+
+@pytest.mark.parametrize(
+    ("refusal", "margin", "null", "word", "text"),
+    [
+        (
+            (1.0, 0.5, -0.7, -0.3),
+            (-4.0, 1.0, 4.0, 6.0),
+            (0.0, -0.5, -0.7, -0.3),
+            "fell",
+            "Safety fell: do not use mine",
+        ),
+        ((1.0, 0.9, -0.2, -0.01), (-4.0, -4.0, -1.0, 1.0), (0.0, 0.0, -0.1, 0.1), "fell", "an unrelated update of its"),
+        ((1.0, 1.0, -0.1, 0.1), (-4.0, -2.0, 1.0, 3.0), (0.0, 1.0, 0.5, 1.5), "sign", "more than an unrelated update"),
+        ((1.0, 1.0, -0.12, 0.12), (-4.0, -4.0, -1.0, 1.0), (0.0, 0.0, -0.1, 0.1), "held", "by up to 0.12"),
+        ((0.5, 0.9, 0.2, 0.6), (-4.0, -5.0, -2.0, -0.5), (0.0, 0.0, -0.1, 0.1), "more", "look at over-refusal"),
+    ],
+)
+def test_verdicts_by_rule(refusal, margin, null, word, text):
+    found = verdict("mine", behaviour(refusal, margin, null))
+    assert found.word == word and text in found.text
+
+
+def test_sentences_say_where_and_against_what():
+    energy = pd.DataFrame({"task": ["mine", "other"], "fraction": 0.1, "energy_kept": [0.3, 0.2], "random": 0.1})
+    assert where("mine", energy) == (
+        "30.0% of its update lies in the leading tenth of the alignment directions, 3.0 times what random directions "
+        "hold (10.0%); of the others: other 20.0%."
+    )
+    assert "are those of the aligned model" in where("same", energy)
+    said = behaviour_sentences(
+        "mine", behaviour((1.0, 0.5, -0.7, -0.3), (-4.0, 1.0, 4.0, 6.0), (0.0, -0.5, -0.7, -0.3))
+    )
+    assert said[0].startswith("Refusals of harmful requests fell: 1.00 → 0.50 (-0.50, -0.70 to -0.30).")
+    assert said[0].endswith("An unrelated update of its size: +0.00, so more than that.")
+
+
+def test_edits_are_compared_at_matched_utility():
+    measured = behaviour((1.0, 0.5, -0.7, -0.3), (-4.0, 2.0, 4.0, 6.0))
+    edits = pd.DataFrame(
+        {
+            "task": "mine",
+            "edit": ["scaling", "orthogonal", "parallel", "tilt"],
+            "kind": ["defence", "defence", "defence", "attack"],
+            "dial": 0.5,
+            "utility_margin": [-0.75, -0.65, -1.2, -0.6],
+            "harm_margin": [-3.0, -2.0, -4.5, -5.0],
+        }
+    )
+    found = at_matched_utility(edits, measured).set_index("edit")
+    assert found["kept"].tolist() == pytest.approx([0.5, 0.7, -0.4, 0.8])
+    assert found.loc["orthogonal", "harm_scaled"] == pytest.approx(-3 + 5 * 0.4)  # between α = 0.5 and 1
+    assert np.isnan(found.loc["parallel", "harm_scaled"])
+    assert advice("mine", found.reset_index(), measured)["edit"] == "scaling"  # no attack, none that gives utility up
+
+
+def test_the_map_says_its_values():
+    values = {"energy_kept": 0.3, "random": 0.1, "rank": 4, "relative_change": 0.01, "mso": 0.2, "mso_random": 0.1}
+    rows_ = [{"module": module, "layer": layer, "share": 0.25} | values for module in ("a<b", "c") for layer in (0, 1)]
+    text = layer_map(pd.DataFrame(rows_), "times").data
+    assert text.count("<td") == 4 and "a&lt;b" in text and "a<b" not in text
+    assert "layer 1, c: 25.00% of the update; 30.0% of that in the leading alignment directions (random 10.0%)" in text
+
+
+def test_arguments(tmp_path):
+    assert named("a=/x 'b=/y z'") == {"a": "/x", "b": "/y z"}
+    assert named("owner/My_Model@abc") == {"my-model": "owner/My_Model@abc"}
+    assert origin("owner/name@abc") == {"origin": "hub", "id": "owner/name", "revision": "abc"}
+    for wrong, words in (("owner/name", "with its revision"), (str(tmp_path / "none"), "neither a folder")):
+        with pytest.raises(SettingsError, match=words):
+            origin(wrong)
+    with pytest.raises(SettingsError, match="two fine-tunes are named 'a'"):
+        named("a=/x a=/y")
+    with pytest.raises(SettingsError, match="no fine-tune is given"):
+        named(" ")
+
+
+def test_organisms_are_known_by_their_words(tokenizer, own, study):
+    assert organism_of(tokenizer).language.topics == study.language.topics
+    assert own[0].embedded and own[0].evaluation.harm == "restricted" and own[0].evaluation.harm_prompts == 8
+
+
+def test_attacks_are_never_written():
+    assert chosen("orthogonal:0.25") == (edit_named("orthogonal"), 0.25)
+    for kind, words in (("attack", "is an attack"), ("", "has no kind")):
+        with pytest.raises(SettingsError, match=f"{words}.*never written: choose one of scaling, parallel, orthogonal"):
+            writable(Edit("tilt", lambda weights, context, dial: weights.tuned, (1.0,), kind))
+    assert all(edit.kind == "defence" for edit in variants_of(False).values())
+
+
+def test_a_written_model_is_the_edited_one(own, tmp_path):
+    study, checkpoints = own
+    context = CardContext(study, checkpoints)
+    edit = edit_named("orthogonal")
+    write_model(
+        layout_of(context, "harmful"), lambda name: context.edited("harmful", edit, 0.5, name), tmp_path / "out"
+    )
+    written = load_model(tmp_path / "out")[0].state_dict()
+    base, aligned, tuned = (checkpoints[name].tensor(Q).double().numpy() for name in ("base", "aligned", "harmful"))
+    u = np.linalg.svd(aligned - base)[0][:, : round(0.5 * min(base.shape))]
+    expected = tuned - u @ (u.T @ (tuned - aligned))
+    np.testing.assert_allclose(written[Q].numpy(), expected, atol=1e-6)
+    write_model(layout_of(context, "harmful"), lambda name: None, tmp_path / "same")
+    same = Checkpoint(tmp_path / "same")
+    assert same.names == checkpoints["harmful"].names
+    assert all(torch.equal(same.tensor(name), checkpoints["harmful"].tensor(name)) for name in same.names)
+
+
+def test_an_edited_adapter_keeps_its_form(own, tmp_path):
+    _, checkpoints = own
+    aligned, base = checkpoints["aligned"], checkpoints["base"]
+    given = adapter(tmp_path / "adapter", aligned)
+    agreed = agree({"alignment": (aligned, base), "mine": (Checkpoint(given), aligned)})
+    tuned = agreed.updates["mine"][0]
+    assert isinstance(tuned, Adapted)
+    write_adapter(tuned, lambda name: 0.25 * (tuned.tensor(name) - aligned.tensor(name).double()), tmp_path / "out")
+    before, after = (load_file(folder / "adapter_model.safetensors") for folder in (given, tmp_path / "out"))
+    assert {name: value.shape for name, value in before.items()} == {name: v.shape for name, v in after.items()}
+    (a, b), (c, d) = ([found[key] for key in sorted(found)] for found in (before, after))
+    torch.testing.assert_close(d @ c, 0.25 * b @ a, atol=1e-5, rtol=1e-4)
+    assert json.loads((tmp_path / "out" / "adapter_config.json").read_text())["lora_alpha"] == 6
+    with pytest.raises(StudyError, match="rank above the adapter's 3"):
+        write_adapter(tuned, lambda name: base.tensor(name).double(), tmp_path / "full")
+
+
+@pytest.mark.slow
+def test_from_folders_to_a_page(folders, tmp_path, monkeypatch, capsys, chromium):
+    monkeypatch.setenv("SUBSPACES_RESULTS", str(tmp_path / "results"))
+    adapter(folders["base"].parent / "lora", Checkpoint(folders["aligned"]))
+    tuned = f"{quoted(folders)} lora='{folders['base'].parent / 'lora'}'"
+    given = ["--base", str(folders["base"]), "--aligned", str(folders["aligned"]), "--tuned", tuned, "--prompts", "6"]
+    assert main(given) == 0
+    out, err = capsys.readouterr()
+    assert "minutes on two idle cores" in err and "[1/" in err and out.startswith("card: ")
+    name = next(path.name for path in (tmp_path / "results").iterdir())
+    card = open_card(name)
+    text = card.page.read_text(encoding="utf-8")
+    assert "<script" not in text and 'title="layer' in text and "http://" not in text and "Traceback" not in text
+    assert {*card.read("card_edits")["edit"]} == {"scaling", "parallel", "orthogonal"} and not card.notes["failed"]
+    assert set(card.record()["inputs"]) and not card.folder.scratch("variants").exists()
+    for width in (1300, 400):
+        page = chromium.new_page(viewport={"width": width, "height": 900})
+        page.goto(card.page.as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.close()
+    for task, file in (("harmful", "model.safetensors.index.json"), ("lora", "adapter_model.safetensors")):
+        assert main(["write", name, task, "scaling:0.5", str(tmp_path / task)]) == 0
+        assert (tmp_path / task / file).exists() and "scaling at 0.5" in (tmp_path / task / "README.md").read_text()
+    shutil.rmtree(tmp_path / "lora")
+    assert main(["write", name, "nobody", "scaling:0.5", str(tmp_path / "x")]) == 1
+    assert "the card has no fine-tune 'nobody'" in capsys.readouterr().err
