@@ -131,3 +131,23 @@ def advice(task: str, edits: pd.DataFrame, behaviour: pd.DataFrame) -> pd.Series
     good = own[(own["kept"] >= KEPT) | own["kept"].isna()]
     good = good[good["harm_margin"] < rows_of(behaviour, task, "aligned")["harm_margin"]["after"]]
     return None if good.empty else good.loc[good["harm_margin"].idxmin()]
+
+
+def what_to_do(task: str, row: pd.Series | None, found: Verdict, card: str) -> str:
+    """One entry of a list in Markdown: the defence of ``advice`` with the command that writes it, or why there is none."""
+    if row is None:
+        idle = found.word in ("held", "more")
+        lost = "no defence here lowers the harm margin: train again, with refusals among the data"
+        return f"- **{task}**: {'nothing has to be undone' if idle else lost}."
+    refusals = f", refusals to {row['refusal']:.2f}" if pd.notna(row.get("refusal")) else ""
+    text = f"- **{task}**: of the defences, `{row['edit']}` at {row['dial']:g} lowers the harm margin most (to "
+    text += f"{row['harm_margin']:.2f}{refusals})"
+    if pd.notna(row["kept"]):
+        text += f" among those that keep half of what fine-tuning did to utility; it keeps {row['kept']:.0%}"
+        if pd.notna(row["harm_scaled"]) and row["edit"] != "scaling":
+            text += f", where a smaller step that keeps as much has {row['harm_scaled']:.2f}"
+    else:
+        text += "; fine-tuning did not move utility, so there was none to keep"
+    out = f"OUT={task}-{row['edit']}"
+    write = f"`make card-write CARD={card} TASK={task} EDIT={row['edit']}:{row['dial']:g} {out}`"
+    return f"{text}. To write that model, with a model card:\n\n  {write}\n"

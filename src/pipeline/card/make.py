@@ -66,7 +66,7 @@ def make(card: Card, folders: dict[str, Path], few: bool, seconds: float | None)
     study, started = card.study, time.monotonic()
     checkpoints = {name: Checkpoint(folder) for name, folder in folders.items()}
     variants, tuned = variants_of(few), [*study.tuned]
-    progress = Progress(3 + len(tuned) * (4 + len(variants)), seconds)
+    progress = Progress(3 + len(tuned) * (3 + len(variants)), seconds)
     with ThreadPoolExecutor(1) as beside, scratch_of(card) as scratch:
         geometry = beside.submit(geometry_of, study, updates_of(study, checkpoints), card.folder.root / "geometry")
         measured, edits, failed = _behaviours(card, folders, checkpoints, variants, scratch, progress)

@@ -36,8 +36,7 @@ def _body(notebook: nbformat.NotebookNode) -> str:
     """Texts and results of a notebook, without its code."""
     from nbconvert import HTMLExporter  # here: who only wants an edited model need not wait for it
 
-    notebook.cells = [cell for cell in notebook.cells if "parameters" not in cell.metadata.get("tags", [])]
-    notebook.cells = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+    notebook.cells = [cell for cell in notebook.cells if cell.source != "## Parameters"]
     exporter = HTMLExporter(template_name="basic", exclude_input=True)
     exporter.exclude_input_prompt = exporter.exclude_output_prompt = exporter.exclude_anchor_links = True
     return exporter.from_notebook_node(notebook)[0]
