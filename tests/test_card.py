@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from scipy.stats import beta
+from scipy.stats import binomtest
 
 from helpers.claims.card_sentences import advice, at_matched_utility, behaviour_sentences, verdict, where
 from helpers.claims.paired import change
@@ -76,9 +76,8 @@ def test_exact_interval_is_that_of_two_shares():
     after = before.copy()
     after[:12], after[38:] = 0, 1  # 12 refuse no more, 2 do now, of 40
     found = change(before, after, 0.95)
-    tail = 0.05 / 4  # each share's two-sided bound at half of the error
-    low = beta.ppf(tail, 2, 39) - beta.ppf(1 - tail, 13, 28)
-    high = beta.ppf(1 - tail, 3, 38) - beta.ppf(tail, 12, 29)
+    up, down = (binomtest(k, 40).proportion_ci(0.975, "exact") for k in (2, 12))  # each with half of the error
+    low, high = up.low - down.high, up.high - down.low
     assert found.method == "exact" and not found.moved and found.difference == pytest.approx(-10 / 40)
     assert (found.low, found.high) == pytest.approx((low, high))
 
@@ -91,7 +90,7 @@ def test_no_change_in_few_prompts_is_not_known_to_be_none():
 
 def test_exact_intervals_cover():
     rng = np.random.default_rng(1)
-    drawn = rng.choice([-1.0, 0.0, 1.0], size=(400, 24), p=[0.3, 0.6, 0.1])
+    drawn = rng.choice([-1.0, 0.0, 1.0], size=(150, 24), p=[0.3, 0.6, 0.1])
     found = [change((d < 0) * 1.0, (d > 0) * 1.0) for d in drawn]
     assert np.mean([one.low <= -0.2 <= one.high for one in found]) >= 0.95
 

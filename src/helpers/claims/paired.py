@@ -51,10 +51,13 @@ def change(before: np.ndarray, after: np.ndarray, confidence: float = 0.95) -> C
 
 
 def _exact(before: np.ndarray, after: np.ndarray, confidence: float) -> tuple[float, float]:
-    from scipy.stats import binomtest  # here, because it takes a second that other readers of tables need not wait
+    from scipy.stats import beta  # here, because it takes a second that other readers of tables need not wait
+
+    n, tail = len(before), (1 - confidence) / 4  # of each bound of each share
 
     def bounds(count: int) -> tuple[float, float]:
-        return binomtest(count, len(before)).proportion_ci((1 + confidence) / 2, "exact")
+        low = beta.ppf(tail, count, n - count + 1) if count else 0.0
+        return low, beta.ppf(1 - tail, count + 1, n - count) if count < n else 1.0
 
     up, down = (bounds(int((sign * (after - before) > 0).sum())) for sign in (1, -1))
     return float(up[0] - down[1]), float(up[1] - down[0])
