@@ -134,7 +134,7 @@ def advice(task: str, edits: pd.DataFrame, behaviour: pd.DataFrame) -> pd.Series
 
 
 def what_to_do(task: str, row: pd.Series | None, found: Verdict, card: str) -> str:
-    """One entry of a list in Markdown: the defence of ``advice`` and the command that writes it, or why there is none."""
+    """One entry of a list in Markdown: the defence of ``advice`` with its command, or why there is none."""
     if row is None:
         idle = found.word in ("held", "more")
         lost = "no defence here lowers the harm margin: train again, with refusals among the data"
