@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from helpers.errors import StudyError, TensorMismatch
 from helpers.weights.checkpoints import Checkpoint
+from helpers.weights.edits import LiveUpdate
 from helpers.weights.geometry import energy_table, weight_geometry
 from synthetic import llama_shapes, random_tensors, write
 
@@ -411,3 +412,21 @@ def test_how_much_of_an_update_is_rounding(tmp_path):
         *written(tmp_path / "exact", [half[0], {n: t + 1e-4 for n, t in upcast[1].items()}, tuned])
     ).rounding
     assert exact.rounding[0] == 0  # trained on in float32 from the rounded start
+
+
+def test_edits_of_a_live_model_whose_weights_are_stored_the_other_way_round(tmp_path):
+    model = torch.nn.Module()
+    model.c_attn = torch.nn.Module()
+    model.c_attn.weight, model.c_attn.bias = torch.nn.Parameter(torch.randn(4, 12)), torch.nn.Parameter(torch.randn(12))
+    start = {name: t.detach().clone() for name, t in model.state_dict().items()}
+    tuned = {name: t + low_rank(t.shape, i) for i, (name, t) in enumerate(start.items())}
+    aligned, task = write(tmp_path / "a", start), write(tmp_path / "t", tuned)
+    with LiveUpdate(model, aligned, task) as live:
+        live.scale(1.0)
+        assert torch.allclose(model.c_attn.weight, tuned["c_attn.weight"])
+        bases = {"c_attn.weight": torch.linalg.qr(torch.randn(12, 3, dtype=torch.float64))[0]}
+        for _ in live.sweep(bases, [0.9], "parallel"):
+            moved = (model.c_attn.weight - start["c_attn.weight"]).T.double()
+            asked = (tuned["c_attn.weight"] - start["c_attn.weight"]).T.double()
+            assert torch.allclose(moved, bases["c_attn.weight"] @ bases["c_attn.weight"].T @ asked, atol=1e-6)
+    assert torch.equal(model.c_attn.weight, start["c_attn.weight"])
