@@ -45,7 +45,8 @@ def _alike(full: list[Checkpoint], head_wanted: bool) -> tuple[dict[Checkpoint, 
     """Each checkpoint under the names of the first, without what only some hold; and what that is, in sentences."""
     keys, names = {c: c.keys() for c in full}, {}
     for held in keys.values():
-        names |= {key: name for key, name in held.items() if key not in names and name not in names.values()}
+        taken = set(names.values())
+        names |= {key: name for key, name in held.items() if key not in names and name not in taken}
     if head_wanted or len({_has_head(held) for held in keys.values()}) == 2:
         for c, held in keys.items():
             if not _has_head(held):
@@ -73,7 +74,7 @@ def _head_key(keys: Iterable[str]) -> str:
 
 def _tied(checkpoint: Checkpoint) -> str:
     """The embedding of a checkpoint without a head, which is its head. Raises TensorMismatch if it is not."""
-    embedding, ties = embedding_of(checkpoint.names), _ties(checkpoint.config)
+    embedding, ties = embedding_of(checkpoint.names), checkpoint.tied or _ties(checkpoint.config)
     if embedding is None or not ties:
         raise TensorMismatch(
             f"{checkpoint.folder} holds no output head, others of these models do, and its config.json does not tie it "
