@@ -430,3 +430,29 @@ def test_edits_of_a_live_model_whose_weights_are_stored_the_other_way_round(tmp_
             asked = (tuned["c_attn.weight"] - start["c_attn.weight"]).T.double()
             assert torch.allclose(moved, bases["c_attn.weight"] @ bases["c_attn.weight"].T @ asked, atol=1e-6)
     assert torch.equal(model.c_attn.weight, start["c_attn.weight"])
+
+
+def test_experts_below_one_another_and_experts_in_eight_bits(tmp_path):
+    block = "transformer.blocks.0.ffn.experts.mlp"
+    three = steps({"transformer.wte.weight": (37, 12), f"{block}.w1": (3, 20, 12), f"{block}.w2": (3, 20, 12)})
+    stored = [{n: t.flatten(0, 1) if t.ndim == 3 else t for n, t in one.items()} for one in three]
+    config = {"model_type": "dbrx", "ffn_config": {"moe_num_experts": 3}}
+    found = geometry(*written(tmp_path / "dbrx", stored, config))
+    parts = {f"{block}.w1": lambda t: t, f"{block}.w2": lambda t: t.T}
+    split = [
+        {f"{n}.{e}": parts[n](t[e]) for n, t in one.items() if n in parts for e in range(3)}
+        | {n: t for n, t in one.items() if n not in parts}
+        for one in three
+    ]
+    assert energy(found) == pytest.approx(expected(*split)) and found.shapes[f"{block}.2.w2"] == (12, 20)
+    name = "model.layers.0.mlp.experts.down_proj"
+    packed, scale = torch.randn(3, 12, 20).to(torch.float8_e4m3fn), torch.rand(3, 2, 3)
+    config = {"hidden_size": 12, "quantization_config": {"weight_block_size": [8, 8]}}
+    opened = write(tmp_path / "q", {name: packed, f"{name}_scale_inv": scale}, config=config)
+    spread = scale.repeat_interleave(8, 1)[:, :12].repeat_interleave(8, 2)[:, :, :20]
+    for e in range(3):
+        whole = opened.tensor(f"model.layers.0.mlp.experts.{e}.down_proj")
+        assert torch.equal(whole, packed[e].float() * spread[e])
+        assert torch.equal(
+            opened.read(f"model.layers.0.mlp.experts.{e}.down_proj", (slice(3, 9), slice(7, 20))), whole[3:9, 7:20]
+        )

@@ -68,7 +68,7 @@ def fit_in_processes(
             state = model.state_dict()
             for file in files_of(job / TRAINED):
                 with opened(file) as trained:
-                    for name in trained.keys():
+                    for name in [*trained.keys()]:
                         state[name].copy_(trained.get_tensor(name))
         finally:
             model.to(device)
