@@ -26,7 +26,7 @@ from helpers.subspaces import rank_for_fraction
 from helpers.weights.checkpoints import Updates
 from helpers.weights.matching import Agreed, agree
 from helpers.weights.names import layer_of, module_of
-from helpers.weights.rounding import rounding_table, roundings
+from helpers.weights.rounding import mostly_rounding, rounding_table, roundings
 from helpers.weights.tensor import Request, TensorUpdates, tensor_geometry
 
 ENGINE = 2  # raise when results for the same request change
@@ -90,7 +90,9 @@ def weight_geometry(
     found = {tensor.name: _result(request, tensor, folder) for tensor in tensors}
     geometry = _collect(request, agreed, shapes, found)
     if shard is None:
-        geometry.remarks += _unmoved(geometry, agreed.updates)
+        geometry.remarks += [*_unmoved(geometry, agreed.updates), *mostly_rounding(geometry.rounding)]
+        for sentence in (*geometry.remarks, *(f"not read: {one}" for one in geometry.left_out)):
+            say(sentence)
     return geometry
 
 

@@ -15,6 +15,7 @@ OTHER = {torch.float8_e4m3fn: 4, torch.float8_e5m2: 3, torch.float8_e8m0fnu: 1, 
 BITS = COARSE | OTHER
 EXPONENT = 0x7F800000  # its bits in a float32
 NOTHING = slice(0)  # no rows
+ALARMING = 0.05  # share of an update's energy
 COLUMNS = ["update", "tuned_type", "start_type", "energy", "rounding", "rank", "above"]
 
 
@@ -96,6 +97,15 @@ def rounding_table(updates: Updates, shapes: dict[str, Shape], found: dict[str, 
         types = [_types(side, shapes) for side in sides]
         rows.append((label, *types, energy, noise / energy if energy else float("nan"), rank, above))
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def mostly_rounding(table: pd.DataFrame) -> list[str]:
+    """A sentence for every update of which more than ALARMING can be rounding."""
+    return [
+        f"up to {row.rounding:.0%} of the update {row.update} is rounding (from {row.start_type} to {row.tuned_type}): "
+        f"{row.above:g} of {row.rank:g} directions of a matrix are stronger than it (medians)"
+        for row in table[table["rounding"] > ALARMING].itertuples()
+    ]
 
 
 def _ranks(shape: Shape, found: dict[str, Tensor], label: str) -> tuple[float, float]:
