@@ -307,7 +307,7 @@ def test_the_language_part_of_a_model_that_sees(tmp_path, place):
     ]
     found = geometry(*written(tmp_path / "all", wrapped, {"vision_config": {}, "text_config": {}}))
     assert energy(found) == pytest.approx(expected(*three)) and set(found.shapes) & set(vision) == set()
-    assert any("3 tensors" in text and "sees or hears" in text for text in found.left_out)
+    assert any("3 tensors" in text and "vision or sound" in text for text in found.left_out)
     text_only = write(tmp_path / "text", three[2])
     mixed = geometry(*written(tmp_path / "all", wrapped[:2], {"vision_config": {}}), text_only)
     assert energy(mixed) == pytest.approx(expected(*three))

@@ -158,7 +158,7 @@ class Adapted(Checkpoint):
         words = name.split(".")
         if name in self.start:
             return name
-        if kind := "tensors of what sees or hears" if sees_or_hears(name) else extra(name, None):
+        if kind := "vision or sound, not language" if sees_or_hears(name) else extra(name, None):
             self.left_out.setdefault(kind, []).append(raw)
             return None
         for i in range(len(words)):

@@ -121,7 +121,7 @@ class Checkpoint:
         refuse_quantised({name: kind for name, (kind, _) in kinds.items()}, self.config, file)
         for name, (kind, shape) in kinds.items():
             if kind == "BOOL" or is_computed(name, shape):
-                self.left_out.setdefault("buffers that the model computes", []).append(name)
+                self.left_out.setdefault("buffers, which the model computes", []).append(name)
             elif kind not in FLOATS | EIGHT_BIT:
                 types = ", ".join(FLOATS)
                 raise StudyError(
@@ -166,7 +166,7 @@ class Checkpoint:
             if below or (head and not sees_or_hears(name)) or not (others or sees_or_hears(name)):
                 kept[name] = one
             else:
-                self.left_out.setdefault("tensors of what sees or hears", []).append(name)
+                self.left_out.setdefault("vision or sound, not language", []).append(name)
         return kept
 
     def _untie(self, tensors: dict[str, Stored]) -> None:

@@ -33,7 +33,7 @@ ENGINE = 2  # raise when results for the same request change
 OVERLAP_COLUMNS = ["tensor", "module", "layer", "a", "b", "eta", "mso", "k_a", "k_b", "random"]
 
 
-@dataclass
+@dataclass(repr=False)
 class Geometry:
     """Results over all tensors; keys join their parts with ``|``."""
 
@@ -51,6 +51,10 @@ class Geometry:
     def rank(self) -> dict[str, int]:
         """Numerical rank of every decomposed update of every tensor, by "update|tensor"."""
         return {key: len(values) for key, values in self.values.items()}
+
+    def __repr__(self) -> str:
+        said = "".join(f"\n- {sentence}" for sentence in (*self.remarks, *self.left_out))
+        return f"Geometry of {len(self.shapes)} tensors; updates: {', '.join(self.rounding['update'])}{said}"
 
 
 def weight_geometry(
@@ -91,7 +95,7 @@ def weight_geometry(
     geometry = _collect(request, agreed, shapes, found)
     if shard is None:
         geometry.remarks += [*_unmoved(geometry, agreed.updates), *mostly_rounding(geometry.rounding)]
-        for sentence in (*geometry.remarks, *(f"not read: {one}" for one in geometry.left_out)):
+        for sentence in (*geometry.remarks, *geometry.left_out):
             say(sentence)
     return geometry
 
