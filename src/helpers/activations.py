@@ -8,18 +8,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from helpers.errors import StudyError
-from helpers.models.generate import computing
+from helpers.models.logits import computing
 from helpers.models.prompts import Side, in_batches, padded, prompt_ids
+from helpers.models.within import decoder_layers, language_model, text_config
 from helpers.studies.sections import Precision, Style
-
-
-def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
-    """The list of transformer blocks of a model, whatever its family calls it. Raises StudyError if there is none."""
-    depth = model.config.num_hidden_layers
-    for module in model.modules():
-        if isinstance(module, nn.ModuleList) and len(module) == depth:
-            return module
-    raise StudyError(f"{type(model).__name__} has no list of {depth} blocks to hook: only decoder models are supported")
 
 
 @contextmanager
@@ -32,6 +24,8 @@ def recording(model: PreTrainedModel, row: Tensor, position: Tensor) -> Iterator
 
     def keep(_module, _inputs, output):
         hidden = output[0] if isinstance(output, tuple) else output  # (batch, length, width)
+        if hidden.ndim != 3:
+            raise StudyError(f"{type(model).__name__} has {len(hidden)} residual streams: only one can be captured")
         collected.append(hidden[row, position].float().cpu())
 
     handles = [layer.register_forward_hook(keep) for layer in decoder_layers(model)]
@@ -57,17 +51,17 @@ def capture(
     ``position`` counts real tokens: -1 is the last one of the prompt, 0 the first; padding is never counted, so left,
     right (default: the tokenizer's side) and no padding give the same activations. Memory is bounded by the batch.
     Entry l is ``hidden_states[l + 1]`` of transformers, but without the final norm for the last layer.
-    Raises StudyError for an empty list of prompts or a prompt without that token.
+    Of a model that also sees, the language part's. Raises StudyError for an empty list of prompts, a prompt without
+    that token, or a model without one residual stream.
     """
     if not len(prompts):
         raise StudyError("no prompts were given to capture activations of: pass at least one")
-    ids = prompt_ids(tokenizer, list(prompts), style)
+    model, ids = language_model(model), prompt_ids(tokenizer, list(prompts), style)
     short = [i for i, row in enumerate(ids) if not -len(row) <= position < len(row)]
     if short:
         raise StudyError(f"prompt {short[0]} has {len(ids[short[0]])} tokens, so none at position {position}")
     side = padding_side or tokenizer.padding_side
-    layers, width = model.config.num_hidden_layers, model.config.hidden_size
-    activations = torch.empty(layers, len(ids), width)
+    activations = torch.empty(len(decoder_layers(model)), len(ids), text_config(model).hidden_size)
 
     def keep(indices: list[int]) -> None:
         with computing(model, autocast):

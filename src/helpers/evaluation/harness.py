@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from helpers.errors import StudyError
 from helpers.memory import backing_off
+from helpers.models.prompts import appending_nothing, on_the_day_of
 from helpers.studies.sections import Harness
 
 TASK = Path(__file__).with_suffix(".yaml")
@@ -34,7 +35,7 @@ def exact_matches(
     without a chat template.
     """
     _check(tokenizer, rows, harness)
-    with _undisturbed(model, tokenizer):
+    with _undisturbed(model, tokenizer), appending_nothing(tokenizer), on_the_day_of("chat"):
         from lm_eval.evaluator import evaluate  # here, because the imports take a second that others need not wait
         from lm_eval.models.huggingface import HFLM
 

@@ -4,17 +4,18 @@ from itertools import combinations
 from pathlib import Path
 
 import pandas as pd
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from helpers.data.rows import evaluation_rows
 from helpers.errors import StudyError, TensorMismatch
 from helpers.experiments.updates import behaviour_rows
 from helpers.memory import say
 from helpers.models.generate import log_odds, log_probability
-from helpers.models.load import best_device, load_model
+from helpers.models.load import best_device, load_model, load_tokenizer
 from helpers.models.origins import resolve
 from helpers.studies.settings import OwnModels
 from helpers.weights.checkpoints import Checkpoint
+from helpers.weights.folders import is_adapter
 from helpers.weights.geometry import Geometry, weight_geometry
 from helpers.weights.names import listed
 
@@ -31,20 +32,17 @@ def own_folders(study: OwnModels) -> dict[str, Path]:
             folders[name] = resolve(origin)
         except StudyError as error:
             raise StudyError(f"{study.name}, model {name}: {error}") from None
-    tokenizers = {name: _tokenizer(name, folder) for name, folder in folders.items()}
+    tokenizers = {name: _tokenizer(name, folder, folders["aligned"]) for name, folder in folders.items()}
     for name, tokenizer in tokenizers.items():
         _same_tokens(tokenizers["base"], tokenizer, folders["base"], folders[name])
     return folders
 
 
-def _tokenizer(name: str, folder: Path) -> PreTrainedTokenizerBase:
+def _tokenizer(name: str, folder: Path, aligned: Path) -> PreTrainedTokenizerBase:
     try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except Exception as error:  # tokenizers' readers raise many kinds
-        reason = " ".join(str(error).split())[:120]
-        raise StudyError(
-            f"model {name}: {folder} has no tokenizer that can be read ({reason}): save the model's own tokenizer there"
-        ) from None
+        return load_tokenizer(folder, aligned if is_adapter(folder) else None)
+    except StudyError as error:
+        raise StudyError(f"model {name}: {error}") from None
 
 
 def _same_tokens(a: PreTrainedTokenizerBase, b: PreTrainedTokenizerBase, first: Path, second: Path) -> None:
@@ -117,7 +115,7 @@ def own_margins(study: OwnModels, folders: dict[str, Path], seed: int) -> pd.Dat
     requests = evaluation_rows(study, s.harm, s.harm_prompts, seed)["prompt"].tolist()
     how = (s.batch_size, s.style, s.autocast)
     for name, folder in folders.items():
-        model, tokenizer = load_model(folder)
+        model, tokenizer = load_model(folder, start=folders["aligned"])
         total, tokens = log_probability(
             model, tokenizer, problems["prompt"].tolist(), problems["answer"].tolist(), *how
         )

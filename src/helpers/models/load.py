@@ -5,12 +5,21 @@ import re
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from huggingface_hub import snapshot_download
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import is_protobuf_available, is_sentencepiece_available
 
 from helpers.errors import StudyError
 from helpers.files import beside, replace_folder
 from helpers.memory import say
-from helpers.weights.folders import refuse_pickles
+from helpers.weights.folders import ADAPTER_CONFIG, is_adapter, read_json, refuse_pickles
 
 Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 WRAPPERS = ("_orig_mod.", "module.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")  # in names, by what wraps
@@ -38,17 +47,26 @@ def best_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def load_model(folder: Path, device: str | None = None, dtype: str = "float32") -> Loaded:
+def load_model(
+    folder: Path | str, device: str | None = None, dtype: str = "float32", start: Path | str | None = None
+) -> Loaded:
     """A model and its tokenizer, from safetensors only and without remote code, ready for evaluation.
 
-    ``device`` defaults to a GPU where there is one; ``dtype`` may be ``auto``, as the weights are stored. A tokenizer
-    without a padding token pads with its end-of-sequence token, which is masked. Raises StudyError if the files cannot
-    be read, do not hold every weight, or if there are pickles among them.
+    ``device`` defaults to a GPU where there is one; ``dtype`` may be ``auto``, as the weights are stored. An adapter of
+    PEFT is merged in memory into the model in ``start``, or else into the one that it names. A tokenizer without a
+    padding token pads with its end-of-sequence token, which is masked. Raises StudyError if the files cannot be read, do not
+    hold every weight, are pickles only, or are those of two models.
     """
+    folder = Path(folder)
     refuse_pickles(folder)
     try:
-        model = read_weights(folder, dtype=dtype, use_safetensors=True, local_files_only=True)
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        if is_adapter(folder):
+            start = Path(start or _start_of(folder))
+            model, tokenizer = load_model(start, "cpu", dtype)
+            model = _merged(model, folder)
+        else:
+            model = read_weights(folder, dtype=dtype, use_safetensors=True, local_files_only=True)
+        tokenizer = load_tokenizer(folder, start)
     except StudyError:
         raise
     except Exception as error:  # the formats' readers raise many kinds
@@ -56,9 +74,64 @@ def load_model(folder: Path, device: str | None = None, dtype: str = "float32") 
         raise StudyError(
             f"the model in {folder} cannot be read ({reason}): delete it and make or fetch it again"
         ) from None
+    return model.to(device or best_device()).eval(), tokenizer
+
+
+def load_tokenizer(folder: Path, otherwise: Path | None = None) -> PreTrainedTokenizerBase:
+    """The tokenizer in a folder, or in the folder ``otherwise`` where an adapter has none of its own.
+
+    Raises StudyError, which names the package that is missing if ``tokenizer.model`` alone needs one.
+    """
+    if otherwise is not None and not any(folder.glob("tokenizer*")):
+        folder = Path(otherwise)
+    alone = not (folder / "tokenizer.json").exists() and next(iter(sorted(folder.glob("*.model"))), None)
+    readers = {"sentencepiece": is_sentencepiece_available(), "protobuf": is_protobuf_available()}
+    if alone and (missing := [name for name, here in readers.items() if not here]):
+        raise StudyError(
+            f"{folder} has {alone.name} and no tokenizer.json, to read which takes {' and '.join(missing)}: run "
+            f"`pip install {' '.join(missing)}`, or save tokenizer.json there (the tokenizer's save_pretrained())"
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except Exception as error:  # tokenizers' readers raise many kinds
+        reason = " ".join(str(error).split())[:120]
+        raise StudyError(
+            f"{folder} has no tokenizer that can be read ({reason}): save the model's own tokenizer there"
+        ) from None
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return model.to(device or best_device()).eval(), tokenizer
+    return tokenizer
+
+
+def _start_of(adapter: Path) -> Path:
+    """The folder of the model that an adapter names as its base, here or in the hub's cache. Raises StudyError."""
+    name = read_json(adapter / ADAPTER_CONFIG).get("base_model_name_or_path") or ""
+    for folder in (Path(name), adapter / name):
+        if name and folder.is_dir():
+            return folder
+    try:
+        return Path(snapshot_download(name, local_files_only=True))
+    except Exception:  # no such model in the cache, or a name that no model has
+        raise StudyError(
+            f"{adapter} is a LoRA adapter upon {name or 'a model that it does not name'}, which is not here: give the "
+            "folder of that model as load_model(…, start=…)"
+        ) from None
+
+
+def _merged(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
+    """A model with a LoRA adapter merged into its weights, by PEFT. Raises StudyError where names do not fit."""
+    from peft import PeftConfig, PeftModel  # here, because few need it and it takes a second
+
+    config = PeftConfig.from_pretrained(adapter)
+    config.inference_mode = True
+    wrapped = PeftModel(model, config)
+    found = wrapped.load_adapter(adapter, "default")
+    if wrong := [*found.missing_keys, *found.unexpected_keys]:
+        raise StudyError(
+            f"the adapter in {adapter} does not fit the model that it is put upon ({_listed(wrong)}): give the one "
+            f"that it was trained on, {config.base_model_name_or_path}"
+        )
+    return wrapped.merge_and_unload(safe_merge=True)
 
 
 def read_weights(folder: Path, **options) -> PreTrainedModel:
@@ -67,10 +140,16 @@ def read_weights(folder: Path, **options) -> PreTrainedModel:
     ``options`` are the loader's. Tensors without a place in the model are said in one line. Raises StudyError, which
     names the tensors, if one is missing or has another shape than ``config.json`` asks for, and what the loader does.
     """
+    kind = AutoModelForCausalLM
+    if "gguf_file" not in options:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        kind = (
+            AutoModelForCausalLM if type(config) in AutoModelForCausalLM._model_mapping else AutoModelForImageTextToText
+        )
     REPORT.text, level = "", LOADER.level
     LOADER.setLevel(logging.WARNING)  # in which it names the tensors, whatever a notebook asks to be quiet about
     try:
-        model, found = AutoModelForCausalLM.from_pretrained(
+        model, found = kind.from_pretrained(
             folder, trust_remote_code=False, output_loading_info=True, ignore_mismatched_sizes=True, **options
         )
     except RuntimeError:

@@ -14,13 +14,14 @@ from helpers.files import sha256
 from helpers.memory import say
 from helpers.paths import ROOT, cache_root
 from helpers.studies.sections import Origin
-from helpers.weights.folders import refuse_pickles
+from helpers.weights.folders import is_adapter, refuse_pickles
 
-HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "tokenizer.model", "*.jinja", "merges.txt"]
+HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.model", "*.jinja", "merges.txt", "vocab.txt"]
+LEFT = ["consolidated*", "*/*.safetensors"]  # the same weights in another form, and parts of other models
 
 
 def resolve(origin: Origin) -> Path:
-    """The folder of a model's config, safetensors and tokenizer; fetched or converted first where need be.
+    """The folder of a model's config, safetensors and tokenizer, or of a LoRA adapter; fetched or converted first.
 
     A relative path counts from the clone. Raises StudyError with the remedy for a missing folder, a hub out of reach,
     or a folder without safetensors.
@@ -31,6 +32,8 @@ def resolve(origin: Origin) -> Path:
         local("the model folder", origin) if origin.origin == "folder" else from_hub("the model", origin, HUB_FILES)
     )
     refuse_pickles(folder)
+    if is_adapter(folder):
+        return folder
     if not (folder / "config.json").exists() or not any(folder.glob("*.safetensors")):
         raise StudyError(f"{folder} has no config.json with *.safetensors: save the model there with save_pretrained()")
     return folder
@@ -55,7 +58,8 @@ def from_hub(what: str, origin: Origin, patterns: list[str], kind: Literal["mode
     instead = "or give a local copy with `origin: folder`"
     say(f"fetching {origin.id} at {origin.revision} from the hub, or from its cache")
     try:
-        return Path(snapshot_download(origin.id, repo_type=kind, revision=origin.revision, allow_patterns=patterns))
+        which = {"repo_type": kind, "revision": origin.revision, "allow_patterns": patterns, "ignore_patterns": LEFT}
+        return Path(snapshot_download(origin.id, **which))
     except errors.GatedRepoError:
         raise StudyError(f"{what} is gated: accept its licence on its page there and put {token}, {instead}") from None
     except errors.RevisionNotFoundError:

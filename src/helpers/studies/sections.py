@@ -6,6 +6,7 @@ below only say what is allowed.
 
 import operator
 import unicodedata
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -14,7 +15,7 @@ import yaml
 from pydantic import AfterValidator, Field, model_validator
 
 from helpers.studies.doors import tenants
-from helpers.studies.wording import Section
+from helpers.studies.wording import Section, shown_value
 
 JUDGES = tenants("evaluation/judges", "judge")  # by the name that a study gives
 SOURCES = yaml.safe_load(Path(__file__).with_name("sources.yml").read_text(encoding="utf-8"))
@@ -35,6 +36,20 @@ def _without_repeats(items: list[Any]) -> list[Any]:
     if len(set(items)) != len(items):
         raise ValueError("an entry is there twice: give each once")
     return items
+
+
+def _style(style: str) -> str:
+    name, space, day = style.partition(" ")
+    if name not in ("raw", "alpaca", "chat") or (space and (name != "chat" or not _is_date(day))):
+        raise ValueError(f"{shown_value(style)} must be one of 'raw', 'alpaca', 'chat', or as in 'chat 2025-01-31'")
+    return style
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
 
 
 def _with_middle(fractions: list[float]) -> list[float]:
@@ -58,7 +73,7 @@ EnergyFractions = Annotated[Several[Fraction], AfterValidator(_with_middle)]
 Prompts = Annotated[int, Field(ge=2, le=100_000)]
 Tokens = Annotated[int, Field(ge=1, le=4096)]
 
-Style = Literal["raw", "alpaca", "chat"]
+Style = Annotated[str, AfterValidator(_style)]  # raw | alpaca | chat | chat 2025-01-31, the date that templates write
 Precision = Literal["auto", "float32", "bfloat16"]  # of products; auto: ``helpers.models.precision`` measures
 Control = Literal["top-k", "random-k", "random"]
 FineTune = Literal["useful", "harmful", "contaminated"]

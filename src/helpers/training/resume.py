@@ -15,7 +15,7 @@ from transformers import TrainerCallback
 from helpers.errors import StudyError, Unwritable
 from helpers.files import beside, replace_folder, sha256, write_tensors, write_text
 from helpers.memory import say
-from helpers.weights.folders import refuse_pickles
+from helpers.weights.folders import PICKLES
 
 STATE, FACTS = "optimiser.safetensors", "run.json"
 CPU, CUDA = "random.cpu", "random.cuda"  # names of the generators' states among the optimiser's tensors
@@ -40,7 +40,7 @@ class Checkpoints(TrainerCallback):
         for path in sorted(self.folder.glob("step-*"), key=_step, reverse=True):
             facts = _facts(path)
             if facts.get("run") == self.run:
-                refuse_pickles(path)  # the Trainer would read an optimizer.pt and a rng_state.pth of its own
+                _refuse_pickles(path)
                 if facts.get("hashes") == _hashes(path):
                     return path
                 say(f"the checkpoint {path} is not what was written and is passed over")
@@ -127,6 +127,15 @@ def _facts(checkpoint: Path) -> dict:
         return json.loads((checkpoint / FACTS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
+
+
+def _refuse_pickles(checkpoint: Path) -> None:
+    """Raise StudyError for a pickle even beside safetensors: the Trainer would load an optimizer.pt of its own."""
+    if pickles := sorted(path.name for path in checkpoint.glob("*") if path.suffix.lower() in PICKLES):
+        raise StudyError(
+            f"{checkpoint} holds {pickles[0]} beside safetensors: loading a pickle can run code, so move it out of the "
+            "folder first"
+        )
 
 
 def _packed(state: dict[int, dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:

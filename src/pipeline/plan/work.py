@@ -38,7 +38,7 @@ def seconds(work: Work, rates: Mapping[str, float]) -> float:
 
 def prompt_tokens(source: str, style: str) -> int:
     """Tokens of a prompt as it is asked."""
-    return TOKENS[source][0] + NUMBERS["style_tokens"][style]
+    return TOKENS[source][0] + NUMBERS["style_tokens"][style.split()[0]]
 
 
 def objectives(study: Study) -> dict[str, Objective]:

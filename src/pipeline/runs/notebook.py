@@ -171,7 +171,7 @@ class Run(Job):
 
     def record(self, path: Path) -> None:
         """Write the provenance of a result of this run beside it."""
-        precision = sys.modules.get("helpers.models.precision")  # who never imported it has not asked for ``auto``
+        precision, prompts = (sys.modules.get(f"helpers.models.{name}") for name in ("precision", "prompts"))
         facts = {
             "study": self.study.name,
             "seed": self.seed,
@@ -180,7 +180,8 @@ class Run(Job):
             "settings": digest(self.study),
             "made_from": self.made_from,
             **({"ledger": ledger.hashes(self.study.claims)} if isinstance(self.study, Study) else {}),
-            **(precision.chosen() if precision else {}),
+            **(precision.chosen() if precision else {}),  # who never imported it has not asked for ``auto``
+            **(prompts.dated() if prompts else {}),
             "seconds": round(time.monotonic() - self.started, 2),
         }
         provenance.record(path, facts, self.inputs)
