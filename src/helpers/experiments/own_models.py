@@ -32,15 +32,16 @@ def own_folders(study: OwnModels) -> dict[str, Path]:
             folders[name] = resolve(origin)
         except StudyError as error:
             raise StudyError(f"{study.name}, model {name}: {error}") from None
-    tokenizers = {name: _tokenizer(name, folder, folders["aligned"]) for name, folder in folders.items()}
+    whole = folders["base" if is_adapter(folders["aligned"]) else "aligned"]
+    tokenizers = {name: _tokenizer(name, folder, whole) for name, folder in folders.items()}
     for name, tokenizer in tokenizers.items():
         _same_tokens(tokenizers["base"], tokenizer, folders["base"], folders[name])
     return folders
 
 
-def _tokenizer(name: str, folder: Path, aligned: Path) -> PreTrainedTokenizerBase:
+def _tokenizer(name: str, folder: Path, start: Path) -> PreTrainedTokenizerBase:
     try:
-        return load_tokenizer(folder, aligned if is_adapter(folder) else None)
+        return load_tokenizer(folder, start if is_adapter(folder) else None)
     except StudyError as error:
         raise StudyError(f"model {name}: {error}") from None
 
@@ -100,8 +101,9 @@ def own_geometry(study: OwnModels, folders: dict[str, Path], seed: int, cache: P
 def _trained_upon_aligned(name: str, tuned: Checkpoint, study: OwnModels, folders: dict[str, Path]) -> None:
     """Raise StudyError for an adapter that says that it was trained upon the base model: its update starts there."""
     upon = (tuned.adapter or {}).get("base_model_name_or_path")
-    base, aligned = (study.origins[which].id for which in ("base", "aligned"))
-    if upon and base != aligned and (upon == base or Path(upon).resolve() == folders["base"].resolve()):
+    base, aligned = study.base.id, study.aligned.id
+    named = upon == base != aligned  # not two revisions of one model
+    if upon and (named or Path(upon).resolve() == folders["base"].resolve()):
         raise StudyError(
             f"model {name}: the adapter in {tuned.folder} was trained upon {upon}, which is the study's base, not its "
             "aligned model: give it as `aligned`, or fine-tunes of the aligned model as `tuned`"
@@ -115,7 +117,7 @@ def own_margins(study: OwnModels, folders: dict[str, Path], seed: int) -> pd.Dat
     requests = evaluation_rows(study, s.harm, s.harm_prompts, seed)["prompt"].tolist()
     how = (s.batch_size, s.style, s.autocast)
     for name, folder in folders.items():
-        model, tokenizer = load_model(folder, start=folders["aligned"])
+        model, tokenizer = load_model(folder, start=folders["base" if name == "aligned" else "aligned"])
         total, tokens = log_probability(
             model, tokenizer, problems["prompt"].tolist(), problems["answer"].tolist(), *how
         )
