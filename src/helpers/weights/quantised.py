@@ -61,7 +61,7 @@ def refuse_quantised(kinds: dict[str, str], config: dict, file: Path) -> None:
         if packed or name.endswith((".qweight", ".SCB", ".absmax", "_blocks")):
             method = (config.get("quantization_config") or {}).get("quant_method") or _method(" ".join(kinds))
             raise StudyError(
-                f"the checkpoint in {file.parent} is quantised ({method}; {name} is packed as {kind}): give the model "
+                f"the checkpoint in {file.parent} is quantised ({method}; {name} is stored as {kind}): give the model "
                 "that was quantised, or one saved after dequantising"
             )
 
