@@ -23,11 +23,12 @@ from helpers.errors import StudyError
 from helpers.files import is_whole, seal, write_tensors
 from helpers.memory import enough_to, free_memory, is_out_of_memory, say
 from helpers.subspaces import rank_for_fraction
+from helpers.weights.blocks import TensorUpdates
 from helpers.weights.checkpoints import Updates
 from helpers.weights.matching import Agreed, agree
 from helpers.weights.names import layer_of, module_of
 from helpers.weights.rounding import mostly_rounding, rounding_table, roundings
-from helpers.weights.tensor import Request, TensorUpdates, tensor_geometry
+from helpers.weights.tensor import Request, tensor_geometry
 
 ENGINE = 2  # raise when results for the same request change
 OVERLAP_COLUMNS = ["tensor", "module", "layer", "a", "b", "eta", "mso", "k_a", "k_b", "random"]

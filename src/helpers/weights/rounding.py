@@ -7,8 +7,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from helpers.weights.blocks import TensorUpdates
 from helpers.weights.checkpoints import Checkpoint, Shape, Updates
-from helpers.weights.tensor import TensorUpdates
 
 COARSE = {torch.bfloat16: 8, torch.float16: 11, torch.float32: 24}  # type -> significant bits, the coarsest first
 OTHER = {torch.float8_e4m3fn: 4, torch.float8_e5m2: 3, torch.float8_e8m0fnu: 1, torch.float64: 53}
