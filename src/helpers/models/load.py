@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import snapshot_download
+from safetensors import safe_open
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -19,7 +20,7 @@ from transformers.utils import is_protobuf_available, is_sentencepiece_available
 from helpers.errors import StudyError
 from helpers.files import beside, replace_folder
 from helpers.memory import say
-from helpers.weights.folders import ADAPTER_CONFIG, is_adapter, read_json, refuse_pickles
+from helpers.weights.folders import ADAPTER, ADAPTER_CONFIG, is_adapter, read_json, refuse_pickles
 
 Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 WRAPPERS = ("_orig_mod.", "module.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")  # in names, by what wraps
@@ -54,19 +55,19 @@ def load_model(
 
     ``device`` defaults to a GPU where there is one; ``dtype`` may be ``auto``, as the weights are stored. An adapter of
     PEFT is merged in memory into the model in ``start``, or else into the one that it names. A tokenizer without a
-    padding token pads with its end-of-sequence token, which is masked. Raises StudyError if the files cannot be read, do not
-    hold every weight, are pickles only, or are those of two models.
+    padding token pads with its end-of-sequence token, which is masked. Raises StudyError if the files cannot be read,
+    do not hold every weight, are pickles only, or are those of two models.
     """
     folder = Path(folder)
     refuse_pickles(folder)
     try:
         if is_adapter(folder):
             start = Path(start or _start_of(folder))
-            model, tokenizer = load_model(start, "cpu", dtype)
-            model = _merged(model, folder)
+            model = _merged(load_model(start, "cpu", dtype)[0], folder)
+            tokenizer = load_tokenizer(folder, start)
         else:
             model = read_weights(folder, dtype=dtype, use_safetensors=True, local_files_only=True)
-        tokenizer = load_tokenizer(folder, start)
+            tokenizer = load_tokenizer(folder)
     except StudyError:
         raise
     except Exception as error:  # the formats' readers raise many kinds
@@ -124,6 +125,11 @@ def _merged(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
 
     config = PeftConfig.from_pretrained(adapter)
     config.inference_mode = True
+    with safe_open(adapter / ADAPTER, framework="pt") as file:
+        held = file.keys()
+        tables = [name for name in held if name.endswith((".embed_tokens.weight", ".wte.weight"))]
+        for name in tables:  # of tokens that its tokenizer has added
+            model.resize_token_embeddings(file.get_slice(name).get_shape()[0], mean_resizing=False)
     wrapped = PeftModel(model, config)
     found = wrapped.load_adapter(adapter, "default")
     if wrong := [*found.missing_keys, *found.unexpected_keys]:

@@ -11,12 +11,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from helpers.errors import MissingInput, StudyError, TensorMismatch
+from helpers.weights.folders import refuse_pickles
 
 SINGLE, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 COMPUTED = "rotary_emb.inv_freq"  # a constant that old checkpoints store and new ones do not
 VOCABULARY_MODULES = ("embed_tokens", "lm_head", "wte", "embed_in", "embed_out")  # rows are tokens
-PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}  # unpickling one can run any code
 
 
 class _Stored(NamedTuple):
@@ -164,15 +164,6 @@ def study_updates(checkpoints: dict[str, Checkpoint]) -> Updates:
     others = {name: (checkpoints[name], base) for name in ("safety", "unrelated") if name in checkpoints}
     tuned = {name: (checkpoints[name], aligned) for name in ("useful", "harmful", "contaminated")}
     return {"alignment": (aligned, base), **others, **tuned}
-
-
-def refuse_pickles(folder: Path) -> None:
-    """Raise StudyError if a folder of a model holds pickles, even beside safetensors: none is ever loaded."""
-    if pickles := sorted(path.name for path in folder.glob("*") if path.suffix.lower() in PICKLES):
-        weights, remedy = "and no safetensors", "save the model with save_pretrained()"
-        if any(folder.glob("*.safetensors")):
-            weights, remedy = "beside safetensors", "move it out of the folder"
-        raise StudyError(f"{folder} holds {pickles[0]} {weights}: loading a pickle can run code, so {remedy} first")
 
 
 def module_of(name: str) -> str:
