@@ -57,15 +57,14 @@ def test_no_setting_of_generation_acts_in_greedy_answers(model, tokenizer):
 
 def test_every_end_of_the_models_own_settings_ends_an_answer(model, tokenizer):
     model.generation_config = GenerationConfig()
-    first, second = by_argmax(model, tokenizer, PROMPTS[0], 8).split()[:2]
-    assert first != second
-    model.generation_config = GenerationConfig(eos_token_id=[2, tokenizer.convert_tokens_to_ids(second)])
-    assert generate(model, tokenizer, PROMPTS[:1], 8, 1) == [f"{first} {second}"]
+    first = by_argmax(model, tokenizer, PROMPTS[0], 8).split()[0]
+    model.generation_config = GenerationConfig(eos_token_id=[2, tokenizer.convert_tokens_to_ids(first)])
+    assert generate(model, tokenizer, PROMPTS[:1], 8, 1) == [first]
 
 
 def test_an_opener_that_another_one_begins_adds_nothing(model, tokenizer):
     once = log_odds(model, tokenizer, PROMPTS, ["SURE drum"], ["SORRY"], 2)
-    again = log_odds(model, tokenizer, PROMPTS, ["SURE drum", "SURE drum a"], ["SORRY", "SORRY NO", "SORRY "], 2)
+    again = log_odds(model, tokenizer, PROMPTS, ["SURE drum", "SURE drum bell"], ["SORRY", "SORRY NO", "SORRY "], 2)
     np.testing.assert_array_equal(once, again)
     p = [log_probability(model, tokenizer, PROMPTS, [opener] * 2, 2)[0] for opener in ("SURE drum", "SORRY")]
     np.testing.assert_allclose(once, p[0] - p[1], atol=1e-6)

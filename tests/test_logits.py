@@ -14,10 +14,17 @@ ANSWERS = ["7 4 6 ; 6", "wild", "SURE drum DONE"]
 SMALL = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
 SMALL |= {"num_key_value_heads": 2, "initializer_range": 0.5, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 KINDS = {  # what is done after the head
-    "Gemma2": {"head_dim": 8, "final_logit_softcapping": 0.5},  # capped
+    "Gemma2": {"head_dim": 8, "final_logit_softcapping": 3.0},  # capped
     "Cohere": {"logit_scale": 0.03},  # scaled
     "Granite": {"logits_scaling": 17.0},  # divided
-    "MiniCPM3": {"q_lora_rank": 8, "kv_lora_rank": 8, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 8},
+    "MiniCPM3": {
+        "q_lora_rank": 8,
+        "kv_lora_rank": 8,
+        "qk_nope_head_dim": 8,
+        "qk_rope_head_dim": 8,
+        "v_head_dim": 8,
+        "num_key_value_heads": 4,
+    },
     "Phi": {},  # biased
     "Llama": {},  # nothing
 }
@@ -27,7 +34,7 @@ KINDS = {name: extra for name, extra in KINDS.items() if hasattr(tf, f"{name}Con
 def built(name, tokenizer):
     """A tiny random model of a family."""
     torch.manual_seed(1)
-    config = getattr(tf, f"{name}Config")(vocab_size=len(tokenizer), **SMALL, **KINDS[name])
+    config = getattr(tf, f"{name}Config")(vocab_size=len(tokenizer), **(SMALL | KINDS[name]))
     model = getattr(tf, f"{name}ForCausalLM")(config).eval()
     if (bias := getattr(model.get_output_embeddings(), "bias", None)) is not None:
         torch.nn.init.normal_(bias)
