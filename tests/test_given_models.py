@@ -140,7 +140,7 @@ def test_an_adapter_without_its_start_or_upon_another_one_is_one_sentence(start,
     with pytest.raises(StudyError, match="adapter"):
         load_model(adapter, "cpu", start=tmp_path / "other")
     shutil.rmtree(start)
-    with pytest.raises(StudyError, match=r"is a LoRA adapter upon .*start, which is not here: give .* start="):
+    with pytest.raises(StudyError, match=r"is an adapter upon .*start, which is not here: give .* start="):
         load_model(adapter, "cpu")
 
 
