@@ -31,7 +31,7 @@ def merged(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
     """A model with an adapter merged into its weights by PEFT. Raises StudyError where their tensors do not fit."""
     from peft import PeftConfig, PeftModel  # here, because few need it and it takes a second
 
-    config = PeftConfig.from_pretrained(adapter)
+    config = PeftConfig.from_pretrained(adapter, trust_remote_code=False)
     config.inference_mode = True
     with safe_open(adapter / ADAPTER, framework="pt") as file:
         held = file.keys()
