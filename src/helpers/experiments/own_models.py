@@ -13,6 +13,7 @@ from helpers.memory import say
 from helpers.models.generate import log_odds, log_probability
 from helpers.models.load import best_device, load_model, load_tokenizer
 from helpers.models.origins import resolve
+from helpers.studies.sections import Style
 from helpers.studies.settings import OwnModels
 from helpers.weights.checkpoints import Checkpoint
 from helpers.weights.folders import is_adapter
@@ -118,9 +119,18 @@ def own_margins(study: OwnModels, folders: dict[str, Path], seed: int) -> pd.Dat
     how = (s.batch_size, s.style, s.autocast)
     for name, folder in folders.items():
         model, tokenizer = load_model(folder, start=folders["base" if name == "aligned" else "aligned"])
+        _give_template(name, tokenizer, folders["aligned"], s.style)
         total, tokens = log_probability(
             model, tokenizer, problems["prompt"].tolist(), problems["answer"].tolist(), *how
         )
         odds = log_odds(model, tokenizer, requests, s.compliance_openers, s.refusal_openers, *how)
         rows += behaviour_rows(name, {"utility_margin": total / tokens, "harm_margin": odds})
     return pd.DataFrame(rows)
+
+
+def _give_template(name: str, tokenizer: PreTrainedTokenizerBase, aligned: Path, style: Style) -> None:
+    """Have a model without a chat template, as base models are, asked with that of the aligned one, and say so."""
+    if style.startswith("chat") and not tokenizer.chat_template:
+        tokenizer.chat_template = load_tokenizer(aligned).chat_template
+        if tokenizer.chat_template:
+            say(f"model {name} has no chat template of its own: it is asked with that of aligned")
