@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from helpers.errors import StudyError, TensorMismatch
 from helpers.weights.checkpoints import Checkpoint
+from helpers.weights.edits import LiveUpdate
 from helpers.weights.geometry import energy_table, weight_geometry
 from synthetic import llama_shapes, random_tensors, write
 
@@ -306,7 +307,7 @@ def test_the_language_part_of_a_model_that_sees(tmp_path, place):
     ]
     found = geometry(*written(tmp_path / "all", wrapped, {"vision_config": {}, "text_config": {}}))
     assert energy(found) == pytest.approx(expected(*three)) and set(found.shapes) & set(vision) == set()
-    assert any("3 tensors" in text and "sees or hears" in text for text in found.left_out)
+    assert any("3 tensors" in text and "vision or sound" in text for text in found.left_out)
     text_only = write(tmp_path / "text", three[2])
     mixed = geometry(*written(tmp_path / "all", wrapped[:2], {"vision_config": {}}), text_only)
     assert energy(mixed) == pytest.approx(expected(*three))
@@ -411,3 +412,47 @@ def test_how_much_of_an_update_is_rounding(tmp_path):
         *written(tmp_path / "exact", [half[0], {n: t + 1e-4 for n, t in upcast[1].items()}, tuned])
     ).rounding
     assert exact.rounding[0] == 0  # trained on in float32 from the rounded start
+
+
+def test_edits_of_a_live_model_whose_weights_are_stored_the_other_way_round(tmp_path):
+    model = torch.nn.Module()
+    model.c_attn = torch.nn.Module()
+    model.c_attn.weight, model.c_attn.bias = torch.nn.Parameter(torch.randn(4, 12)), torch.nn.Parameter(torch.randn(12))
+    start = {name: t.detach().clone() for name, t in model.state_dict().items()}
+    tuned = {name: t + low_rank(t.shape, i) for i, (name, t) in enumerate(start.items())}
+    aligned, task = write(tmp_path / "a", start), write(tmp_path / "t", tuned)
+    with LiveUpdate(model, aligned, task) as live:
+        live.scale(1.0)
+        assert torch.allclose(model.c_attn.weight, tuned["c_attn.weight"])
+        bases = {"c_attn.weight": torch.linalg.qr(torch.randn(12, 3, dtype=torch.float64))[0]}
+        for _ in live.sweep(bases, [0.9], "parallel"):
+            moved = (model.c_attn.weight - start["c_attn.weight"]).T.double()
+            asked = (tuned["c_attn.weight"] - start["c_attn.weight"]).T.double()
+            assert torch.allclose(moved, bases["c_attn.weight"] @ bases["c_attn.weight"].T @ asked, atol=1e-6)
+    assert torch.equal(model.c_attn.weight, start["c_attn.weight"])
+
+
+def test_experts_below_one_another_and_experts_in_eight_bits(tmp_path):
+    block = "transformer.blocks.0.ffn.experts.mlp"
+    three = steps({"transformer.wte.weight": (37, 12), f"{block}.w1": (3, 20, 12), f"{block}.w2": (3, 20, 12)})
+    stored = [{n: t.flatten(0, 1) if t.ndim == 3 else t for n, t in one.items()} for one in three]
+    config = {"model_type": "dbrx", "ffn_config": {"moe_num_experts": 3}}
+    found = geometry(*written(tmp_path / "dbrx", stored, config))
+    parts = {f"{block}.w1": lambda t: t, f"{block}.w2": lambda t: t.T}
+    split = [
+        {f"{n}.{e}": parts[n](t[e]) for n, t in one.items() if n in parts for e in range(3)}
+        | {n: t for n, t in one.items() if n not in parts}
+        for one in three
+    ]
+    assert energy(found) == pytest.approx(expected(*split)) and found.shapes[f"{block}.2.w2"] == (12, 20)
+    name = "model.layers.0.mlp.experts.down_proj"
+    packed, scale = torch.randn(3, 12, 20).to(torch.float8_e4m3fn), torch.rand(3, 2, 3)
+    config = {"hidden_size": 12, "quantization_config": {"weight_block_size": [8, 8]}}
+    opened = write(tmp_path / "q", {name: packed, f"{name}_scale_inv": scale}, config=config)
+    spread = scale.repeat_interleave(8, 1)[:, :12].repeat_interleave(8, 2)[:, :, :20]
+    for e in range(3):
+        whole = opened.tensor(f"model.layers.0.mlp.experts.{e}.down_proj")
+        assert torch.equal(whole, packed[e].float() * spread[e])
+        assert torch.equal(
+            opened.read(f"model.layers.0.mlp.experts.{e}.down_proj", (slice(3, 9), slice(7, 20))), whole[3:9, 7:20]
+        )

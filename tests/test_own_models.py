@@ -178,7 +178,7 @@ def test_other_tensors_are_one_sentence(own, folders, tmp_path):
     tensors = load_file(file)
     name = next(key for key in tensors if key.endswith("q_proj.weight"))
     save_file(tensors | {name: torch.zeros(3, 5)}, file, metadata={"format": "pt"})
-    with pytest.raises(TensorMismatch, match="q_proj.weight is .* compare models of one architecture") as error:
+    with pytest.raises(TensorMismatch, match="q_proj.weight is .* although the config.json of both") as error:
         own_geometry(own, own_folders(own), 0, tmp_path / "cache")
     assert "\n" not in str(error.value)
 
@@ -194,6 +194,49 @@ def test_added_tokens_are_compared_by_intersection(own, folders, model, tokenize
     asked = own.geometry.model_copy(update={"vocabulary": "intersection"})
     found = own_geometry(own.model_copy(update={"geometry": asked}), own_folders(own), 0, tmp_path / "cache")
     assert found.shapes["model.embed_tokens.weight"][0] == len(tokenizer) - 1  # the rows that all models have
+
+
+def test_reserved_tokens_with_another_name_are_said(own, folders, tokenizer, capsys):
+    for name, tokens in {
+        "base": ["<r0>", "<r1>"],
+        "aligned": ["<r0>", "<r1>"],
+        "useful": ["<|im_start|>", "<r1>"],
+    }.items():
+        own_tokens = copy.deepcopy(tokenizer)  # the other tests share it
+        own_tokens.add_tokens(tokens, special_tokens=True)
+        own_tokens.save_pretrained(folders[name])
+    own_folders(own)
+    assert (
+        "gives reserved tokens of the one in" in (said := capsys.readouterr().err)
+        and "'<r0>' is '<|im_start|>'" in said
+    )
+    swapped = copy.deepcopy(tokenizer)
+    swapped.add_tokens(["<r1>", "<r0>"], special_tokens=True)
+    swapped.save_pretrained(folders["useful"])
+    with pytest.raises(TensorMismatch, match="is '<r0>' in one and '<r1>' in the other"):
+        own_folders(own)
+
+
+def test_an_adapter_is_a_fine_tune_of_the_aligned_model(own, folders, tmp_path):
+    aligned = load_file(folders["aligned"] / "model.safetensors")
+    name = next(key for key in aligned if key.endswith("q_proj.weight"))
+    m, n = aligned[name].shape
+    a, b = torch.randn(2, n), torch.randn(m, 2)
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    module = f"base_model.model.{name.removesuffix('.weight')}"
+    save_file({f"{module}.lora_A.weight": a, f"{module}.lora_B.weight": b}, adapter / "adapter_model.safetensors")
+    settings = {"peft_type": "LORA", "r": 2, "lora_alpha": 1, "base_model_name_or_path": str(folders["aligned"])}
+    (adapter / "adapter_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    tuned = {"mine": own.tuned["useful"].model_copy(update={"path": str(adapter)})}
+    study = own.model_copy(update={"tuned": tuned})
+    found = own_geometry(study, own_folders(study), 0, tmp_path / "cache")
+    assert found.rank[f"mine|{name}"] == 2
+    assert found.total[f"mine|{name}"] == pytest.approx(float((b.double() @ a.double() / 2).square().sum()))
+    settings["base_model_name_or_path"] = str(folders["base"])
+    (adapter / "adapter_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    with pytest.raises(StudyError, match="model mine: the adapter in .* was trained upon .* which is the study's base"):
+        own_geometry(study, own_folders(study), 0, tmp_path / "cache")
 
 
 @pytest.fixture
@@ -223,7 +266,7 @@ def test_from_the_folders_to_the_report(clone, tmp_path):
     done = clone("pipeline.build", "own-models", "--seeds", "0,1", "--cores", "1", "--report", str(tmp_path / "report"))
     assert done.returncode == 0, done.stdout + done.stderr
     results = tmp_path / "results" / "own-models" / "all"
-    for name in ("energy", "update_overlap", "behaviour", "update_overlap_summary"):
+    for name in ("energy", "update_overlap", "behaviour", "update_overlap_summary", "update_rounding"):
         table = tables.read_csv(results / "tables" / f"{name}.csv", name)
         assert len(table) and json.loads((results / "tables" / f"{name}.json").read_text())["inputs"]
         assert "seed" not in table or set(table["seed"]) == {0, 1}

@@ -63,7 +63,7 @@ def seconds_here(selection: Selection, jobs: list[Job]) -> dict[Job, float]:
 
     try:
         expected = seconds_by_notebook(selection.study)
-    except StudyError as error:
+    except Exception as error:  # whatever a family's numbers do to an estimate, which nothing depends on
         print(f"no estimate of the time can be made ({error}); the study is run all the same", flush=True)
         return found
     return {job: expected.get(job.name, seconds) for job, seconds in found.items()}

@@ -9,13 +9,16 @@ from transformers import PreTrainedTokenizerBase
 from helpers.data.rows import evaluation_rows
 from helpers.errors import StudyError, TensorMismatch
 from helpers.experiments.updates import behaviour_rows
+from helpers.memory import say
 from helpers.models.generate import log_odds, log_probability
 from helpers.models.load import best_device, load_model, load_tokenizer
 from helpers.models.origins import resolve
+from helpers.studies.sections import Style
 from helpers.studies.settings import OwnModels
 from helpers.weights.checkpoints import Checkpoint
 from helpers.weights.folders import is_adapter
 from helpers.weights.geometry import Geometry, weight_geometry
+from helpers.weights.names import listed
 
 
 def own_folders(study: OwnModels) -> dict[str, Path]:
@@ -30,35 +33,54 @@ def own_folders(study: OwnModels) -> dict[str, Path]:
             folders[name] = resolve(origin)
         except StudyError as error:
             raise StudyError(f"{study.name}, model {name}: {error}") from None
-    tokenizers = {name: _tokenizer(name, folder, folders["aligned"]) for name, folder in folders.items()}
+    whole = folders["base" if is_adapter(folders["aligned"]) else "aligned"]
+    tokenizers = {name: _tokenizer(name, folder, whole) for name, folder in folders.items()}
     for name, tokenizer in tokenizers.items():
         _same_tokens(tokenizers["base"], tokenizer, folders["base"], folders[name])
     return folders
 
 
-def _tokenizer(name: str, folder: Path, aligned: Path) -> PreTrainedTokenizerBase:
+def _tokenizer(name: str, folder: Path, start: Path) -> PreTrainedTokenizerBase:
     try:
-        return load_tokenizer(folder, aligned if is_adapter(folder) else None)
+        return load_tokenizer(folder, start if is_adapter(folder) else None)
     except StudyError as error:
         raise StudyError(f"model {name}: {error}") from None
 
 
 def _same_tokens(a: PreTrainedTokenizerBase, b: PreTrainedTokenizerBase, first: Path, second: Path) -> None:
+    """Compare the numbers of tokens. Reserved ones that were given a name are said; all others must be the same."""
     common = range(min(len(a), len(b)))
-    for i, (token, other) in enumerate(zip(*(t.convert_ids_to_tokens(common) for t in (a, b)), strict=True)):
-        if token != other:
-            raise TensorMismatch(
-                f"the tokenizers in {first} and {second} differ: token {i} is {token!r} in one and {other!r} in the "
-                "other, so compare models of one family"
-            )
+    pairs = zip(*(t.convert_ids_to_tokens(common) for t in (a, b)), strict=True)
+    differing = {i: pair for i, pair in enumerate(pairs) if pair[0] != pair[1]}
+    named = {i: (one, other) for i, (one, other) in differing.items() if _is_renamed(i, one, other, a, b)}
+    other = next((i for i in differing if i not in named), None)
+    if other is not None:
+        token, instead = differing[other]
+        raise TensorMismatch(
+            f"the tokenizers in {first} and {second} differ: token {other} is {token!r} in one and {instead!r} in the "
+            "other, so rows of their embeddings cannot be compared: save the model's own tokenizer there, or compare "
+            "models of one family"
+        )
+    if named:
+        names = listed([f"{one!r} is {other!r}" for one, other in named.values()])
+        say(f"the tokenizer in {second} gives reserved tokens of the one in {first} other names ({names})")
+
+
+def _is_renamed(i: int, one: str, other: str, a: PreTrainedTokenizerBase, b: PreTrainedTokenizerBase) -> bool:
+    """Whether a token beyond the text's, such as a reserved one, has another name in b that a has nowhere."""
+    added = i in a.added_tokens_decoder and i in b.added_tokens_decoder
+    return added and other not in a.get_vocab() and one not in b.get_vocab()
 
 
 def own_geometry(study: OwnModels, folders: dict[str, Path], seed: int, cache: Path) -> Geometry:
     """Energy of every fine-tune's update in the alignment subspace, and overlaps of all updates.
 
-    Finished tensors are kept in ``cache``, so that a run that was stopped goes on. Raises TensorMismatch.
+    A fine-tune may be a LoRA adapter upon the aligned model, and this one upon the base. Finished tensors are kept in
+    ``cache``, so that a run that was stopped goes on. Raises TensorMismatch and StudyError.
     """
     opened = {name: Checkpoint(folder) for name, folder in folders.items()}
+    for name in study.tuned:
+        _trained_upon_aligned(name, opened[name], study, folders)
     updates = {"alignment": (opened["aligned"], opened["base"])}
     updates |= {name: (opened[name], opened["aligned"]) for name in study.tuned}
     asked = study.geometry
@@ -77,6 +99,18 @@ def own_geometry(study: OwnModels, folders: dict[str, Path], seed: int, cache: P
     )
 
 
+def _trained_upon_aligned(name: str, tuned: Checkpoint, study: OwnModels, folders: dict[str, Path]) -> None:
+    """Raise StudyError for an adapter that says that it was trained upon the base model: its update starts there."""
+    upon = (tuned.adapter or {}).get("base_model_name_or_path")
+    base, aligned = study.base.id, study.aligned.id
+    named = upon == base != aligned  # not two revisions of one model
+    if upon and (named or Path(upon).resolve() == folders["base"].resolve()):
+        raise StudyError(
+            f"model {name}: the adapter in {tuned.folder} was trained upon {upon}, which is the study's base, not its "
+            "aligned model: give it as `aligned`, or fine-tunes of the aligned model as `tuned`"
+        )
+
+
 def own_margins(study: OwnModels, folders: dict[str, Path], seed: int) -> pd.DataFrame:
     """Utility and harm margin of every model (rows of the table ``behaviour``); one model is loaded at a time."""
     s, rows = study.evaluation, []
@@ -84,10 +118,19 @@ def own_margins(study: OwnModels, folders: dict[str, Path], seed: int) -> pd.Dat
     requests = evaluation_rows(study, s.harm, s.harm_prompts, seed)["prompt"].tolist()
     how = (s.batch_size, s.style, s.autocast)
     for name, folder in folders.items():
-        model, tokenizer = load_model(folder, start=folders["aligned"])
+        model, tokenizer = load_model(folder, start=folders["base" if name == "aligned" else "aligned"])
+        _give_template(name, tokenizer, folders["aligned"], s.style)
         total, tokens = log_probability(
             model, tokenizer, problems["prompt"].tolist(), problems["answer"].tolist(), *how
         )
         odds = log_odds(model, tokenizer, requests, s.compliance_openers, s.refusal_openers, *how)
         rows += behaviour_rows(name, {"utility_margin": total / tokens, "harm_margin": odds})
     return pd.DataFrame(rows)
+
+
+def _give_template(name: str, tokenizer: PreTrainedTokenizerBase, aligned: Path, style: Style) -> None:
+    """Have a model without a chat template, as base models are, asked with that of the aligned one, and say so."""
+    if style.startswith("chat") and not tokenizer.chat_template:
+        tokenizer.chat_template = load_tokenizer(aligned).chat_template
+        if tokenizer.chat_template:
+            say(f"model {name} has no chat template of its own: it is asked with that of aligned")

@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 
 import torch
-from huggingface_hub import snapshot_download
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -19,7 +18,8 @@ from transformers.utils import is_protobuf_available, is_sentencepiece_available
 from helpers.errors import StudyError
 from helpers.files import beside, replace_folder
 from helpers.memory import say
-from helpers.weights.folders import ADAPTER_CONFIG, is_adapter, read_json, refuse_pickles
+from helpers.models.adapters import merged, start_of
+from helpers.weights.folders import is_adapter, refuse_pickles
 
 Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 WRAPPERS = ("_orig_mod.", "module.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")  # in names, by what wraps
@@ -54,19 +54,19 @@ def load_model(
 
     ``device`` defaults to a GPU where there is one; ``dtype`` may be ``auto``, as the weights are stored. An adapter of
     PEFT is merged in memory into the model in ``start``, or else into the one that it names. A tokenizer without a
-    padding token pads with its end-of-sequence token, which is masked. Raises StudyError if the files cannot be read, do not
-    hold every weight, are pickles only, or are those of two models.
+    padding token pads with its end-of-sequence token, which is masked. Raises StudyError if the files cannot be read,
+    do not hold every weight, are pickles only, or are those of two models.
     """
     folder = Path(folder)
     refuse_pickles(folder)
     try:
         if is_adapter(folder):
-            start = Path(start or _start_of(folder))
-            model, tokenizer = load_model(start, "cpu", dtype)
-            model = _merged(model, folder)
+            start = Path(start or start_of(folder))
+            model = merged(load_model(start, "cpu", dtype)[0], folder)
+            tokenizer = load_tokenizer(folder, start)
         else:
             model = read_weights(folder, dtype=dtype, use_safetensors=True, local_files_only=True)
-        tokenizer = load_tokenizer(folder, start)
+            tokenizer = load_tokenizer(folder)
     except StudyError:
         raise
     except Exception as error:  # the formats' readers raise many kinds
@@ -101,37 +101,6 @@ def load_tokenizer(folder: Path, otherwise: Path | None = None) -> PreTrainedTok
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
-
-
-def _start_of(adapter: Path) -> Path:
-    """The folder of the model that an adapter names as its base, here or in the hub's cache. Raises StudyError."""
-    name = read_json(adapter / ADAPTER_CONFIG).get("base_model_name_or_path") or ""
-    for folder in (Path(name), adapter / name):
-        if name and folder.is_dir():
-            return folder
-    try:
-        return Path(snapshot_download(name, local_files_only=True))
-    except Exception:  # no such model in the cache, or a name that no model has
-        raise StudyError(
-            f"{adapter} is a LoRA adapter upon {name or 'a model that it does not name'}, which is not here: give the "
-            "folder of that model as load_model(…, start=…)"
-        ) from None
-
-
-def _merged(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
-    """A model with a LoRA adapter merged into its weights, by PEFT. Raises StudyError where names do not fit."""
-    from peft import PeftConfig, PeftModel  # here, because few need it and it takes a second
-
-    config = PeftConfig.from_pretrained(adapter)
-    config.inference_mode = True
-    wrapped = PeftModel(model, config)
-    found = wrapped.load_adapter(adapter, "default")
-    if wrong := [*found.missing_keys, *found.unexpected_keys]:
-        raise StudyError(
-            f"the adapter in {adapter} does not fit the model that it is put upon ({_listed(wrong)}): give the one "
-            f"that it was trained on, {config.base_model_name_or_path}"
-        )
-    return wrapped.merge_and_unload(safe_merge=True)
 
 
 def read_weights(folder: Path, **options) -> PreTrainedModel:

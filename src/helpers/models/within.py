@@ -15,6 +15,9 @@ def language_model(model: Any) -> PreTrainedModel:
 
     Raises StudyError for anything else, and for adapters that act outside the model that they are attached to.
     """
+    if isinstance(model, PreTrainedModel):
+        inner = getattr(model, "language_model", None) if model.base_model is model else None
+        return language_model(inner) if isinstance(inner, PreTrainedModel) else model
     if hasattr(model, "get_base_model"):  # PEFT's; LoRA's matrices are within the model
         if model.active_peft_config.is_prompt_learning:
             raise StudyError("the adapter adds virtual tokens to every prompt: only adapters of weights are supported")
@@ -22,11 +25,7 @@ def language_model(model: Any) -> PreTrainedModel:
     for name in HOLDERS:
         if isinstance(model, nn.Module) and name in model._modules:
             return language_model(model._modules[name])
-    if not isinstance(model, PreTrainedModel):
-        raise StudyError(f"{type(model).__name__} is no model of transformers: load it with load_model()")
-    if model.base_model is model and isinstance(inner := getattr(model, "language_model", None), PreTrainedModel):
-        return language_model(inner)
-    return model
+    raise StudyError(f"{type(model).__name__} is no model of transformers: load it with load_model()")
 
 
 def text_config(model: PreTrainedModel) -> PreTrainedConfig:

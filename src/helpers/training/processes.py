@@ -25,7 +25,7 @@ from helpers.studies.sections import Optimiser
 from helpers.training.examples import Example
 from helpers.training.fit import Batch, Recipe, fit
 from helpers.training.resume import Checkpoints
-from helpers.weights.checkpoints import Checkpoint
+from helpers.weights.folders import files_of, opened
 
 MODEL, TRAINED, LOG, FAILURE = "model", "trained", "log.json", "failure.json"
 MEMORY = "memory"  # the failure that is answered with a smaller batch
@@ -65,9 +65,11 @@ def fit_in_processes(
         model.save_pretrained(job / MODEL)
         try:
             _run(job, shard, dataset, recipe, batch, checkpoints)
-            state, trained = model.state_dict(), Checkpoint(job / TRAINED)
-            for name in trained.names:
-                state[name].copy_(trained.tensor(name))
+            state = model.state_dict()
+            for file in files_of(job / TRAINED):
+                with opened(file) as trained:
+                    for name in [*trained.keys()]:
+                        state[name].copy_(trained.get_tensor(name))
         finally:
             model.to(device)
         written = json.loads((job / LOG).read_text(encoding="utf-8"))

@@ -133,8 +133,8 @@ def _refuse_pickles(checkpoint: Path) -> None:
     """Raise StudyError for a pickle even beside safetensors: the Trainer would load an optimizer.pt of its own."""
     if pickles := sorted(path.name for path in checkpoint.glob("*") if path.suffix.lower() in PICKLES):
         raise StudyError(
-            f"{checkpoint} holds {pickles[0]} beside safetensors: loading a pickle can run code, so move it out of the "
-            "folder first"
+            f"{checkpoint} holds {pickles[0]} beside its own files: loading a pickle can run code, so move it out of "
+            "the folder first"
         )
 
 

@@ -31,8 +31,17 @@ class _Module:
     """What an adapter holds for one module, as names of tensors in its file, by A, B, B.bias and magnitude_vector."""
 
     parts: dict[str, str] = field(default_factory=dict)
-    table: bool = False  # an embedding, whose A is (r, tokens) and B (width, r)
     scale: float = 0.0
+    turned: bool = False  # ΔW is s Aᵀ Bᵀ: of an embedding, whose A is (r, tokens) and B (width, r)
+    expert: tuple[int, int] | None = None  # which of how many: A below, B between one another
+
+    def factors(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """The left (m, r) and right (r, n) factor of ΔW / s, from A and B of the file."""
+        if self.expert is not None:
+            i, experts = self.expert
+            rank = len(a) // experts
+            a, b = a[i * rank : (i + 1) * rank], b[:, i::experts]
+        return (a.T, b.T) if self.turned else (b, a)
 
 
 class Adapted(Checkpoint):
@@ -45,6 +54,7 @@ class Adapted(Checkpoint):
         self.whole: dict[str, str] = {}  # tensor -> name in the adapter's file of what takes its place
         self.low_rank: dict[str, _Module] = {}
         self.lengths: dict[str, Tensor] = {}
+        self.by_key = start.keys()
         _check(adapter)
         self._place()
         trained = adapter.adapter.get("base_model_name_or_path") or "a model that it does not name"
@@ -94,8 +104,7 @@ class Adapted(Checkpoint):
         module = self.low_rank[name]
         if "B.bias" in module.parts:
             return module.scale * self._part(name, "B.bias")[part]
-        a, b = self._part(name, "A"), self._part(name, "B")
-        left, right = (a.T, b.T) if module.table else (b, a)  # (m, r), (r, n)
+        left, right = module.factors(self._part(name, "A"), self._part(name, "B"))
         rows, columns = part if isinstance(part, tuple) else (part, slice(None))
         return module.scale * left[rows] @ right[:, columns]
 
@@ -110,7 +119,7 @@ class Adapted(Checkpoint):
     def _place(self) -> None:
         """Give every tensor of the adapter its place in the model. Raises StudyError or TensorMismatch."""
         clean, _ = unwrapped(self.raw.names)
-        own = heads_of(self.raw)
+        own, experts = heads_of(self.raw), {}
         for raw, name in clean.items():
             if (
                 set(name.split(".")) & HEADS
@@ -125,10 +134,15 @@ class Adapted(Checkpoint):
                 self._replace(raw, re.sub(r"\.(base_layer|modules_to_save)(?=\.)", "", name))
                 continue
             module, which = found[1].replace(".base_layer", ""), next(filter(None, found.groups()[1:]))
+            if of_experts := self._experts(module):
+                experts.setdefault((module, found[1]), (of_experts, {}))[1][which] = raw
+                continue
             target = self._target(module + (".bias" if which == "B.bias" else ".weight"), raw)
             if target is not None:
-                place = self.low_rank.setdefault(target, _Module(scale=self._scale(module, found, raw)))
-                place.parts[which], place.table = raw, place.table or bool(found[3])
+                place = self.low_rank.setdefault(target, _Module(scale=self._scale(module, raw)))
+                place.parts[which], place.turned = raw, place.turned or bool(found[3])
+        for (module, _), (names, parts) in experts.items():
+            self._place_experts(module, names, parts)
         for name, module in self.low_rank.items():
             self._fits(name, module)
 
@@ -141,21 +155,45 @@ class Adapted(Checkpoint):
 
     def _target(self, name: str, raw: str) -> str | None:
         """The model's name of a tensor that the adapter changes; None for one of a part that is left out."""
-        keys, words = self.start.keys(), name.split(".")
+        words = name.split(".")
         if name in self.start:
             return name
-        if kind := "tensors of what sees or hears" if sees_or_hears(name) else extra(name, None):
+        if kind := "vision or sound, not language" if sees_or_hears(name) else extra(name, None):
             self.left_out.setdefault(kind, []).append(raw)
             return None
         for i in range(len(words)):
-            if (key := ".".join(words[i:])) in keys:
-                return keys[key]
+            if (key := ".".join(words[i:])) in self.by_key:
+                return self.by_key[key]
         raise TensorMismatch(
             f"the adapter in {self.folder} changes {name}, which {self.start.folder} has not: give the model that it "
             f"was trained upon as its start ({self.raw.adapter.get('base_model_name_or_path')}), or {MERGE}"
         )
 
-    def _scale(self, module: str, found: re.Match, raw: str) -> float:
+    def _experts(self, module: str) -> dict[str, list[str]]:
+        """The model's tensors of all experts of such a module, by their own name: ``down_proj`` -> one for each."""
+        words, found = module.split("."), {}
+        for key, name in self.by_key.items() if words[-1] == "experts" else ():
+            place = re.match(r"(.*\bexperts)\.(\d+)\.([^.]+)(\.weight)?$", key)
+            if place and f".{module}".endswith(f".{place[1]}"):
+                found.setdefault(place[3], []).append((int(place[2]), name))
+        return {last: [name for _, name in sorted(names)] for last, names in found.items()}
+
+    def _place_experts(self, module: str, names: dict[str, list[str]], parts: dict[str, str]) -> None:
+        """A and B of all experts at once (PEFT's target_parameters), told by their shapes which tensor they change."""
+        (total, n), (m, width) = (self.raw.shape(parts[which]) for which in ("A", "B"))
+        fits = [one for one in names.values() if self.start.shape(one[0]) in ((m, n), (n, m)) and total == width]
+        square = m == n and not self.start.stored(fits[0][0]).flipped if fits else False
+        if len(fits) != 1 or total % len(fits[0]) or square or self.raw.adapter.get("alpha_pattern"):
+            raise StudyError(
+                f"the adapter in {self.folder} changes {module} by A {(total, n)} and B {(m, width)}, and which of its "
+                f"tensors in {self.start.folder} that is ({listed([*names])}) cannot be told: {MERGE}"
+            )
+        scale = self._scale(module, parts["A"], len(fits[0]))
+        for i, name in enumerate(fits[0]):
+            turned = self.start.shape(name) != (m, n)
+            self.low_rank[name] = _Module(dict(parts), scale, turned, (i, len(fits[0])))
+
+    def _scale(self, module: str, raw: str, experts: int = 1) -> float:
         config = self.raw.adapter
         patterns = config.get("alpha_pattern") or {}
         key = next((key for key in patterns if re.match(rf"(.*\.)?({key})$", module)), None)
@@ -166,18 +204,18 @@ class Adapted(Checkpoint):
             raise StudyError(
                 f"the adapter in {self.folder} lacks {'lora_alpha' if alpha is None else first}: save it again"
             )
-        rank = self.raw.shape(first)[0]
+        rank = self.raw.shape(first)[0] // experts
         return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
     def _fits(self, name: str, module: _Module) -> None:
         if "B.bias" in module.parts:
             return
-        if not {"A", "B"} <= set(module.parts) or (module.table and "magnitude_vector" in module.parts):
+        if not {"A", "B"} <= set(module.parts) or (module.turned and "magnitude_vector" in module.parts):
             raise StudyError(f"the adapter in {self.folder} is not read here for {name} ({[*module.parts]}): {MERGE}")
         a, b = (self.raw.stored(module.parts[which]).kept for which in ("A", "B"))
         if len(a) != 2 or len(b) != 2:
             raise StudyError(f"the adapter in {self.folder} changes the kernel {name}, which is not read here: {MERGE}")
-        shape = (a[1], b[0]) if module.table else (b[0], a[1])
+        shape = (a[1], b[0]) if module.turned else (b[0], a[1])
         if shape != self.shape(name) or a[0] != b[1]:
             raise TensorMismatch(
                 f"the adapter in {self.folder} changes a {name} of shape {shape} by A {a} and B {b}, and the one in "

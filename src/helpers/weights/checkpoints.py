@@ -53,7 +53,8 @@ class Checkpoint:
         for file, names in files_of(self.folder).items():
             self._read_header(file, names, tensors)
         self.adapter = read_json(self.folder / ADAPTER_CONFIG) if is_adapter(self.folder) else None
-        self.place = ""
+        self.place = ""  # prefix of the decoder's names
+        self.tied = False  # whether it stores its head as the embedding a second time
         self._tensors = self._as_matrices(tensors) if self.adapter is None else tensors
         self.names = sorted(self._tensors, key=by_depth)
 
@@ -120,7 +121,7 @@ class Checkpoint:
         refuse_quantised({name: kind for name, (kind, _) in kinds.items()}, self.config, file)
         for name, (kind, shape) in kinds.items():
             if kind == "BOOL" or is_computed(name, shape):
-                self.left_out.setdefault("buffers that the model computes", []).append(name)
+                self.left_out.setdefault("buffers, which the model computes", []).append(name)
             elif kind not in FLOATS | EIGHT_BIT:
                 types = ", ".join(FLOATS)
                 raise StudyError(
@@ -160,12 +161,12 @@ class Checkpoint:
         others = {key for key in self.config if key in ("vision_config", "audio_config", "vit_config")}
         kept = {}
         for name, one in tensors.items():
-            below = name.startswith(self.place) and (name.startswith(layers) or not sees_or_hears(name))
+            below = name.startswith(self.place) and (name.startswith(layers or " ") or not sees_or_hears(name))
             head = module_of(name) in HEADS or extra(name, None)
             if below or (head and not sees_or_hears(name)) or not (others or sees_or_hears(name)):
                 kept[name] = one
             else:
-                self.left_out.setdefault("tensors of what sees or hears", []).append(name)
+                self.left_out.setdefault("vision or sound, not language", []).append(name)
         return kept
 
     def _untie(self, tensors: dict[str, Stored]) -> None:
@@ -175,6 +176,7 @@ class Checkpoint:
             return
         if _equal(tensors[head], tensors[embedding]):
             del tensors[head]
+            self.tied = True
         elif self.config.get("tie_word_embeddings"):
             raise TensorMismatch(
                 f"tensors {head} and {embedding} in {self.folder} differ although {CONFIG} ties them: "

@@ -156,18 +156,18 @@ def _capped_rank(basis: Tensor, parameter: Tensor, fraction: float) -> int:
 
 
 def _parameters(model: nn.Module, names: list[str], aligned: Checkpoint) -> dict[str, nn.Parameter]:
-    """The live parameters of the tensors, each once; tied parameters appear under the name that is stored."""
-    live = dict(model.named_parameters(remove_duplicate=False))
-    for name in names:
-        if name not in live or tuple(live[name].shape) != aligned.shape(name):
-            found = tuple(live[name].shape) if name in live else "absent"
+    """Views of the live parameters as the tensors are seen, (out, in); tied ones under the name that is stored."""
+    live, stored = dict(model.named_parameters(remove_duplicate=False)), {name: aligned.stored(name) for name in names}
+    for name, one in stored.items():
+        if one.key not in live or tuple(live[one.key].shape) != one.kept:
+            found = tuple(live[one.key].shape) if one.key in live else "absent"
             raise TensorMismatch(
                 f"tensor {name} is {aligned.shape(name)} in {aligned.file(name)} and {found} in the live model: "
                 "load the model from that checkpoint"
             )
-    if sorted(id(live[name]) for name in names) != sorted({id(parameter) for parameter in live.values()}):
+    if sorted({id(live[one.key]) for one in stored.values()}) != sorted({id(parameter) for parameter in live.values()}):
         raise TensorMismatch(
             f"the {len(names)} tensors of {aligned.folder} are not all parameters of the live model, each once: "
             "load the model from that checkpoint"
         )
-    return {name: live[name] for name in names}
+    return {name: one.view(live[one.key].data) for name, one in stored.items()}

@@ -23,17 +23,18 @@ from helpers.errors import StudyError
 from helpers.files import is_whole, seal, write_tensors
 from helpers.memory import enough_to, free_memory, is_out_of_memory, say
 from helpers.subspaces import rank_for_fraction
+from helpers.weights.blocks import TensorUpdates
 from helpers.weights.checkpoints import Updates
 from helpers.weights.matching import Agreed, agree
 from helpers.weights.names import layer_of, module_of
-from helpers.weights.rounding import rounding_table, roundings
-from helpers.weights.tensor import Request, TensorUpdates, tensor_geometry
+from helpers.weights.rounding import mostly_rounding, rounding_table, roundings
+from helpers.weights.tensor import Request, tensor_geometry
 
 ENGINE = 2  # raise when results for the same request change
 OVERLAP_COLUMNS = ["tensor", "module", "layer", "a", "b", "eta", "mso", "k_a", "k_b", "random"]
 
 
-@dataclass
+@dataclass(repr=False)
 class Geometry:
     """Results over all tensors; keys join their parts with ``|``."""
 
@@ -51,6 +52,10 @@ class Geometry:
     def rank(self) -> dict[str, int]:
         """Numerical rank of every decomposed update of every tensor, by "update|tensor"."""
         return {key: len(values) for key, values in self.values.items()}
+
+    def __repr__(self) -> str:
+        said = "".join(f"\n- {sentence}" for sentence in (*self.remarks, *self.left_out))
+        return f"Geometry of {len(self.shapes)} tensors; updates: {', '.join(self.rounding['update'])}{said}"
 
 
 def weight_geometry(
@@ -90,7 +95,9 @@ def weight_geometry(
     found = {tensor.name: _result(request, tensor, folder) for tensor in tensors}
     geometry = _collect(request, agreed, shapes, found)
     if shard is None:
-        geometry.remarks += _unmoved(geometry, agreed.updates)
+        geometry.remarks += [*_unmoved(geometry, agreed.updates), *mostly_rounding(geometry.rounding)]
+        for sentence in (*geometry.remarks, *geometry.left_out):
+            say(sentence)
     return geometry
 
 

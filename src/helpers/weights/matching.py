@@ -45,7 +45,8 @@ def _alike(full: list[Checkpoint], head_wanted: bool) -> tuple[dict[Checkpoint, 
     """Each checkpoint under the names of the first, without what only some hold; and what that is, in sentences."""
     keys, names = {c: c.keys() for c in full}, {}
     for held in keys.values():
-        names |= {key: name for key, name in held.items() if key not in names and name not in names.values()}
+        taken = set(names.values())
+        names |= {key: name for key, name in held.items() if key not in names and name not in taken}
     if head_wanted or len({_has_head(held) for held in keys.values()}) == 2:
         for c, held in keys.items():
             if not _has_head(held):
@@ -60,7 +61,7 @@ def _alike(full: list[Checkpoint], head_wanted: bool) -> tuple[dict[Checkpoint, 
     views = {c: c.renamed({names.get(key, key): name for key, name in held.items()}) for c, held in keys.items()}
     for view in views.values():
         view.place = full[0].place
-    return views, [f"{_counted(names)} of {kind}" for kind, names in dropped.items()]
+    return views, [f"not read: {_counted(names)} of {kind}" for kind, names in dropped.items()]
 
 
 def _has_head(keys: dict[str, str]) -> bool:
@@ -73,7 +74,7 @@ def _head_key(keys: Iterable[str]) -> str:
 
 def _tied(checkpoint: Checkpoint) -> str:
     """The embedding of a checkpoint without a head, which is its head. Raises TensorMismatch if it is not."""
-    embedding, ties = embedding_of(checkpoint.names), _ties(checkpoint.config)
+    embedding, ties = embedding_of(checkpoint.names), checkpoint.tied or _ties(checkpoint.config)
     if embedding is None or not ties:
         raise TensorMismatch(
             f"{checkpoint.folder} holds no output head, others of these models do, and its config.json does not tie it "
@@ -106,7 +107,11 @@ def _stand(adapter: Checkpoint, updates: Updates, views: dict[Checkpoint, Checkp
 
 
 def _of_checkpoints(views: dict[Checkpoint, Checkpoint]) -> list[str]:
-    found = {f"{_counted(names)} in {c.folder}: {kind}" for c in views.values() for kind, names in c.left_out.items()}
+    found = {
+        f"not read: {_counted(names)} in {c.folder}: {kind}"
+        for c in views.values()
+        for kind, names in c.left_out.items()
+    }
     return sorted(found)
 
 
@@ -117,7 +122,7 @@ def _rows(views: dict[Checkpoint, Checkpoint], shapes: dict[str, Shape]) -> list
         more = {name: view.shape(name)[0] - shape[0] for name, shape in shapes.items() if view.shape(name) != shape}
         if more:
             rows = f"the last {max(more.values())} rows" if max(more.values()) > 1 else "the last row"
-            found.append(f"{rows} of {listed([*more])} in {view.folder}, which not all models have")
+            found.append(f"not read: {rows} of {listed([*more])} in {view.folder}, which not all models have")
     return found
 
 

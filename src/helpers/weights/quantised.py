@@ -1,5 +1,6 @@
 """Quantised weights: those in eight-bit floats with scales are taken back exactly, packed integers are refused."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,12 +40,13 @@ def scaled(tensors: dict[str, Stored], config: dict, where: Path) -> tuple[dict[
 
 def _block(weight: Stored, scale: Stored, config: dict) -> tuple[int, int]:
     """Rows and columns of a weight for one entry of its scale. Raises StudyError."""
-    if len(scale.kept) < 2 or len(weight.kept) != 2:
-        return weight.kept if len(weight.kept) == 2 else (1, 1)
+    if math.prod(scale.kept) == 1 or (len(weight.kept) == 2 and scale.kept == weight.kept[:1]):
+        return 1, 1  # one entry for all, or one for each row
     block = tuple((config.get("quantization_config") or {}).get("weight_block_size") or (128, 128))
-    sides = zip(weight.kept, scale.kept, block, strict=True)
+    fits = len(weight.kept) == len(scale.kept) and weight.kept[:-2] == scale.kept[:-2]
+    sides = [*zip(weight.kept[-2:], scale.kept[-2:], block, strict=fits)]
     block = tuple(n if parts == 1 else 1 if parts == n else b for n, parts, b in sides)
-    if tuple(-(-n // b) for n, b in zip(weight.kept, block, strict=True)) != scale.kept:
+    if not fits or any(-(-n // b) != parts for (n, parts, _), b in zip(sides, block, strict=True)):
         raise StudyError(
             f"{weight.key} in {weight.file} is quantised, and its scale {scale.kept} does not fit its shape "
             f"{weight.kept} in blocks of {block}: give the model that was quantised"
@@ -59,7 +61,7 @@ def refuse_quantised(kinds: dict[str, str], config: dict, file: Path) -> None:
         if packed or name.endswith((".qweight", ".SCB", ".absmax", "_blocks")):
             method = (config.get("quantization_config") or {}).get("quant_method") or _method(" ".join(kinds))
             raise StudyError(
-                f"the checkpoint in {file.parent} is quantised ({method}; {name} is packed as {kind}): give the model "
+                f"the checkpoint in {file.parent} is quantised ({method}; {name} is stored as {kind}): give the model "
                 "that was quantised, or one saved after dequantising"
             )
 

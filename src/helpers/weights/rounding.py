@@ -7,17 +7,15 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from helpers.weights.blocks import TensorUpdates
 from helpers.weights.checkpoints import Checkpoint, Shape, Updates
-from helpers.weights.tensor import TensorUpdates
 
-COARSE = {
-    torch.bfloat16: 8,
-    torch.float16: 11,
-    torch.float32: 24,
-}  # types, the coarsest first, and their significant bits
+COARSE = {torch.bfloat16: 8, torch.float16: 11, torch.float32: 24}  # type -> significant bits, the coarsest first
 OTHER = {torch.float8_e4m3fn: 4, torch.float8_e5m2: 3, torch.float8_e8m0fnu: 1, torch.float64: 53}
 BITS = COARSE | OTHER
+EXPONENT = 0x7F800000  # its bits in a float32
 NOTHING = slice(0)  # no rows
+ALARMING = 0.05  # share of an update's energy
 COLUMNS = ["update", "tuned_type", "start_type", "energy", "rounding", "rank", "above"]
 
 
@@ -31,14 +29,14 @@ class Rounding:
     def __init__(self, stored: torch.dtype):
         self.stored = stored
         self.errors = dict.fromkeys((kind for kind, bits in COARSE.items() if bits < BITS[stored]), 0.0)  # kind -> ‖e‖²
-        self.exponents = 0.0  # sum of 4^e over its entries m 2^e, 0.5 ≤ |m| < 1
+        self.powers = 0.0  # sum of 4^e over its entries
 
     def add(self, block: Tensor) -> None:
         """Count a block in float64."""
         for kind in self.errors:
             self.errors[kind] += float((block - block.to(kind)).square_().sum())
-        exponents = torch.frexp(block).exponent
-        self.exponents += float(torch.ldexp(torch.ones_like(block), 2 * exponents)[block != 0].sum())
+        powers = (block.float().view(torch.int32) & EXPONENT).view(torch.float32)  # 2^e ≤ |entry| < 2^(e + 1)
+        self.powers += float(powers.double().square_().sum())
 
     @property
     def kind(self) -> torch.dtype:
@@ -47,7 +45,7 @@ class Rounding:
 
     def by_chance(self, bits: int) -> float:
         """Energy of rounding numbers of this size to so many significant bits: a twelfth of a squared step for each."""
-        return self.exponents * 4.0**-bits / 12
+        return self.powers * 4.0 ** (1 - bits) / 12
 
 
 def rounding_energy(tuned: Rounding, start: Rounding, size: float) -> float:
@@ -99,6 +97,15 @@ def rounding_table(updates: Updates, shapes: dict[str, Shape], found: dict[str, 
         types = [_types(side, shapes) for side in sides]
         rows.append((label, *types, energy, noise / energy if energy else float("nan"), rank, above))
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def mostly_rounding(table: pd.DataFrame) -> list[str]:
+    """A sentence for every update of which more than ALARMING can be rounding."""
+    return [
+        f"up to {row.rounding:.0%} of the update {row.update} is rounding (from {row.start_type} to {row.tuned_type}): "
+        f"{row.above:g} of {row.rank:g} directions of a matrix are stronger than it (medians)"
+        for row in table[table["rounding"] > ALARMING].itertuples()
+    ]
 
 
 def _ranks(shape: Shape, found: dict[str, Tensor], label: str) -> tuple[float, float]:

@@ -31,6 +31,7 @@ class Stored:
     kept: tuple[int, ...]  # shape in the file
     dtype: torch.dtype  # in the file
     expert: int | None = None  # the slice of a tensor that holds all experts
+    stacked: int | None = None  # how many experts lie below one another, where the tensor is a matrix (DBRX)
     flipped: bool = False
     scale: "Stored | None" = None  # with which it was quantised
     block: tuple[int, int] = (1, 1)  # entries of the tensor for one of the scale
@@ -42,6 +43,8 @@ class Stored:
 
     def view(self, tensor: Tensor) -> Tensor:
         """A tensor of the file's shape as it is seen; no copy is made."""
+        if self.stacked is not None:
+            tensor = tensor.view(self.stacked, -1, tensor.shape[-1])
         if self.expert is not None:
             tensor = tensor[self.expert]
         tensor = tensor.flatten(1) if tensor.ndim > 2 else tensor.reshape(1) if tensor.ndim == 0 else tensor
@@ -53,10 +56,10 @@ class Stored:
             tensor = self.view(file.get_tensor(self.key))[part]
         if self.scale is None:
             return tensor
-        scale = self.scale.read().float().reshape(self.scale.kept if self.scale.kept else (1,))
+        scale = self.scale.read().float()
         if scale.numel() == 1 or scale.ndim == 1:
-            return tensor.float() * (scale if scale.numel() == 1 else scale[_slices(part)[0], None])
-        sides = (self.shape, _slices(part), self.block)
+            return tensor.float() * (scale.reshape(1) if scale.numel() == 1 else scale[_slices(part)[0], None])
+        sides = (self.shape, _slices(part), self.block[::-1] if self.flipped else self.block)
         rows, columns = (torch.arange(n)[cut] // b for n, cut, b in zip(*sides, strict=True))
         return tensor.float() * scale[rows][:, columns]
 
@@ -81,7 +84,13 @@ def seen(tensors: dict[str, Stored], config: dict, where: Path) -> dict[str, Sto
     for name, one in tensors.items():
         if name in experts:
             for i in range(one.kept[0]):
-                result[_of_expert(name, i)] = replace(one, expert=i, flipped=turned)
+                scale = one.scale and replace(one.scale, expert=i, flipped=turned)
+                result[_of_expert(name, i)] = replace(one, expert=i, flipped=turned, scale=scale)
+        elif "dbrx" in kinds and ".experts.mlp." in name:
+            count = config["ffn_config"]["moe_num_experts"]
+            for i in range(count):
+                whole = replace(one, stacked=count, expert=i, flipped=module_of(name) == "w2")
+                result[_of_expert(name, i)] = whole
         else:
             result[name] = replace(one, flipped=len(one.kept) == 2 and module_of(name) in flipped)
     return result
@@ -127,7 +136,7 @@ def _experts_turned(experts: dict[str, Stored], width: int | None, kinds: set, w
     votes = {}
     for name, one in experts.items():
         if (one.kept[1] == width) != (one.kept[2] == width):
-            into = any(part in name for part in INTO_HIDDEN)
+            into = module_of(name) in INTO_HIDDEN
             votes[(one.kept[1] == width) != into] = name
     if len(votes) == 2:
         raise StudyError(

@@ -12,10 +12,9 @@ cumulative sum, and MSO at every energy fraction is a prefix sum of S². Along a
 energies are the diagonal of Bᵀ G B (m ≤ n), or the squared row norms of BᵀD (m > n).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain, product
-from typing import Any
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -23,53 +22,7 @@ from torch import Tensor
 from helpers.draws import NEARLY_SQUARE, blocks, gaussian_blocks, generator_for, haar
 from helpers.spectra import RESOLVED, add_gram, quadratic_forms, spectrum
 from helpers.subspaces import numerical_rank, rank_for_energy, rank_tolerance
-from helpers.weights.checkpoints import Updates, check_finite
-
-Pieces = dict[str, Tensor]  # update label -> block with the short side first, (s, b) float64
-
-
-@dataclass(frozen=True)
-class TensorUpdates:
-    """The updates of one tensor, each the difference of two checkpoints, in blocks as often as they are needed."""
-
-    updates: Updates
-    name: str
-    shape: tuple[int, ...]  # (m, n) or (m,); rows beyond the common vocabulary are left out
-    device: str = "cpu"
-
-    @property
-    def tall(self) -> bool:
-        """Whether it has more rows than columns."""
-        return len(self.shape) == 2 and self.shape[0] > self.shape[1]
-
-    def parts(self) -> Iterator[Any]:
-        """Where the blocks lie: slices of its rows if it is tall or a vector, else of its columns."""
-        by_row = self.tall or len(self.shape) == 1
-        for long in blocks(max(self.shape), min(self.shape) if len(self.shape) == 2 else 1):
-            yield long if by_row else (slice(self.shape[0]), long)
-
-    def blocks(self, labels: Iterable[str]) -> Iterator[Pieces]:
-        """Block by block of some updates, on the device: all of the short side, a part of the long one."""
-        pairs = {label: self.updates[label] for label in labels}
-        for part in self.parts():
-            known = {label: tuned.difference(start, self.name, part) for label, (tuned, start) in pairs.items()}
-            read = set(chain(*(pair for label, pair in pairs.items() if known[label] is None)))
-            exact = {c: self._float64(c.read(self.name, part)) for c in read}
-            for label, (tuned, start) in pairs.items():
-                given = known[label]
-                known[label] = exact[tuned] - exact[start] if given is None else self._float64(given)
-            del exact  # while the pieces are used
-            yield {label: piece.T if self.tall else piece for label, piece in known.items()}
-            del known
-
-    def _float64(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self.device).double()
-
-    def refuse(self) -> None:
-        """Raise TensorMismatch that names the first file in which the tensor is not finite."""
-        for tuned, start in self.updates.values():
-            for checkpoint in (start, tuned):
-                check_finite(checkpoint, self.name)
+from helpers.weights.blocks import TensorUpdates
 
 
 @dataclass(frozen=True)

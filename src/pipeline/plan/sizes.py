@@ -15,6 +15,17 @@ from helpers.studies.settings import OwnModels, Study
 
 NUMBERS = yaml.safe_load(Path(__file__).with_name("numbers.yml").read_text(encoding="utf-8"))
 Config = dict  # the content of a config.json
+Number = Callable[[str], int | None]  # what a configuration holds under a name
+NAMES = {  # what families call their numbers
+    "hidden": ("hidden_size", "n_embd", "d_model"),
+    "layers": ("num_hidden_layers", "n_layer", "n_layers", "num_layers"),
+    "heads": ("num_attention_heads", "n_head", "n_heads", "num_heads"),
+    "key heads": ("num_key_value_heads", "num_kv_heads"),
+    "inner": ("intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size"),
+    "experts": ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"),
+    "chosen": ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "top_k_experts"),
+    "every": ("expert_layer_period", "interleave_moe_layer_step", "decoder_sparse_step"),  # of layers has experts
+}
 
 
 @dataclass(frozen=True)
@@ -62,17 +73,20 @@ def near(config: Config | None) -> Size | None:
     """The size of a decoder from its numbers alone, without vectors; None for a family that names them otherwise."""
     try:
         text = config.get("text_config") or config  # of a model that also sees
-        d, n, vocabulary = (text[key] for key in ("hidden_size", "num_hidden_layers", "vocab_size"))
+        d, n, vocabulary = _number(text.get, "hidden"), _number(text.get, "layers"), text["vocab_size"]
         head, keys = _heads(text.get, d)
-        queries = head * text["num_attention_heads"]
-        experts = text.get("num_experts") or text.get("num_local_experts") or 1
-        inner = (experts > 1 and text.get("moe_intermediate_size")) or text["intermediate_size"]
+        queries = head * (_number(text.get, "heads") or 1)
+        plain = _number(text.get, "inner") or 4 * d
+        experts = _number(text.get, "experts") or 1
+        inner = (experts > 1 and text.get("moe_intermediate_size")) or plain
+        dense = n - n // (_number(text.get, "every") or 1) if experts > 1 else 0  # layers without experts
         tied = bool(config.get("tie_word_embeddings", text.get("tie_word_embeddings", False)))
         stored = [((queries, d), n), ((d, queries), n), ((keys, d), 2 * n), ((vocabulary, d), 1 if tied else 2)]
-        stored += [((inner, d), 2 * n * experts), ((d, inner), n * experts)]
-        matrices = sum((Counter({shape: count}) for shape, count in stored), Counter())
+        stored += [((inner, d), 2 * (n - dense) * experts), ((d, inner), (n - dense) * experts)]
+        stored += [((plain, d), 2 * dense), ((d, plain), dense)]
+        matrices = sum((Counter({shape: count}) for shape, count in stored if count), Counter())
         total = sum(rows * columns * count for (rows, columns), count in matrices.items())
-        idle = 3 * n * inner * d * (experts - min(text.get("num_experts_per_tok") or 1, experts))
+        idle = 3 * (n - dense) * inner * d * (experts - min(_number(text.get, "chosen") or 1, experts))
         return Size(d, n, keys, vocabulary, total, total - idle - (0 if tied else vocabulary * d), dict(matrices))
     except (AttributeError, KeyError, TypeError, ZeroDivisionError):
         return None
@@ -93,7 +107,7 @@ def exact(config: Config | None) -> Size | None:
         table = model.get_input_embeddings().weight
         separate = 0 if model.get_output_embeddings().weight is table else table.numel()
         stacked = [w for w in weights if w.ndim == 3 and min(w.shape[1:]) > 8]  # (experts, rows, columns)
-        used = getattr(text, "num_experts_per_tok", None)
+        used = _number(lambda name: getattr(text, name, None), "chosen")
         idle = sum(w.numel() * max(0.0, 1 - used / len(w)) for w in stacked) if used else 0
         matrices = Counter(tuple(w.shape) for w in weights if w.ndim == 2)
         matrices.update(tuple(expert.shape) for w in stacked for expert in w)
@@ -104,8 +118,16 @@ def exact(config: Config | None) -> Size | None:
         return near(config)
 
 
-def _heads(number: Callable[[str], int | None], hidden: int) -> tuple[int, int]:
+def _number(number: Number, what: str) -> int | None:
+    """A number under whichever of its names a configuration has it."""
+    return next((found for name in NAMES[what] if (found := number(name))), None)
+
+
+def _heads(number: Number, hidden: int) -> tuple[int, int]:
     """Numbers of a head, and of the keys (or values) of one token and layer."""
-    heads = number("num_attention_heads") or 1
+    heads = _number(number, "heads") or 1
     head = number("head_dim") or hidden // heads
-    return head, head * (number("num_key_value_heads") or heads)
+    if number("qk_nope_head_dim"):  # latent attention, whose keys have two parts
+        head = number("qk_nope_head_dim") + (number("qk_rope_head_dim") or 0)
+    one = number("multi_query") and not number("new_decoder_architecture")  # which Falcon's later models have
+    return head, head * (1 if one else _number(number, "key heads") or heads)

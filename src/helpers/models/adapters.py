@@ -1,0 +1,48 @@
+"""Adapters of PEFT, merged in memory into the model that they stand on: nothing is attached, nothing is written."""
+
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+from safetensors import safe_open
+from transformers import PreTrainedModel
+
+from helpers.errors import StudyError
+from helpers.weights.folders import ADAPTER, ADAPTER_CONFIG, read_json
+
+TABLES = (".embed_tokens.weight", ".wte.weight")  # endings of an adapter's own rows of tokens
+
+
+def start_of(adapter: Path) -> Path:
+    """The folder of the model that an adapter names as its base, here or in the hub's cache. Raises StudyError."""
+    name = read_json(adapter / ADAPTER_CONFIG).get("base_model_name_or_path") or ""
+    for folder in (Path(name), adapter / name):
+        if name and folder.is_dir():
+            return folder
+    try:
+        return Path(snapshot_download(name, local_files_only=True))
+    except Exception:  # no such model in the cache, or a name that no model has
+        raise StudyError(
+            f"{adapter} is an adapter upon {name or 'a model that it does not name'}, which is not here: give the "
+            "folder of that model as load_model(…, start=…)"
+        ) from None
+
+
+def merged(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
+    """A model with an adapter merged into its weights by PEFT. Raises StudyError where their tensors do not fit."""
+    from peft import PeftConfig, PeftModel  # here, because few need it and it takes a second
+
+    config = PeftConfig.from_pretrained(adapter, trust_remote_code=False)
+    config.inference_mode = True
+    with safe_open(adapter / ADAPTER, framework="pt") as file:
+        held = file.keys()
+        for name in (name for name in held if name.endswith(TABLES)):  # with tokens that its tokenizer has added
+            model.resize_token_embeddings(file.get_slice(name).get_shape()[0], mean_resizing=False)
+    wrapped = PeftModel(model, config)
+    found = wrapped.load_adapter(adapter, "default")
+    again = tuple(f"{name}.modules_to_save.weight" for name in config.modules_to_save or ())  # held under two names
+    if wrong := [*found.missing_keys, *(name for name in found.unexpected_keys if not name.endswith(again))]:
+        raise StudyError(
+            f"the adapter in {adapter} does not fit the model that it is put upon ({wrong[0]}): give the one that it "
+            f"was trained on, {config.base_model_name_or_path}"
+        )
+    return wrapped.merge_and_unload(safe_merge=True)
