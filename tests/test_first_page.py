@@ -1,4 +1,4 @@
-"""The first page: the answer in sentences, both verdicts claim by claim, and the conditions, from tables written here."""
+"""The first page: the answer in sentences, both verdicts by claim, and the conditions, from tables written here."""
 
 import re
 
