@@ -25,9 +25,8 @@ def verdict_table(studies: list[Staged]) -> str:
     """A group of rows for each claim, with a row in it for each study, and how to read them; empty without studies."""
     ordered = sorted(studies, key=lambda staged: staged.selection.study.control is not None)
     found = [(staged, _table(staged)) for staged in ordered]
-    power = measured_power()
     claims = [
-        {"name": name, "entry": entry, "rows": [_row(name, *one, power) for one in found]}
+        {"name": name, "entry": entry, "rows": [_row(name, *one) for one in found]}
         for name, entry in (studies[0].selection.study.claims.items() if studies else ())
     ]
     words = {"not_recorded": NOT_RECORDED, "unchanged": UNCHANGED}
@@ -41,18 +40,18 @@ def _table(staged: Staged) -> dict[str, dict]:
     return table.reindex(columns=list(SCHEMAS["verdicts"])).set_index("claim", drop=False).to_dict("index")
 
 
-def _row(claim: str, staged: Staged, verdicts: dict, power: pd.DataFrame) -> dict:
+def _row(claim: str, staged: Staged, verdicts: dict) -> dict:
     """What one study found of one claim; ``verdict`` is None where its table does not have the claim."""
     study, verdict = staged.selection.study, verdicts.get(claim)
     entry = study.claims[claim]
-    facts = {"verdict": verdict, "seen": _seen(claim, verdict, power)}
+    facts = {"verdict": verdict, "seen": _seen(claim, verdict, measured_power(study))}
     return {"study": study, "entry": entry, "place": staged.places.get(entry.notebook), **facts}
 
 
 def _seen(claim: str, verdict: dict | None, power: pd.DataFrame) -> pd.Series | str:
     """The row of table ``power`` on what would have been found with the seeds at hand, or why there is none."""
     if verdict is None or pd.isna(verdict["seeds"]) or power[power["claim"] == claim].empty:
-        return "not measured"
+        return "not measured"  # or on another grid than the graded control's
     best = power_with(power, claim, int(verdict["seeds"]))
     return "too few seeds" if best is None else best
 
