@@ -86,5 +86,5 @@ def test_overlaps_have_every_pair_and_mark_the_band(model, tokenizer, study):
     activations = {name: capture(model, tokenizer, prompts) for name, prompts in prompt_sets(study, 0).items()}
     table = activation_overlaps(activations, study)
     assert len(table) == 4 * (len(PAIRS) - 1) * len(study.activation_overlap.energy_fractions)
-    assert set(table.loc[table["in_band"], "layer"]) == {2}  # floor(0.65 * 4) = 2 up to, not with, floor(0.9 * 4) = 3
+    assert set(table.loc[table["in_band"], "layer"]) == {3}  # floor(0.65 * 5) = 3 up to, not with, floor(0.9 * 5) = 4
     assert table["mso"].between(0, 1 + 1e-9).all()
