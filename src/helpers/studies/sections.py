@@ -359,6 +359,7 @@ class ActivationOverlap(Section):
     matched_prompts: Prompts | None = None  # of the matched sets, where they have not so many
     energy_fractions: EnergyFractions
     band: Annotated[list[Share], Field(min_length=2, max_length=2)]
+    centred: Annotated[bool, Field(exclude_if=operator.not_)] = False  # hashed only where it is set
     style: Style = "raw"
     sources: ActivationSources | None = None
 
