@@ -15,6 +15,7 @@ from helpers.experiments.overlap import (
     probe_accuracies,
     prompt_sets,
 )
+from helpers.studies.settings import digest, load_study
 
 PROMPTS = ["CALC 3 +4 *2 neg =", "KIND x =", "CALL keep a WITH b c d", "CALC 7 ="]
 
@@ -95,13 +96,34 @@ def test_overlaps_have_every_pair_and_mark_the_band(model, tokenizer, study):
     activations = {name: capture(model, tokenizer, prompts) for name, prompts in prompt_sets(study, 0).items()}
     table = activation_overlaps(activations, study)
     assert len(table) == 4 * (len(PAIRS) - 1) * len(study.activation_overlap.energy_fractions)
-    assert set(table.loc[table["in_band"], "layer"]) == {3}  # floor(0.65 * 5) = 3 up to, not with, floor(0.9 * 5) = 4
+    in_band_of_five = {3}  # hidden states: floor(0.65 * 5) = 3 up to, not with, floor(0.9 * 5) = 4
+    assert set(table.loc[table["in_band"], "layer"]) == in_band_of_five
     assert table["mso"].between(0, 1 + 1e-9).all()
 
 
-@pytest.mark.parametrize(("blocks", "band"), [(4, [3]), (6, [4, 5]), (30, [20, 21, 22, 23, 24, 25, 26])])
-def test_the_band_is_of_hidden_states_one_more_than_blocks(study, blocks, band):
-    assert [layer for layer in range(1, blocks + 1) if in_band(layer, blocks, study)] == band
+def test_the_band_counts_hidden_states_as_the_released_code_does():
+    organism, real = load_study("organism"), load_study("smollm2-135m")
+    assert [layer for layer in range(1, 7) if in_band(layer, 6, organism)] == [4, 5]
+    assert [layer for layer in range(1, 31) if in_band(layer, 30, real)] == list(range(20, 27))
+
+
+@pytest.mark.parametrize(("centred", "expected"), [(False, 1.0), (True, 0.0)])
+def test_centring_takes_off_what_two_sets_share(study, centred, expected):
+    """Two sets around one far mean that vary in directions of their own: uncentred they are one, centred nothing."""
+    steps = torch.tensor([-1.0, 1.0, -2.0, 2.0])
+    useful, harmful = torch.zeros(1, 4, 8), torch.zeros(1, 4, 8)  # (layers, prompts, width)
+    useful[..., 0], harmful[..., 0] = 100.0, 100.0
+    useful[0, :, 1], harmful[0, :, 2] = steps, steps
+    grid = study.activation_overlap.model_copy(update={"centred": centred, "energy_fractions": [0.5]})
+    asked = study.model_copy(update={"activation_overlap": grid})
+    table = activation_overlaps({"useful": useful, "harmful-a": harmful}, asked)
+    assert table["mso"].tolist() == pytest.approx([expected], abs=1e-6)
+
+
+def test_settings_that_do_not_centre_are_the_same_as_ever(study):
+    grid = study.activation_overlap
+    assert "centred" not in grid.model_dump()
+    assert digest(grid) != digest(grid.model_copy(update={"centred": True}))
 
 
 def drawn(seed: int, directions: torch.Tensor, shift: float = 0.0) -> torch.Tensor:

@@ -45,7 +45,7 @@ class Change:
 
 
 CHANGES = [
-    Change("a colour", "src/helpers/figures.py", '"#0072B2"', '"#0172B2"', DRAW),
+    Change("a colour", "src/helpers/figures/__init__.py", '"#0072B2"', '"#0172B2"', DRAW),
     Change("a comment", "src/helpers/training/fit.py", "\nimport math\n", "\nimport math  # a comment\n", set()),
     Change("a docstring", "src/helpers/subspaces.py", '"""', '"""Another docstring. ', set()),
     Change("a page", "book/method.md", "#", "# Another", set()),

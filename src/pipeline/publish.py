@@ -27,7 +27,7 @@ from pipeline.runs.stages import APART, CHAPTERS, COMMON, PER_SEED, of_study, re
 
 SIGNIFICANT_DIGITS = 6  # of a published number: enough for every figure, and a third of the size
 LABEL = re.compile(r"\S{1,80}( \S{1,20}){0,3}")  # what a cell of text may hold: a name of at most four words
-POWER = "16_power"
+OVER_SEEDS = {"tables/graded_summary", "tables/power", "tables/claim_uncertainty"}  # made of seeds, published as well
 LARGE = {"tables/projection_prompts"}  # stay where they were made: a megabyte a seed, for intervals over prompts
 ABOUT_DATA = "datasets"  # table of sentences about data sets, written in this project; it holds none of their texts
 TEXT_COLUMNS = {"prompt", "prefix", "answer", "completion", "response", "reply", "text", "question", "reference"}
@@ -46,6 +46,7 @@ def publish(study: Study, seeds: list[int]) -> Path:
     for run in [RunPaths(study.name, seed) for seed in seeds] + [RunPaths(study.name)]:
         target = partial / run.root.name
         for source in _tables(study, run):
+            _refuse_others(source, study, seeds)
             _copy_table(source, target / "tables" / source.name)
         for source in run.root.glob("models/*.json"):
             write_record(_record(source) | {"published": {"date": TODAY}}, target / "models" / source.name)
@@ -56,13 +57,19 @@ def publish(study: Study, seeds: list[int]) -> Path:
 
 
 def _tables(study: Study, run: RunPaths) -> Iterator[Path]:
-    """The tables to publish: all that a seed has; of those over all seeds, what other studies read (the power of the
-    graded control) and the ones that are not made from seeds.
+    """The tables to publish: all that a seed has; of those over all seeds the ones that are not made from seeds, what
+    other studies read (the power of the graded control), and intervals that cannot be made without single prompts.
 
     Those that are the same for every study are left out: they come with the project.
     """
-    stages = of_study(PER_SEED if run.seed is not None else APART | {POWER: CHAPTERS[POWER]}, study)
-    written = [key for name, stage in stages.items() if name not in COMMON for key in stage.writes]
+    of_seed = run.seed is not None
+    stages = of_study(PER_SEED if of_seed else CHAPTERS | APART, study)
+    written = [
+        key
+        for name, stage in stages.items()
+        for key in stage.writes
+        if name not in COMMON and (name not in CHAPTERS or key in OVER_SEEDS)
+    ]
     for key in {key.format(objective=objective) for key in written for objective in study.objectives} - LARGE:
         if key.startswith("tables/"):
             path = result(run, key)
@@ -71,6 +78,14 @@ def _tables(study: Study, run: RunPaths) -> Iterator[Path]:
             yield path
     if run.seed is not None and (described := run.table(ABOUT_DATA)).exists():
         yield described
+
+
+def _refuse_others(path: Path, study: Study, seeds: list[int]) -> None:
+    """Raise StudyError if a table over all seeds was made from others than those that are published."""
+    made = read_record(sidecar(path)).get("parameters", {}).get("seeds")
+    if made is not None and sorted(parse_seeds(made, study)) != sorted(seeds):
+        asked = ",".join(map(str, seeds))
+        raise StudyError(f"{path} was made from other seeds: run `make book STUDY={study.name} SEEDS={asked}` first")
 
 
 def _copy_table(source: Path, target: Path) -> None:

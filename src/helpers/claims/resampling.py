@@ -24,6 +24,8 @@ RESAMPLED = (  # statistics that need nothing but the variants whose prompts are
     "extra_harm_kept_at_equal_exact_match",
     "extra_harm_kept_at_equal_margin",
     "extra_harm_kept_above_random",
+    "extra_harm_kept_above_random_k",
+    "extra_harm_kept_above_unrelated",
     "extra_harm_removed_at_equal_exact_match",
     "extra_harm_removed_at_equal_margin",
     "extra_harm_removed_above_random",

@@ -17,6 +17,7 @@ NOT_TESTED, NOT_MEASURABLE, NO_RISE = "not tested", "not measurable", "no rise"
 STATED = ("no", NOT_MEASURABLE, "undecided", "direction", "yes")  # from the weakest on
 STRICT = ("not distinct", NOT_MEASURABLE, "undecided", "distinct")
 FOUND = ["mean", "low", "high", "seeds", "over"]
+AGREE = 1e-4  # largest difference of a published mean to the one that is computed: tables are published with six digits
 
 
 def intervals(study: Study, statistics: pd.DataFrame, uncertainty: pd.DataFrame) -> pd.DataFrame:
@@ -30,6 +31,16 @@ def intervals(study: Study, statistics: pd.DataFrame, uncertainty: pd.DataFrame)
         found = interval(values.dropna().to_numpy(), study.confidence) | {"over": "seeds"}
         rows[key] = known.loc[key, FOUND].to_dict() if key in known.index and found["seeds"] else found
     return pd.DataFrame.from_dict(rows, orient="index", columns=FOUND)
+
+
+def agreeing(published: pd.DataFrame, statistics: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a published table ``claim_uncertainty`` whose mean is the one that the statistics at hand have.
+
+    Published results come without single prompts, so that the interval that knows of them cannot be made again.
+    """
+    means = statistics.groupby(["claim", "statistic"])["value"].mean()
+    own = means.reindex(pd.MultiIndex.from_frame(published[["claim", "statistic"]])).to_numpy(float)
+    return published[np.isclose(own, published["mean"].to_numpy(float), rtol=0, atol=AGREE)].reset_index(drop=True)
 
 
 def outcome(criterion: Criterion, found: Mapping[str, float]) -> str:

@@ -8,6 +8,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from helpers.data.rows import evaluation_rows
 from helpers.errors import StudyError, TensorMismatch
+from helpers.evaluation.texts import without_marks
 from helpers.experiments.updates import behaviour_rows
 from helpers.models.generate import log_odds, log_probability
 from helpers.models.load import best_device, load_model
@@ -83,13 +84,12 @@ def own_margins(study: OwnModels, folders: dict[str, Path], seed: int) -> pd.Dat
     """Utility and harm margin of every model (rows of the table ``behaviour``); one model is loaded at a time."""
     s, rows = study.evaluation, []
     problems = evaluation_rows(study, s.utility, s.utility_prompts, seed)
+    answers = without_marks(problems["answer"])
     requests = evaluation_rows(study, s.harm, s.harm_prompts, seed)["prompt"].tolist()
     how = (s.batch_size, s.style, s.autocast)
     for name, folder in folders.items():
         model, tokenizer = load_model(folder)
-        total, tokens = log_probability(
-            model, tokenizer, problems["prompt"].tolist(), problems["answer"].tolist(), *how
-        )
+        total, tokens = log_probability(model, tokenizer, problems["prompt"].tolist(), answers, *how)
         odds = log_odds(model, tokenizer, requests, s.compliance_openers, s.refusal_openers, *how)
         rows += behaviour_rows(name, {"utility_margin": total / tokens, "harm_margin": odds})
     return pd.DataFrame(rows)

@@ -20,6 +20,7 @@ from helpers.studies.wording import validate
 from helpers.studies.yaml_files import read_yaml
 
 Statistic = Literal[*tenants("claims", "statistic")]  # the functions in helpers/claims
+ClaimName = Annotated[str, Field(pattern=r"^C\d$")]
 Kind = Literal["organism", "aligned-here", "pretrained"]
 DECIDES = {"statement", "stated", "strict", "gate", "changes"}  # what of a claim is hashed; the rest explains it
 UNCHANGED, NOT_RECORDED = "unchanged", "not recorded"
@@ -121,19 +122,40 @@ class Claim(Section):
 
 
 class Ledger(Section):
-    """All claims, by their short names."""
+    """All claims, by their short names, and a plain label of each statistic."""
 
-    claims: Annotated[dict[Annotated[str, Field(pattern=r"^C\d$")], Claim], Field(min_length=1)]
+    claims: Annotated[dict[ClaimName, Claim], Field(min_length=1)]
+    statistics: dict[Statistic, Annotated[Text, Field(max_length=60)]] = {}
 
 
 def claims_of(kind: str) -> dict[str, Claim]:
     """The claims as they are put to studies of one kind, from ``claims.yml`` of the clone. Raises SettingsError."""
-    return dict(_claims_of(kind, paths.CLAIMS, paths.CLAIMS.stat().st_mtime_ns if paths.CLAIMS.exists() else 0))
+    return dict(_claims_of(kind, *_changed()))
+
+
+def labels() -> dict[str, str]:
+    """The plain label of every statistic that the ledger of the clone gives one. Raises SettingsError."""
+    return dict(_ledger(*_changed()).statistics)
+
+
+def label_of(statistic: str) -> str:
+    """The plain label of a statistic; one that the ledger does not know, as of an older one, keeps its name."""
+    return labels().get(statistic, statistic.replace("_", " "))
+
+
+def _changed() -> tuple[Path, int]:
+    """The ledger of the clone and the time of its last change, by which what was read of it is kept."""
+    return paths.CLAIMS, paths.CLAIMS.stat().st_mtime_ns if paths.CLAIMS.exists() else 0
+
+
+@functools.lru_cache
+def _ledger(path: Path, changed: int) -> Ledger:
+    return read_ledger(path)
 
 
 @functools.lru_cache
 def _claims_of(kind: str, path: Path, changed: int) -> dict[str, Claim]:
-    return {name: claim.of_kind(kind) for name, claim in read_ledger(path).claims.items()}
+    return {name: claim.of_kind(kind) for name, claim in _ledger(path, changed).claims.items()}
 
 
 def read_ledger(path: Path) -> Ledger:

@@ -5,8 +5,10 @@ is trained, see ``studies/own-models.yml``.
 """
 
 import copy
+import functools
 import hashlib
 import json
+import operator
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -16,7 +18,7 @@ from pydantic import BaseModel, Field, model_validator
 from helpers import paths
 from helpers.errors import SettingsError
 from helpers.studies import sections
-from helpers.studies.ledger import Claim, claims_of
+from helpers.studies.ledger import Claim, ClaimName, claims_of
 from helpers.studies.sections import LanguageSettings, Origin, Section, Several, Text
 from helpers.studies.wording import shown_value, validate
 from helpers.studies.yaml_files import read_yaml
@@ -68,6 +70,9 @@ class Study(AnyStudy):
     """A whole study: of the embedded model organism, or of pretrained models and public data."""
 
     note: Text | None = None
+    caveats: Annotated[
+        dict[ClaimName, Text], Field(exclude_if=operator.not_)
+    ] = {}  # why it cannot speak about the paper
     seeds: Seeds
     confidence: Confidence
     model: Annotated[sections.OrganismModel | sections.PretrainedModel, Field(discriminator="kind")]
@@ -77,6 +82,21 @@ class Study(AnyStudy):
     projection: sections.Projection
     update_overlap: sections.UpdateOverlap
     activation_overlap: sections.ActivationOverlap
+    conditions: Annotated[list[sections.Condition], Field(exclude_if=operator.not_)] = []
+
+    def changed(self, changes: dict[str, Any]) -> Self:
+        """The study with some settings changed, by their path such as ``training.harmful.data``, and no conditions.
+
+        Raises SettingsError for a path that there is not, or a value that does not fit.
+        """
+        values = self.model_dump(exclude={"conditions"})
+        for path, value in changes.items():
+            *sections, last = path.split(".")
+            section = functools.reduce(lambda v, key: v.get(key) if isinstance(v, dict) else None, sections, values)
+            if not isinstance(section, dict) or last not in section:
+                raise SettingsError(f"study {self.name} has no setting {shown_value(path)} that could be changed")
+            section[last] = value
+        return validate(type(self), values, f"{self.name}, changed at {', '.join(changes)}")
 
     @property
     def kind(self) -> str:
@@ -123,6 +143,11 @@ class Study(AnyStudy):
             raise ValueError("the subspace 'unrelated' in projection.subspaces needs training.unrelated")
         if self.planted and (not organism or rule.processes > 1 or rule.checkpoint_steps):
             raise ValueError("planted needs a model of kind 'organism', one process and no checkpoint_steps")
+        if self.conditions and (not organism or self.planted):
+            raise ValueError("conditions need a model of kind 'organism' that is not planted")
+        for condition in self.conditions:
+            for place in condition.places:
+                self.changed(place.changes)
         for name in ("base", "aligned"):
             if (getattr(self.model, name, None) is None) == (getattr(self.training, name) is None):
                 raise ValueError(f"{name} needs either an origin in model.{name} or training in training.{name}")

@@ -15,13 +15,21 @@ from pipeline.results.provenance import recorded
 from pipeline.runs.selections import Selection
 
 SETTINGS = "settings.yml"  # copy of the settings that the published tables were made with, beside them
+OF_ALL_CLAIMS = ("15_verdict", "17_sensitivity")  # chapters that speak of every claim
 FACTS = ("device", "cpu", "threads", "platform", "python")
 
 
-def banner(selection: Selection) -> str:
-    """Markdown for the top of each of a study's chapters; empty where nothing needs to be said."""
-    note = getattr(selection.study, "note", None) or ""
-    return render("banner.md", selection=selection, note=note, **of_published(selection)).strip()
+def banner(selection: Selection, notebook: str = "") -> str:
+    """Markdown for the top of a study's chapter; empty where nothing needs to be said.
+
+    The chapters of a claim, and those of all verdicts, have the study's caveat on it.
+    """
+    study = selection.study
+    claims = study.claims if getattr(study, "caveats", None) else {}
+    caveats = {name: study.caveats[name] for name in claims if name in study.caveats}
+    own = {name: text for name, text in caveats.items() if notebook in (claims[name].notebook, *OF_ALL_CLAIMS)}
+    facts = {"note": getattr(study, "note", None) or "", "caveats": own}
+    return render("banner.md", selection=selection, **facts, **of_published(selection)).strip()
 
 
 def of_published(selection: Selection) -> dict[str, str]:
@@ -55,7 +63,8 @@ def changed(selection: Selection) -> str:
     name = selection.study.name
     files = (paths.published_root() / name / SETTINGS, paths.STUDIES / f"{name}.yml")
     then, now = (yaml.safe_load(file.read_text(encoding="utf-8")) for file in files)
-    different = sorted(key for key in {*then, *now} - {"title", "note", "claims"} if then.get(key) != now.get(key))
+    decisive = {*then, *now} - {"title", "note", "caveats", "claims"}
+    different = sorted(key for key in decisive if then.get(key) != now.get(key))
     return f"Settings changed since then: {', '.join(different)}." if different else ""
 
 

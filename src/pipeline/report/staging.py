@@ -56,9 +56,8 @@ def stage(selections: list[Selection], folder: Path) -> list[Staged]:
     staged = [_notebooks(selection, main=selection is selections[0]) for selection in selections]
     labels: set[str] = set()
     for study in staged:
-        said = banner(study.selection)
         for chapter in [*study.chapters, *study.runs]:
-            _stage_notebook(chapter, study, said, folder, labels)
+            _stage_notebook(chapter, study, banner(study.selection, chapter.place.name), folder, labels)
     _copy_files(selections, folder / EXTRA)
     for page in folder.glob("*.md"):
         moved = relocate(page.read_text(encoding="utf-8"), PurePosixPath(page.name), staged[0].places)

@@ -15,12 +15,13 @@ from helpers.errors import Damaged
 from helpers.files import write_text
 from helpers.paths import PUBLISHED, ROOT, RunPaths, bench_tables, power_table, published_root, results_root
 from helpers.studies.doors import tenants
+from helpers.studies.ledger import labels
 from helpers.studies.sections import JUDGES
 from helpers.studies.settings import UNRELATED, OwnModels, Study, digest, parse_seeds
 from pipeline.results.provenance import read_record, recorded_of, shown_path, sidecar
 from pipeline.results.tables import SCHEMAS
 from pipeline.runs.code import code_of
-from pipeline.runs.stages import CHAPTERS, PER_SEED, STAGES, Settings, Stage, of_study, over_seeds, result
+from pipeline.runs.stages import CHAPTERS, LATER, PER_SEED, STAGES, Settings, Stage, of_study, over_seeds, result
 
 OPTIONAL = f"models/{UNRELATED}"  # which not every study has
 DRAWN = "helpers.figures"  # the module that only draws
@@ -79,14 +80,15 @@ class Job:
 
     @property
     def reads(self) -> list[Path]:
-        """The results that it reads, of its seed, or of all seeds."""
+        """The results that it reads, of its seed, or of all seeds; of published ones those that were written then."""
         if self.notebook in PER_SEED:
             folders = [self.folder]
         else:
             seeds = self.seeds if self.notebook in CHAPTERS else [None]
             folders = [RunPaths(self.study.name, seed, self.published) for seed in seeds]
         keys = [key for key in self.stage.reads if key != OPTIONAL or UNRELATED in self.study.objectives]
-        return [result(folder, key) for folder in folders for key in keys]
+        found = [(key, result(folder, key)) for folder in folders for key in keys]
+        return [path for key, path in found if not (self.published and key in LATER) or path.exists()]
 
     @property
     def made_from(self) -> str:
@@ -164,12 +166,16 @@ def settings_of(job: Job) -> str:
 
 
 def _files(job: Job) -> list[Path]:
-    """Files beside the study's results that a job reads: of the clone, of the benchmark, of the graded control."""
+    """Files beside the seeds' results that a job reads: of the clone, the benchmark, the graded control, published."""
     found = [ROOT / file for file in job.stage.files]
     if job.notebook == "20_cost":
         found += sorted(bench_tables().glob("*.csv"))
-    power = power_table() if job.notebook == "15_verdict" else None
-    return found + ([power] if power and power.parents[2].name != job.study.name else [])
+    if job.notebook == "15_verdict":
+        power = power_table()
+        found += [power] if power and power.parents[2].name != job.study.name else []
+        known = RunPaths(job.study.name, published=True).table("claim_uncertainty")
+        found += [known] if job.published and known.exists() else []
+    return found
 
 
 def _chosen(study: Settings) -> dict[str, list[str]]:
@@ -187,7 +193,9 @@ def _chosen(study: Settings) -> dict[str, list[str]]:
 def _ledger(stage: Stage, study: Study) -> object:
     if stage.claims == "statistics":
         return {name: [guard.statistic for guard in claim.strict] for name, claim in study.claims.items()}
-    return {name: claim.model_dump(mode="json") for name, claim in study.claims.items()} if stage.claims else None
+    if stage.claims:
+        return {name: claim.model_dump(mode="json") for name, claim in study.claims.items()} | {"labels": labels()}
+    return None
 
 
 def _own_files(study: OwnModels) -> list[tuple[str, int, int]]:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import pandas as pd
 from pydantic import Field, create_model
 
+from helpers.claims.power import on_grid
 from helpers.errors import Damaged, MissingInput, SettingsError
 from helpers.files import write_tensors
 from helpers.lifeline import WORKFLOW
-from helpers.paths import ROOT, RunPaths, power_table
+from helpers.paths import CONTROL, ROOT, RunPaths, power_table
 from helpers.studies import ledger
 from helpers.studies.sections import Fraction, Section, Seed
 from helpers.studies.settings import OBJECTIVES, UNRELATED, Study, digest, load_study
@@ -24,7 +25,7 @@ from helpers.studies.wording import shown_value, validate
 from pipeline.results import provenance, tables
 from pipeline.runs.jobs import Job, as_asked, jobs_of
 from pipeline.runs.pieces import Pieces
-from pipeline.runs.stages import CHAPTERS, STAGES, file_of, of_study, result
+from pipeline.runs.stages import CHAPTERS, LATER, STAGES, file_of, of_study, result
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,6 +51,8 @@ class Run(Job):
     @property
     def interval(self) -> str:
         """What the intervals of its figures are, for captions."""
+        if len(self.seeds) == 1:
+            return "one seed, which has no interval"
         return f"mean over {len(self.seeds)} seeds with {self.study.confidence:.0%} t interval"
 
     @property
@@ -91,9 +94,20 @@ class Run(Job):
         return tables.read_csv(self.require(f"tables/{table}"), table)
 
     def read_all_seeds(self, table: str) -> pd.DataFrame:
-        """A per-seed table of all seeds, one below the other."""
+        """A per-seed table of all seeds, one below the other.
+
+        It is empty, and a sentence says so, where published results are older than the measurement.
+        """
+        if self._older_than(table):
+            print(f"{table} was not measured when the published results of {self.study.title} were made", flush=True)
+            return pd.DataFrame(columns=list(tables.SCHEMAS[table]))
         found = [tables.read_csv(self.require(f"tables/{table}", seed), table) for seed in self.seeds]
         return pd.concat(found, ignore_index=True)
+
+    def _older_than(self, table: str) -> bool:
+        """Whether published results were made before a table was written at all; one that some seeds have is there."""
+        folders = (RunPaths(self.study.name, seed, self.published) for seed in self.seeds)
+        return self.published and f"tables/{table}" in LATER and not any(one.table(table).exists() for one in folders)
 
     def tables_by_seed(self, names: Iterable[str]) -> dict[int, dict[str, pd.DataFrame]]:
         """Several per-seed tables of every seed, by seed and name."""
@@ -106,6 +120,14 @@ class Run(Job):
         if not all(RunPaths(self.study.name, seed, self.published).table(name).exists() for seed in self.seeds):
             return {}
         return {seed: found[name] for seed, found in self.tables_by_seed([name]).items()}
+
+    def read_published(self, table: str) -> pd.DataFrame:
+        """A table over all seeds that was published with the seeds; empty where it was not, or the seeds are others."""
+        path = RunPaths(self.study.name, published=True).table(table)
+        if not (self.published and path.exists()):
+            return pd.DataFrame(columns=list(tables.SCHEMAS[table]))
+        self.inputs.append(path)
+        return tables.read_csv(path, table)
 
     def bench(self, folder: Path, **names: str) -> tuple[list[pd.DataFrame], dict[str, Any]]:
         """Tables measured apart from any study, written as tables of this run, and the record of the first of them.
@@ -225,13 +247,15 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
 
 
-def measured_power() -> pd.DataFrame:
+def measured_power(study: Study) -> pd.DataFrame:
     """Per claim and number of seeds what is found distinct with that power: table ``power`` of the graded control.
 
-    It is empty until that control has run. Raises StudyError for a table that another version made.
+    Only claims that the study measures on the control's grid; empty until that control has run. Raises StudyError for a
+    table that another version made.
     """
-    path = power_table()
-    return tables.read_csv(path, "power") if path else pd.DataFrame(columns=list(tables.SCHEMAS["power"]))
+    if not (path := power_table()):
+        return pd.DataFrame(columns=list(tables.SCHEMAS["power"]))
+    return on_grid(study, load_study(CONTROL), tables.read_csv(path, "power"))
 
 
 def earlier_verdicts() -> pd.DataFrame:

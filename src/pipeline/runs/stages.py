@@ -11,6 +11,7 @@ from helpers.studies.settings import OwnModels, Study
 
 Settings = Study | OwnModels
 COMMON = ("20_cost", "21_statistics")  # notebooks that are the same for every study
+LATER = {"tables/matched_activations", "tables/probe"}  # which results lack that were published before there were such
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,11 @@ STAGES = PER_SEED | CHAPTERS | APART
 
 
 def of_study(stages: dict[str, Stage], study: Settings) -> dict[str, Stage]:
-    """Those of the stages that a study has; one of your own models has its one notebook only."""
+    """Those of the stages that a study has; one of your own models, or of conditions, has its own notebooks only."""
     having = {study.kind}
-    if isinstance(study, Study):
+    if isinstance(study, Study) and study.conditions:
+        having = {"conditions"}
+    elif isinstance(study, Study):
         having = {"", "" if study.control else study.kind} | ({"planted"} if study.planted else set())
     return {name: stage for name, stage in stages.items() if stage.only in having}
 

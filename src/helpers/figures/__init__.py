@@ -12,8 +12,11 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML
 from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
+
+from helpers.studies.ledger import label_of
 
 _BLUE, _ORANGE, _GREEN, _RED, _PURPLE, _SKY, _GREY = (  # Okabe and Ito's palette, without its yellow
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#6B6B6B",
@@ -27,12 +30,14 @@ COLOURS = {
     "alignment-useful": _GREEN, "alignment-contaminated": _SKY, "safety-useful": _BLUE,
     "safety-contaminated": _PURPLE, "useful-contaminated": _GREY, "harmful-contaminated": _ORANGE,
 }  # fmt: skip
-_DARK = "#444444"  # of levels and lines that are no data
+LEVEL = "#444444"  # colour of levels and lines that are no data
 _OTHERS = (_BLUE, _RED, _GREEN, _ORANGE, _PURPLE, _SKY, _GREY)  # for names that a user gave, in their order
 _MARKS = "osD^vPX<>h"  # a shape as well, for readers who see no colour; neighbours in COLOURS have different ones
-DECISIONS = {"distinct": (_RED, "D"), "not distinct": (_BLUE, "o"), "undecided": (_GREY, "X")}
-_LEVEL = {"ha": "right", "va": "bottom", "fontsize": 7, "bbox": {"fc": "white", "ec": "none", "alpha": 0.7, "pad": 0.5}}
+BOUND = _RED  # colour of bounds that are asked for
+DECISIONS = {"distinct": (_BLUE, "D"), "not distinct": (_GREY, "o"), "undecided": (_ORANGE, "X")}
+_HERE = {"ha": "right", "va": "bottom", "fontsize": 7, "bbox": {"fc": "white", "ec": "none", "alpha": 0.7, "pad": 0.5}}
 LETTERS_PER_LINE = 100  # of a legend as wide as the page
+DIAL = "dial (0 nothing, 1 fully planted)"  # of the graded control
 PAGE_WIDTH = 7.2  # inches: letters then come out about as large as the text of the page
 LABELS = {
     "utility": "utility (exact match)",
@@ -60,7 +65,7 @@ class Source(Protocol):
 
 def panels(count: int, columns: int = 0, height: float = 2.7) -> tuple[Figure, list[Axes]]:
     """Empty panels in the look of the book, two or three in a row, as wide together as a page."""
-    plt.style.use(Path(__file__).with_suffix(".mplstyle"))
+    plt.style.use(Path(__file__).with_name("figures.mplstyle"))
     columns = columns or {1: 1, 2: 2, 4: 2}.get(count, 3)
     rows = -(-count // columns)
     width = PAGE_WIDTH if columns > 1 else 0.75 * PAGE_WIDTH
@@ -125,8 +130,8 @@ def trade_off(ax: Axes, removed: pd.DataFrame, scaling: pd.DataFrame, x: str, y:
 
 def reference(ax: Axes, value: float, label: str) -> None:
     """A dashed level with its name, such as the value of the aligned model."""
-    ax.axhline(value, color=_DARK, ls="--", lw=0.9)
-    ax.annotate(label, (0.995, value), xycoords=("axes fraction", "data"), **_LEVEL)
+    ax.axhline(value, color=LEVEL, ls="--", lw=0.9)
+    ax.annotate(label, (0.995, value), xycoords=("axes fraction", "data"), **_HERE)
 
 
 def both_ends(ax: Axes, scaling: pd.DataFrame, task: str, measure: str) -> None:
@@ -139,7 +144,7 @@ def both_ends(ax: Axes, scaling: pd.DataFrame, task: str, measure: str) -> None:
 def chance(ax: Axes, table: pd.DataFrame, x: str) -> None:
     """A dotted line: what random subspaces of the same ranks would share (the column ``random``), mean over rows."""
     level = table.groupby(x)["random"].mean()
-    ax.plot(level.index, level, ":", color=_DARK, label="random")
+    ax.plot(level.index, level, ":", color=LEVEL, label="random")
 
 
 def band(ax: Axes, places: pd.Series, label: str) -> None:
@@ -166,59 +171,14 @@ def loss_curve(ax: Axes, log: pd.DataFrame, column: str = "loss", title: str = "
     ax.set(xlabel="optimiser step", ylabel=LABELS[column], title=title, yscale="log" if column == "loss" else "linear")
 
 
-def responses(ax: Axes, table: pd.DataFrame, margin: float, title: str) -> None:
-    """A claim's strict statistics over the dial of the graded control, with intervals where there are several seeds."""
+def responses(ax: Axes, table: pd.DataFrame, margin: float, title: str, x: str = "dial", label: str = DIAL) -> None:
+    """A claim's strict statistics over a dial, with intervals where there are several seeds, and their margin."""
     for place, (name, rows) in enumerate(table.groupby("statistic", sort=False)):
         mean = rows.rename(columns={"value": "mean"})
-        how = {"color": _OTHERS[place], "marker": _MARKS[place], "ms": 4, "capsize": 3, "label": name.replace("_", " ")}
-        ax.errorbar(mean["dial"], mean["mean"], reach(mean) if "low" in mean else None, **how)
-    ax.axhline(margin, color=_DARK, ls="--", lw=1, label="margin")
-    ax.set(title=title, xlabel="dial (0 nothing, 1 fully planted)", ylabel="strict statistic")
-
-
-def forest(ax: Axes, table: pd.DataFrame, bounds: Iterable[Iterable[float]], title: str) -> None:
-    """Criteria of a claim, one below the other: mean and interval of each, and its bounds as bars."""
-    places = np.arange(len(table))
-    ax.errorbar(table["mean"], places, xerr=reach(table), fmt="o", capsize=3)
-    for place, ends in zip(places, bounds, strict=True):
-        ends = list(ends)
-        ax.plot(ends, [place] * len(ends), "|", color=_RED, ms=16, mew=2)
-    ax.set_yticks(places, table["statistic"].str.replace("_", " "))
-    ax.set_ylim(len(table) - 0.5, -0.5)
-    ax.set(title=title)
-
-
-def against_margins(ax: Axes, table: pd.DataFrame, title: str) -> None:
-    """A claim's strict statistics (rows of the table ``strict``), one below the other, each against its margin."""
-    for place, row in enumerate(table.to_dict("records")):
-        colour, marker = DECISIONS.get(row["decision"], DECISIONS["undecided"])
-        found = pd.DataFrame([row])
-        ax.errorbar(found["mean"], [place], xerr=reach(found), fmt=marker, color=colour, ms=5, capsize=3)
-        ax.plot([row["margin"]] * 2, [place - 0.4, place + 0.4], color=_DARK, ls="--", lw=1)
-        if np.isnan(row["mean"]):
-            ax.text(row["margin"], place, "  not measurable", va="center", fontsize=7, color=_DARK)
-    ax.axvline(0, color="#999999", lw=0.6)
-    ax.set_yticks(range(len(table)), table["statistic"].str.replace("_", " "), fontsize=7)
-    ax.set_ylim(len(table) - 0.5, -0.5)
-    ax.grid(False, axis="y")
-    ax.set_title(title)
-
-
-def choices(ax: Axes, table: pd.DataFrame) -> None:
-    """One claim's deciding statistic under every choice (rows of ``sensitivity``): interval, verdict and margin."""
-    rows = table.assign(place=range(len(table)))
-    for decision, own in rows.groupby("strict"):
-        colour, marker = DECISIONS.get(decision, DECISIONS["undecided"])
-        how = {"fmt": marker, "color": colour, "ms": 4.5, "elinewidth": 1.2, "label": decision}
-        ax.errorbar(own["mean"], own["place"], xerr=reach(own), **how)
-    ax.axvline(rows["margin"].iloc[0], color=_DARK, ls="--", lw=0.9, label="margin")
-    ax.axvline(0, color="#999999", lw=0.6)
-    for edge in rows.loc[rows["choice"] != rows["choice"].shift(), "place"].iloc[1:]:
-        ax.axhline(edge - 0.5, color="#CCCCCC", lw=0.6)
-    ax.set_yticks(rows["place"], (rows["choice"] + ": " + rows["setting"]).str.removesuffix(": "), fontsize=6.5)
-    ax.set_ylim(len(rows) - 0.5, -0.5)
-    ax.grid(False, axis="y")
-    ax.set_title(rows["claim"].iloc[0], loc="right", fontsize=7.5)
+        how = {"color": _OTHERS[place], "marker": _MARKS[place], "ms": 4, "capsize": 3, "label": label_of(name)}
+        ax.errorbar(mean[x], mean["mean"], reach(mean) if "low" in mean else None, **how)
+    ax.axhline(margin, color=LEVEL, ls="--", lw=1, label="margin")
+    ax.set(title=title, xlabel=label, ylabel="strict statistic")
 
 
 def parity(ax: Axes, table: pd.DataFrame, by: str, title: str) -> None:
@@ -226,7 +186,7 @@ def parity(ax: Axes, table: pd.DataFrame, by: str, title: str) -> None:
     for place, (name, own) in enumerate(table.groupby(by, sort=False)):
         colour, marker = look(name, place)
         ax.plot(own["predicted"], own["measured"], marker, color=colour, ms=3.4, alpha=0.75, label=name)
-    ax.plot([0, 1], [0, 1], color=_DARK, lw=0.8, ls="--")
+    ax.plot([0, 1], [0, 1], color=LEVEL, lw=0.8, ls="--")
     ax.set(title=title, xlabel="predicted", ylabel="measured", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
 
 
@@ -276,11 +236,25 @@ def table(frame: pd.DataFrame, decimals: int = 2, missing: str = "", significant
         return HTML(shown.to_html(index=not plain, border=0, na_rep=missing))
 
 
+def is_empty(ax: Axes) -> bool:
+    """Whether a panel shows no data: no finite point and no matrix, whatever levels and bands are drawn in it."""
+    lines = [line for line in ax.get_lines() if line.get_transform() == ax.transData]
+    points_ = any(np.isfinite(line.get_xydata()).all(axis=1).any() for line in lines)
+    return not points_ and not any(isinstance(one, QuadMesh) for one in ax.collections)
+
+
 def show(figure: Figure, identifier: str, caption: str, run: Source, *tables: str) -> HTML:
     """A finished figure with caption, alternative text and links to the tables of the run, for notebook and book.
 
-    Links are relative to ``notebooks/``, so they work in JupyterLab and in the published book.
+    Links are relative to ``notebooks/``, so they work in JupyterLab and in the published book. An empty panel says that
+    it was not measured, and where all are empty a sentence takes the figure's place.
     """
+    empty = [ax for ax in figure.axes if is_empty(ax)]
+    if len(empty) == len(figure.axes):
+        plt.close(figure)
+        return HTML(f'<p class="note">Not measured in these results: {html.escape(caption)}</p>')
+    for ax in empty:
+        ax.text(0.5, 0.5, "not measured", transform=ax.transAxes, ha="center", va="center", color=LEVEL)
     entries = {}
     for ax in figure.axes:
         if ax.get_legend() is None:
