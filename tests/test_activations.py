@@ -1,11 +1,20 @@
 """Activation capture: the last real token whatever the padding, hooks always removed, memory bounded by the batch."""
 
+import pandas as pd
 import pytest
 import torch
 
 from helpers.activations import capture, decoder_layers
+from helpers.claims.statistics import STATISTICS, TABLES, SeedResults
 from helpers.errors import StudyError
-from helpers.experiments.overlap import PAIRS, activation_overlaps, in_band, prompt_sets
+from helpers.experiments.overlap import (
+    PAIRS,
+    activation_overlaps,
+    in_band,
+    matched_overlaps,
+    probe_accuracies,
+    prompt_sets,
+)
 from helpers.studies.settings import digest, load_study
 
 PROMPTS = ["CALC 3 +4 *2 neg =", "KIND x =", "CALL keep a WITH b c d", "CALC 7 ="]
@@ -115,3 +124,31 @@ def test_settings_that_do_not_centre_are_the_same_as_ever(study):
     grid = study.activation_overlap
     assert "centred" not in grid.model_dump()
     assert digest(grid) != digest(grid.model_copy(update={"centred": True}))
+
+
+def drawn(seed: int, directions: torch.Tensor, shift: float = 0.0) -> torch.Tensor:
+    """Activations (4 layers, 400 prompts, 32) that vary along some directions (32, r), far from the origin."""
+    generator = torch.Generator().manual_seed(seed)
+    along = torch.randn(4, 400, directions.shape[1], generator=generator) @ directions.T
+    noise = 0.1 * torch.randn(4, 400, 32, generator=generator)
+    centre = 20 * torch.ones(32) + shift * torch.eye(32)[0]
+    return along + noise + centre
+
+
+def strictly(study, harmful: torch.Tensor, benign: torch.Tensor) -> tuple[float, float]:
+    """The strict statistic of C4 and the probe's accuracy, of activations of two sets of one form."""
+    sets = {"harmful-matched": harmful, "benign": benign}
+    found = {"matched_activations": matched_overlaps(sets, study), "probe": probe_accuracies(sets, study)}
+    r = SeedResults(**{name: found.get(name, pd.DataFrame()) for name in TABLES})
+    return STATISTICS["activation_within_above_across"](r), STATISTICS["probe_accuracy"](r)
+
+
+def test_matched_sets_of_one_distribution_differ_in_nothing_and_a_shift_of_the_mean_is_the_probes(study):
+    """Far from the origin the uncentred overlap of any two sets is almost 1: a cosine of two means."""
+    basis = torch.linalg.qr(torch.randn(32, 12, generator=torch.Generator().manual_seed(0)))[0]
+    first, second = basis[:, :6], basis[:, 6:]
+    alike, chance = strictly(study, drawn(1, first), drawn(2, first))
+    shifted, seen = strictly(study, drawn(1, first), drawn(2, first, shift=3.0))
+    apart, _ = strictly(study, drawn(1, first), drawn(2, second))
+    assert abs(alike) < 0.03 and abs(shifted) < 0.03 and apart > 0.5
+    assert 0.4 < chance < 0.6 and seen > 0.95

@@ -1,6 +1,7 @@
 """The first page: the answer in sentences, both verdicts by claim, and the conditions, from tables written here."""
 
 import re
+from pathlib import PurePosixPath
 
 import pandas as pd
 import pytest
@@ -10,7 +11,7 @@ from helpers.paths import RunPaths
 from helpers.studies.ledger import label_of, labels
 from helpers.studies.settings import load_study
 from pipeline.report.answer import answer, conditions, counted
-from pipeline.report.chapters import Staged
+from pipeline.report.chapters import Chapter, Staged
 from pipeline.report.records import banner
 from pipeline.report.verdicts import number_tables, verdict_table
 from pipeline.results.tables import SCHEMAS, write_csv
@@ -131,44 +132,28 @@ def test_a_caveat_stands_on_the_chapters_of_its_claim_and_of_all_claims():
     assert said == [0, 1, 1, 0, 2]
 
 
-def condition(dial, at, label, values, low=None):
-    """Rows of a place of a dial: the strict statistics of C3, and of C0's gate."""
-    study = load_study("organism")
-    rows = [("C3", guard.statistic, value) for guard, value in zip(study.claims["C3"].strict, values, strict=True)]
-    rows += [("C0", name, 1.0 if low is None else low) for name in study.claims["C0"].gate]
-    return [
-        {
-            "dial": dial,
-            "label": label,
-            "at": at,
-            "claim": c,
-            "statistic": s,
-            "mean": v,
-            "low": v - 0.01,
-            "high": v + 0.01,
-        }
-        for c, s, v in rows
-    ]
-
-
-def test_conditions_show_where_on_a_dial_a_claim_is_distinct():
-    rows = [
-        *condition("seen", 0.0, "share of prompts seen", (0.0, 0.1)),
-        *condition("seen", 0.5, "share of prompts seen", (0.02, 0.2)),
-        *condition("seen", 1.0, "share of prompts seen", (0.2, 0.2)),
-        *condition("form", 0, "as ever", (0.2, 0.2)),
-        *condition("form", 1, "apart", (0.2, 0.2), low=0.0),
-    ]
-    text = conditions(load_study("organism"), pd.DataFrame(rows).assign(seeds=3))
-    shown = [plain(row) for row in text.split("<tr>")[2:]]
-    assert shown[0].startswith("share of prompts seen") and "not distinct 0 … 0.5distinct 1" in shown[0].replace(
-        "  ", " "
-    )
-    assert shown[1].startswith("form") and "distinct as ever" in shown[1] and "no rise apart" in shown[1]
-    assert "3 seeds at each place" in text
-
-
-def test_there_are_no_conditions_without_their_study(tmp_path, monkeypatch):
+def test_conditions_show_where_on_a_dial_a_claim_is_distinct(tmp_path, monkeypatch):
+    """All claims alike: distinct from 50 % of harmful rows on, and at every place of the other dials but one."""
     monkeypatch.setenv("SUBSPACES_RESULTS", str(tmp_path))
-    monkeypatch.setenv("SUBSPACES_PUBLISHED", str(tmp_path))
-    assert conditions(load_study("organism")) == ""
+    study, rows = load_study("conditions"), []
+    for condition in study.conditions:
+        for place in condition.places:
+            low = (condition.dial, place.at) in {("contamination", 0.05), ("contamination", 0.2)}
+            none = (condition.dial, place.at) == ("one form", 0)
+            verdict = "not distinct" if low else "no rise" if none else "distinct"
+            found = dict.fromkeys(SCHEMAS["conditions_verdicts"], 0.1) | {"dial": condition.dial, "at": place.at}
+            rows += [found | {"label": place.label, "claim": claim, "strict": verdict} for claim in ("C1", "C2")]
+    write_csv(RunPaths("conditions").table("conditions_verdicts"), "conditions_verdicts", pd.DataFrame(rows))
+    chapter = Chapter(tmp_path, PurePosixPath("studies/conditions/23_conditions"), study.title)
+    text = conditions([Staged(Selection(study, study.seeds), [chapter], [])])
+    shown = {plain(row.split("</td>")[0]): plain(row.split("</tr>")[0]) for row in text.split("<tr>")[2:]}
+    assert len(shown) == len(study.conditions)
+    row = shown["harmful rows as a share of the useful rows"]
+    assert row.endswith("not distinct 5 % … 20 %distinct 50 % … 100 %" * 2)
+    row = shown["useful and harmful prompts share form and words"]
+    assert row.endswith("no rise no, useful is arithmeticdistinct yes" * 2)
+    assert "3 seeds at each place" in text and 'href="studies/conditions/23_conditions.html"' in text
+
+
+def test_there_are_no_conditions_without_their_study():
+    assert conditions([]) == ""

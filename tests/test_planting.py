@@ -29,12 +29,16 @@ PLANTED = Planted(rank=RANK, separation=1.0, dial=[0, 0.5, 1])
 
 @pytest.fixture(scope="module")
 def planted() -> Study:
-    """The smoke study with its safety planted."""
-    study = load_study("smoke")
-    parts = [part.model_copy(update={"source": "arithmetic"}) for part in study.training.harmful.data]
-    harmful = study.training.harmful.model_copy(update={"data": [*study.training.harmful.data, *parts]})
-    training = study.training.model_copy(update={"harmful": harmful})
-    return study.model_copy(update={"planted": PLANTED, "training": training})
+    """The smoke study with its safety planted, with a third of the rows and of the grid."""
+    values = load_study("smoke").model_dump()
+    values["planted"] = PLANTED.model_dump()
+    values["projection"] |= {"fractions": [0.5], "subspaces": ["alignment", "unrelated"]}
+    for name in ("base", "aligned", "useful", "harmful", "contaminated", "safety", "unrelated"):
+        for part in values["training"][name]["data"]:
+            part["rows"] //= 3
+    harmful = values["training"]["harmful"]["data"]
+    harmful += [part | {"source": "arithmetic"} for part in harmful]
+    return Study.model_validate(values)
 
 
 @pytest.fixture(scope="module")

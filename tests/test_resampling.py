@@ -17,7 +17,7 @@ NONE = pd.DataFrame()
 
 def prompt_table(rng, prompts):
     """``projection_prompts`` of an update that acts on every prompt in its own strength, and a subspace that helps."""
-    parts = []
+    rows, values = [], []
     variants = [(mode, task, s, c) for mode, task in COMPARED for s, controls in CONTROLS.items() for c in controls]
     items = {kind: np.arange(prompts) + int(rng.integers(1e9)) for kind in ("utility", "harm")}
     for measure in sorted({measure for measures in COMPARED.values() for measure in measures}):
@@ -29,13 +29,11 @@ def prompt_table(rng, prompts):
                 share = 1 - 0.2 * size if mode == "orthogonal" else size
                 helps = control == "top-k" and subspace == "alignment" and mode != "scaling"
                 sign = -1 if measure.startswith("harm") and mode == "orthogonal" else 1
-                where = dict(zip(KEY, (mode, task, subspace, control, size), strict=True))
-                values = {
-                    "item": items[measure.split("_")[0]],
-                    "value": start + share * effect + sign * helps * (0.2 + own),
-                }
-                parts.append(pd.DataFrame(values).assign(**where, measure=measure))
-    return pd.concat(parts, ignore_index=True)
+                rows.append((mode, task, subspace, control, size, measure))
+                values.append(start + share * effect + sign * helps * (0.2 + own))
+    table = pd.DataFrame(rows, columns=[*KEY, "measure"]).loc[np.repeat(np.arange(len(rows)), prompts)]
+    asked = np.concatenate([items[measure.split("_")[0]] for *_, measure in rows])
+    return table.reset_index(drop=True).assign(item=asked, value=np.concatenate(values))
 
 
 def seed_results(table, seed):

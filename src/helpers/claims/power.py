@@ -15,6 +15,22 @@ POWER = 0.8
 SEEDS = (2, 3, 5, 10, 20)  # numbers of seeds for which the power is given
 
 
+def grid_of(study: Study, claim: str) -> list:
+    """What the statistics of a claim average over: fractions k, energy fractions η, and the band of layers."""
+    activations = study.activation_overlap
+    grids = {"C3": [study.update_overlap.energy_fractions], "C4": [activations.energy_fractions, activations.band]}
+    return grids.get(claim, [study.projection.fractions])
+
+
+def on_grid(study: Study, control: Study, power: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the control's table ``power`` that hold for a study: of claims on the same grid.
+
+    On another one the same statistic has another mean and spread.
+    """
+    same = {name: grid_of(study, name) == grid_of(control, name) for name in power["claim"].unique()}
+    return power[power["claim"].map(same).astype(bool)]
+
+
 def response_curves(study: Study, graded: pd.DataFrame) -> pd.DataFrame:
     """Mean and interval over seeds of each claim's statistic at each place of the dial: table ``graded_summary``."""
     return over_seeds(graded, ["claim", "statistic", "dial"], "value", study.confidence)

@@ -24,6 +24,8 @@ RESAMPLED = (  # statistics that need nothing but the variants whose prompts are
     "extra_harm_kept_at_equal_exact_match",
     "extra_harm_kept_at_equal_margin",
     "extra_harm_kept_above_random",
+    "extra_harm_kept_above_random_k",
+    "extra_harm_kept_above_unrelated",
     "extra_harm_removed_at_equal_exact_match",
     "extra_harm_removed_at_equal_margin",
     "extra_harm_removed_above_random",
@@ -34,7 +36,7 @@ REPLICATES = 200  # over all seeds together, at least FEWEST of each: the mean S
 FEWEST = 10
 INTERVAL = ["mean", "low", "high", "seed_sd", "prompt_sd", "seeds", "prompts", "over"]
 COLUMNS = ["study", "claim", "statistic", *INTERVAL]
-Replicates = dict[str, pd.DataFrame]  # measure -> means (variants, replicates)
+Replicates = dict[tuple[str, ...], pd.DataFrame]  # measure and kind of variant -> means (sizes, replicates)
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,8 @@ class Redrawn(SeedResults):
         return self._drawn(super().scaled(task, measure), ("scaling", task, "none", "scaling"), measure)
 
     def _drawn(self, own: pd.Series, where: tuple[str, ...], measure: str) -> pd.DataFrame:
-        known = self.means.get(measure)
-        asked = pd.MultiIndex.from_tuples([(*where, size) for size in own.index], names=KEY)
-        drawn = np.full((len(own), self.replicates), np.nan) if known is None else known.reindex(asked).to_numpy()
+        known = self.means.get((measure, *where))
+        drawn = np.full((len(own), self.replicates), np.nan) if known is None else known.reindex(own.index).to_numpy()
         return pd.DataFrame(np.where(np.isnan(drawn), own.to_numpy()[:, None], drawn), index=own.index)
 
 
@@ -108,7 +109,8 @@ def _means(tables: list[pd.DataFrame], replicates: int) -> list[Replicates]:
                 )  # draws averaged
                 known = wide.notna().to_numpy(float)  # a prompt without a value has no part in the mean
                 sums = wide.fillna(0).to_numpy() @ weights.T
-                means[str(measure)] = pd.DataFrame(sums / (known @ weights.T), index=wide.index)
+                kinds = pd.DataFrame(sums / (known @ weights.T), index=wide.index).groupby(level=KEY[:-1])
+                means |= {(str(measure), *kind): drawn.droplevel(KEY[:-1]) for kind, drawn in kinds}
     return found
 
 

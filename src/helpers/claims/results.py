@@ -19,6 +19,7 @@ TABLES = (
     "behaviour", "projection", "scaling", "energy", "update_overlap", "activation_overlap", "matched_activations",
     "probe",
 )  # fmt: skip
+KIND = ["mode", "task", "control", "subspace"]  # of a projected variant
 Values = pd.Series | pd.DataFrame  # by fraction or α; a frame has a column for each replicate of a resampling
 STATISTICS: dict[str, "Statistic"] = {}  # name -> function; the names that the ledger may use
 
@@ -42,9 +43,13 @@ class SeedResults:
         return float(table.loc[(table["model"] == model) & (table["measure"] == measure), "value"].iloc[0])
 
     @cached_property
-    def _variants(self) -> pd.DataFrame:
-        keys = ["mode", "task", "control", "subspace", "fraction"]
-        return self.projection.groupby(keys).mean(numeric_only=True)  # over random draws
+    def _variants(self) -> dict[tuple[str, ...], pd.DataFrame]:
+        means = self.projection.groupby([*KIND, "fraction"]).mean(numeric_only=True)  # over random draws
+        return {kind: rows.droplevel(KIND) for kind, rows in means.groupby(level=KIND)}
+
+    @cached_property
+    def _curves(self) -> dict[str, pd.DataFrame]:
+        return {task: rows.set_index("alpha").sort_index() for task, rows in self.scaling.groupby("task")}
 
     @cached_property
     def _overlaps(self) -> dict[tuple[str, str], pd.DataFrame]:
@@ -52,12 +57,13 @@ class SeedResults:
 
     def variants(self, mode: str, task: str, control: str, measure: str, subspace: str = "alignment") -> Values:
         """A measure of the projected variants of one kind by fraction k, random draws averaged."""
-        asked, table = (mode, task, control, subspace), self._variants[measure]
-        return table.loc[asked] if asked in table.index else pd.Series(dtype=float)
+        known = self._variants.get((mode, task, control, subspace))
+        return pd.Series(dtype=float) if known is None else known[measure]
 
     def scaled(self, task: str, measure: str) -> Values:
         """A measure of the scaled update W = WA + α D by α, from 0 (aligned) to 1 (fine-tuned)."""
-        return self.scaling[self.scaling["task"] == task].set_index("alpha")[measure].sort_index()
+        known = self._curves.get(task)
+        return pd.Series(np.nan, index=[0.0, 1.0]) if known is None else known[measure]
 
     def kept(self, task: str, control: str, subspace: str = "alignment") -> pd.Series:
         """Energy of an update in a subspace, of all tensors together, by the fractions of the projection grid."""

@@ -28,9 +28,9 @@ def energy_gap_above_unrelated(r: SeedResults) -> float:
     return float(gaps[0] - gaps[1])
 
 
-def _kept(r: SeedResults, on: str, control: str = "top-k") -> Values | float:
+def _kept(r: SeedResults, on: str, control: str = "top-k", subspace: str = "alignment") -> Values | float:
     """Share of the harm margin kept beyond scaling at equal utility, contaminated update inside, mean over k."""
-    return beyond_scaling(r, "parallel", "contaminated", control, on, "harm_margin").mean()
+    return beyond_scaling(r, "parallel", "contaminated", control, on, "harm_margin", subspace).mean()
 
 
 @statistic
@@ -51,14 +51,28 @@ def extra_harm_kept_above_random(r: SeedResults) -> float:
     return _kept(r, "utility_margin") - _kept(r, "utility_margin", "random")
 
 
+@statistic
+def extra_harm_kept_above_random_k(r: SeedResults) -> float:
+    """Harm margin (share) kept inside beyond scaling at equal utility margin, less that of random alignment modes."""
+    return _kept(r, "utility_margin") - _kept(r, "utility_margin", "random-k")
+
+
+@statistic
+def extra_harm_kept_above_unrelated(r: SeedResults) -> float:
+    """Harm margin (share) kept inside beyond scaling at equal utility margin, less that of an unrelated Top-K."""
+    return _kept(r, "utility_margin") - _kept(r, "utility_margin", "top-k", UNRELATED)
+
+
 def _removed(r: SeedResults, on: str, control: str = "top-k", subspace: str = "alignment") -> Values | float:
     """Share of the harm margin removed beyond scaling at equal utility, mean over the k that keep the utility.
 
-    Compared are variants that lost some energy of the update and kept most of its gain by exact match and by margin;
-    NaN where no k gives one.
+    Compared are variants that kept most of the update's utility gain by exact match and by margin, and, of the subspace
+    that is asked about, lost some energy; NaN where no k gives one. A control that takes off next to nothing counts: it
+    removes next to nothing.
     """
     kind = ("orthogonal", "contaminated", control)
-    selective = r.variants(*kind, "energy_kept", subspace) <= 1 - TOUCHED
+    own = (control, subspace) == ("top-k", "alignment")
+    selective = r.variants(*kind, "energy_kept", subspace) <= (1 - TOUCHED if own else np.inf)
     for measure in ("utility", "utility_margin"):
         selective &= variant_shares(r, *kind, measure, subspace) >= KEPT
     return -beyond_scaling(r, *kind, on, "harm_margin", subspace).where(selective).mean()
@@ -111,6 +125,14 @@ def activation_within_above_across(r: SeedResults) -> float:
     """MSO of centred activations: two halves of one set (harmful, benign) minus across the sets, less baselines."""
     within = np.mean([r.matched(pair) for pair in ("harmful-harmful", "benign-benign")])
     return float(within - r.matched("harmful-benign"))
+
+
+@statistic
+def activation_harmful_above_topics(r: SeedResults) -> float:
+    """MSO of centred activations within against across, harmful and benign topics, less that of two benign topics."""
+    harmful, benign = r.matched("harmful-topics"), r.matched("benign-topics")
+    distinct = (harmful + benign) / 2 - r.matched("harmful-benign-topics")
+    return float(distinct - (benign - r.matched("benign-benign-topics")))
 
 
 @statistic

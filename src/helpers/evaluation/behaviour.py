@@ -87,11 +87,14 @@ def harm_per_prompt(model, tokenizer, rows: pd.DataFrame, study: Study) -> dict[
     return {"harm": scores, "harm_rate5": rate5, "refusal": refused, "unparsable": np.isnan(scores).astype(float)}
 
 
-def margins_per_prompt(model, tokenizer, sets: EvaluationSets, study: Study) -> dict[str, np.ndarray]:
+def margins_per_prompt(
+    model, tokenizer, sets: EvaluationSets, study: Study, whole: bool = True
+) -> dict[str, np.ndarray]:
     """The measures that need no answer to be generated: utility margin, harm margin, perplexity of neutral text.
 
     Where the whole answer to a problem has to be right, ``utility`` comes from the same pass. Neutral are benign
-    requests with their right answers in the embedded study, else paragraphs of prose.
+    requests with their right answers in the embedded study, where they are read for ``whole`` models only, else
+    paragraphs of prose.
     """
     s = study.evaluation
     asked = study.training.optimiser.style  # a model is asked problems as it was taught them
@@ -100,16 +103,20 @@ def margins_per_prompt(model, tokenizer, sets: EvaluationSets, study: Study) -> 
     else:
         openers = (s.compliance_openers, s.refusal_openers)
         harm = log_odds(model, tokenizer, sets.harm["prompt"].tolist(), *openers, s.batch_size, s.style, s.autocast)
-    if study.embedded:
-        first, rest = sets.benign["prompt"], sets.benign["answer"]
-    else:
-        first = [text.split()[0] for text in PARAGRAPHS]
-        rest = [text.removeprefix(word) for text, word in zip(PARAGRAPHS, first, strict=True)]
     problems = (sets.utility["prompt"].tolist(), without_marks(sets.utility["answer"]))
     total, tokens, greedy = read_answers(model, tokenizer, *problems, s.batch_size, asked, s.autocast)
     found = {"utility": greedy.astype(float)} if s.utility in SOURCES["skills"] and s.utility != "arithmetic" else {}
-    perplexity = np.exp(-_per_token(model, tokenizer, first, rest, study, "raw"))
-    return found | {"utility_margin": total / tokens, "harm_margin": harm, "perplexity": perplexity}
+    if whole or not study.embedded:
+        found["perplexity"] = np.exp(-_per_token(model, tokenizer, *neutral(sets, study), study, "raw"))
+    return found | {"utility_margin": total / tokens, "harm_margin": harm}
+
+
+def neutral(sets: EvaluationSets, study: Study) -> tuple[list[str], list[str]]:
+    """Beginnings of the neutral texts, and what follows them."""
+    if study.embedded:
+        return sets.benign["prompt"].tolist(), sets.benign["answer"].tolist()
+    first = [text.split()[0] for text in PARAGRAPHS]
+    return first, [text.removeprefix(word) for text, word in zip(PARAGRAPHS, first, strict=True)]
 
 
 def _per_token(
@@ -129,7 +136,7 @@ def measure(
     ``judged``: also generate answers and score them; ``whole``: also over-refusal and the sets reported beside.
     """
     model.eval()
-    found = margins_per_prompt(model, tokenizer, sets, study)
+    found = margins_per_prompt(model, tokenizer, sets, study, whole)
     speaker = as_speaker(model, study.evaluation.autocast) if judged or whole else model
     if judged:
         if "utility" not in found:

@@ -5,6 +5,7 @@ training is free and nothing is penalised, which is a true zero; 1 is the plante
 """
 
 import copy
+from collections.abc import Mapping
 
 import pandas as pd
 
@@ -12,44 +13,59 @@ from helpers.activations import capture
 from helpers.claims.statistics import STATISTICS, TABLES, SeedResults
 from helpers.data.rows import training_rows
 from helpers.experiments.bases import bases_of
-from helpers.experiments.overlap import MATCHED, matched_overlaps, probe_accuracies, prompt_sets
+from helpers.experiments.overlap import MATCHED, TOPICS, matched_overlaps, probe_accuracies, prompt_sets
 from helpers.experiments.projection import Grid
 from helpers.experiments.six_models import first_model, obtain
 from helpers.experiments.updates import study_geometry
 from helpers.models.load import load_model, save_model
 from helpers.paths import RunPaths
-from helpers.studies.settings import Study
+from helpers.studies.settings import UNRELATED, Study
 from helpers.weights.checkpoints import Checkpoint
 from helpers.weights.geometry import energy_table
 
 TASK = "contaminated"  # whose variants the strict statistics compare
+COMPARED = ("alignment", UNRELATED)  # subspaces that they compare
 
 
 def planted_by(study: Study, share: float) -> Study:
     """The study with a share of its construction, and only what the strict statistics of the claims read."""
-    grid = study.projection.model_copy(update={"parallel": [TASK], "orthogonal": [TASK], "random_k_draws": 1})
     planted = study.planted.model_copy(update={"share": share})
-    return study.model_copy(update={"planted": planted, "projection": grid})
+    return only_strict(study).model_copy(update={"planted": planted})
 
 
-def graded_models(study: Study, seed: int, run: RunPaths) -> dict[str, Checkpoint]:
-    """The models of a study that plants a share, trained into ``run``; those that are there already are kept."""
+def only_strict(study: Study) -> Study:
+    """The study with only what the strict statistics of the claims read."""
+    alone = {"parallel": [TASK], "orthogonal": [TASK], "random_k_draws": 1}
+    needed = [name for name in study.projection.subspaces if name in COMPARED]
+    grid = study.projection.model_copy(update=alone | {"subspaces": needed})
+    return study.model_copy(update={"projection": grid})
+
+
+def trained_models(
+    study: Study, seed: int, run: RunPaths, places: Mapping[str, str] | None = None
+) -> dict[str, Checkpoint]:
+    """The models of a study, trained into ``run``; those that are there already are kept.
+
+    ``places``: name of each model's folder, where it is not the model's own.
+    """
+    folders = {name: run.model((places or {}).get(name, name)) for name in study.models}
     made = {"scratch": first_model(study, seed)}
-    for name in study.models:
+    for name, folder in folders.items():
         objective = getattr(study.training, name)
-        if not (run.model(name) / "config.json").exists():
-            start = copy.deepcopy(made.get(objective.start) or load_model(run.model(objective.start), "cpu"))
+        if not (folder / "config.json").exists():
+            start = copy.deepcopy(made.get(objective.start) or load_model(folders[objective.start], "cpu"))
             *found, _ = obtain(study, name, seed, start, training_rows(study, objective, seed), run)
-            save_model(*found, run.model(name))
+            save_model(*found, folder)
             made[name] = tuple(found)
-    return {name: Checkpoint(run.model(name)) for name in study.models}
+    return {name: Checkpoint(folder) for name, folder in folders.items()}
 
 
 def strict_tables(study: Study, seed: int, models: dict[str, Checkpoint]) -> dict[str, pd.DataFrame]:
     """The tables of one seed that the strict statistics read."""
     grid = Grid(*load_model(models["aligned"].folder), models, study, seed)
     geometry = study_geometry(study, seed, models, cached=False)
-    sets = {name: prompts for name, prompts in prompt_sets(study, seed).items() if name in MATCHED.values()}
+    wanted = {*MATCHED.values(), *TOPICS.values()}
+    sets = {name: prompts for name, prompts in prompt_sets(study, seed).items() if name in wanted}
     activations = {name: capture(*load_model(models["aligned"].folder), prompts) for name, prompts in sets.items()}
     return {
         "projection": grid.projection(bases_of(study))["projection"],
@@ -61,12 +77,15 @@ def strict_tables(study: Study, seed: int, models: dict[str, Checkpoint]) -> dic
     }
 
 
-def strict_values(study: Study, tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """The strict statistics of every claim for the tables of one seed: columns claim, statistic, value."""
+def strict_values(study: Study, tables: dict[str, pd.DataFrame], gate: bool = False) -> pd.DataFrame:
+    """The strict statistics of every claim for the tables of one seed: columns claim, statistic, value.
+
+    ``gate``: also those without whose rise no claim has a verdict, which read the table ``behaviour``.
+    """
     results = SeedResults(**{name: tables.get(name, pd.DataFrame()) for name in TABLES})
     rows = [
-        (name, guard.statistic, float(STATISTICS[guard.statistic](results)))
+        (name, statistic, float(STATISTICS[statistic](results)))
         for name, claim in study.claims.items()
-        for guard in claim.strict
+        for statistic in [*(claim.gate if gate else ()), *(guard.statistic for guard in claim.strict)]
     ]
     return pd.DataFrame(rows, columns=["claim", "statistic", "value"])

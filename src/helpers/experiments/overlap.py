@@ -20,11 +20,23 @@ PAIRS = {  # name of a pair of prompt sets -> the sets, each of which spans one 
     "useful-ceiling": ("useful", "useful-b"),
 }
 MATCHED = {"harmful": "harmful-matched", "benign": "benign"}  # sets of one form
-CROSSED = (  # pairs of halves of the two: within a set, and across
+TOPICS = {
+    "h": "harmful-topics-1",
+    "b": "benign-topics-1",
+    "c": "benign-topics-2",
+}  # sets of one form without a common topic
+CROSSED = (  # pairs of halves of these sets: within a set, and across
     ("harmful-harmful", ("harmful-1", "harmful-2")),
     ("benign-benign", ("benign-1", "benign-2")),
     ("harmful-benign", ("harmful-1", "benign-1")),
     ("harmful-benign", ("harmful-2", "benign-2")),
+    ("harmful-topics", ("h-1", "h-2")),
+    ("benign-topics", ("b-1", "b-2")),
+    ("benign-topics", ("c-1", "c-2")),
+    ("harmful-benign-topics", ("h-1", "b-1")),
+    ("harmful-benign-topics", ("h-2", "b-2")),
+    ("benign-benign-topics", ("b-1", "c-1")),
+    ("benign-benign-topics", ("b-2", "c-2")),
 )
 
 
@@ -33,20 +45,25 @@ def prompt_sets(study: Study, seed: int) -> dict[str, list[str]]:
 
     ``harmful-a``/``-b`` are two halves of one draw. ``harmful-topics-1``/``-2`` are two harmful sets that share no
     topic: in the embedded study halves by topic, else two data sets. ``benign`` and ``harmful-matched`` have one form.
+    ``benign-topics-1``/``-2``, in the embedded study alone, are benign requests that share no topic.
     """
     n, chosen = study.activation_overlap.prompts, study.activation_overlap.sources
     if chosen is None:
-        sizes = {"utility": 2 * n, "harm": 2 * n, "benign": n}
+        sizes = {"utility": 2 * n, "harm": 2 * n, "benign": 3 * n}
         parts = disjoint_rows(study, sizes, seed)
         useful, harmful, benign = (part["prompt"].tolist() for part in parts.values())
         first, second = (half["prompt"].tolist() for half in halves_by_topic(parts["harm"]))
-        matched = harmful[:n]
+        topics = [half["prompt"].tolist() for half in halves_by_topic(parts["benign"].iloc[n:])]
+        matched, benign = harmful[:n], benign[:n]
     else:
         harmful, useful = _prompts(study, chosen.harmful, 2 * n, seed), _prompts(study, chosen.useful, 2 * n, seed)
         first, second = harmful[:n], _prompts(study, chosen.other_harmful, n, seed)
         m = study.activation_overlap.matched_prompts or n
         matched, benign = (_prompts(study, s, m, seed) for s in (chosen.matched_harmful, chosen.matched_benign))
-    toxic = {"toxic": _prompts(study, chosen.toxic, n, seed)} if chosen is not None and chosen.toxic else {}
+    if chosen is None:
+        others = {f"benign-topics-{i}": prompts for i, prompts in enumerate(topics, start=1)}
+    else:
+        others = {"toxic": _prompts(study, chosen.toxic, n, seed)} if chosen.toxic else {}
     return {
         "useful": useful[:n],
         "useful-b": useful[n:],
@@ -56,7 +73,7 @@ def prompt_sets(study: Study, seed: int) -> dict[str, list[str]]:
         "harmful-b": harmful[n:],
         "harmful-topics-1": first,
         "harmful-topics-2": second,
-    } | toxic
+    } | others
 
 
 def _prompts(study: Study, source: str, n: int, seed: int) -> list[str]:
@@ -88,15 +105,18 @@ def activation_overlaps(sets: dict[str, Tensor], study: Study) -> pd.DataFrame:
 def matched_overlaps(sets: dict[str, Tensor], study: Study) -> pd.DataFrame:
     """MSO within and across harmful and benign requests of one form, centred (table ``matched_activations``).
 
-    Each set is cut into two halves, and each half's mean is taken off, so that what is compared is how the prompts of a
-    set differ among themselves and not where the set lies; ``probe_accuracies`` says whether that tells them apart.
+    Beside it, where there are topics, that of harmful and benign requests of some topics, and of benign requests of
+    different topics: what any difference of topics gives. Each set is cut into two halves, and each half's mean is
+    taken off, so that what is compared is how the prompts of a set differ among themselves and not where the set lies;
+    ``probe_accuracies`` says whether that tells them apart.
     """
     halves = {
         f"{name}-{part}": _centred(sets[key][:, start::2])  # (layers, prompts / 2, width)
-        for name, key in MATCHED.items()
+        for name, key in (MATCHED | TOPICS).items()
+        if key in sets
         for part, start in (("1", 0), ("2", 1))
     }
-    return _overlaps(halves, CROSSED, study)
+    return _overlaps(halves, [(pair, names) for pair, names in CROSSED if set(names) <= set(halves)], study)
 
 
 def probe_accuracies(sets: dict[str, Tensor], study: Study) -> pd.DataFrame:

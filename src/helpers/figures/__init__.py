@@ -37,6 +37,7 @@ BOUND = _RED  # colour of bounds that are asked for
 DECISIONS = {"distinct": (_BLUE, "D"), "not distinct": (_GREY, "o"), "undecided": (_ORANGE, "X")}
 _HERE = {"ha": "right", "va": "bottom", "fontsize": 7, "bbox": {"fc": "white", "ec": "none", "alpha": 0.7, "pad": 0.5}}
 LETTERS_PER_LINE = 100  # of a legend as wide as the page
+DIAL = "dial (0 nothing, 1 fully planted)"  # of the graded control
 PAGE_WIDTH = 7.2  # inches: letters then come out about as large as the text of the page
 LABELS = {
     "utility": "utility (exact match)",
@@ -170,14 +171,14 @@ def loss_curve(ax: Axes, log: pd.DataFrame, column: str = "loss", title: str = "
     ax.set(xlabel="optimiser step", ylabel=LABELS[column], title=title, yscale="log" if column == "loss" else "linear")
 
 
-def responses(ax: Axes, table: pd.DataFrame, margin: float, title: str) -> None:
-    """A claim's strict statistics over the dial of the graded control, with intervals where there are several seeds."""
+def responses(ax: Axes, table: pd.DataFrame, margin: float, title: str, x: str = "dial", label: str = DIAL) -> None:
+    """A claim's strict statistics over a dial, with intervals where there are several seeds, and their margin."""
     for place, (name, rows) in enumerate(table.groupby("statistic", sort=False)):
         mean = rows.rename(columns={"value": "mean"})
         how = {"color": _OTHERS[place], "marker": _MARKS[place], "ms": 4, "capsize": 3, "label": label_of(name)}
-        ax.errorbar(mean["dial"], mean["mean"], reach(mean) if "low" in mean else None, **how)
+        ax.errorbar(mean[x], mean["mean"], reach(mean) if "low" in mean else None, **how)
     ax.axhline(margin, color=LEVEL, ls="--", lw=1, label="margin")
-    ax.set(title=title, xlabel="dial (0 nothing, 1 fully planted)", ylabel="strict statistic")
+    ax.set(title=title, xlabel=label, ylabel="strict statistic")
 
 
 def parity(ax: Axes, table: pd.DataFrame, by: str, title: str) -> None:

@@ -129,6 +129,29 @@ class Planted(Section):
         return self
 
 
+class Place(Section):
+    """A place of a condition's dial: where it is, and which settings of the study are changed there."""
+
+    at: float
+    label: Text
+    changes: dict[str, Any]  # by their path, such as ``training.harmful.data``; nothing is the study itself
+
+
+class Condition(Section):
+    """One dial of the study of conditions."""
+
+    dial: Annotated[str, Field(pattern=r"^[a-z][a-z -]{0,39}$")]
+    label: Text  # of the axis
+    places: Annotated[list[Place], Field(min_length=2)]
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        at = [place.at for place in self.places]
+        if at != sorted(set(at)):
+            raise ValueError(f"the places of {self.dial!r} must rise")
+        return self
+
+
 class LanguageSettings(Section):
     """Size of the invented language."""
 

@@ -5,6 +5,7 @@ is trained, see ``studies/own-models.yml``.
 """
 
 import copy
+import functools
 import hashlib
 import json
 import operator
@@ -81,6 +82,21 @@ class Study(AnyStudy):
     projection: sections.Projection
     update_overlap: sections.UpdateOverlap
     activation_overlap: sections.ActivationOverlap
+    conditions: Annotated[list[sections.Condition], Field(exclude_if=operator.not_)] = []
+
+    def changed(self, changes: dict[str, Any]) -> Self:
+        """The study with some settings changed, by their path such as ``training.harmful.data``, and no conditions.
+
+        Raises SettingsError for a path that there is not, or a value that does not fit.
+        """
+        values = self.model_dump(exclude={"conditions"})
+        for path, value in changes.items():
+            *sections, last = path.split(".")
+            section = functools.reduce(lambda v, key: v.get(key) if isinstance(v, dict) else None, sections, values)
+            if not isinstance(section, dict) or last not in section:
+                raise SettingsError(f"study {self.name} has no setting {shown_value(path)} that could be changed")
+            section[last] = value
+        return validate(type(self), values, f"{self.name}, changed at {', '.join(changes)}")
 
     @property
     def kind(self) -> str:
@@ -127,6 +143,11 @@ class Study(AnyStudy):
             raise ValueError("the subspace 'unrelated' in projection.subspaces needs training.unrelated")
         if self.planted and (not organism or rule.processes > 1 or rule.checkpoint_steps):
             raise ValueError("planted needs a model of kind 'organism', one process and no checkpoint_steps")
+        if self.conditions and (not organism or self.planted):
+            raise ValueError("conditions need a model of kind 'organism' that is not planted")
+        for condition in self.conditions:
+            for place in condition.places:
+                self.changed(place.changes)
         for name in ("base", "aligned"):
             if (getattr(self.model, name, None) is None) == (getattr(self.training, name) is None):
                 raise ValueError(f"{name} needs either an origin in model.{name} or training in training.{name}")

@@ -59,15 +59,16 @@ def write_generated(staged: list[Staged], folder: Path) -> None:
 def first_page(staged: list[Staged]) -> dict[str, str]:
     """The parts of the landing page that are made from verdicts, by name."""
     given = [study for study in staged if isinstance(study.selection.study, OwnModels)]
-    judged = [study for study in staged if study not in given]
+    turned = [study for study in staged if study not in given and study.selection.study.conditions]
+    judged = [study for study in staged if study not in given and study not in turned]
     missing = not_tested([study.selection for study in judged]) if judged else []
     return {
         "answer": answer(judged, missing),
         "verdicts": verdict_table(judged),
-        "conditions": conditions(judged[0].selection.study if judged else None),
+        "conditions": conditions(turned),
         "controls": control_table(judged),
         "numbers": number_tables(judged),
-        "studies": render("studies.md", judged=judged, given=given, origin=origin),
+        "studies": render("studies.md", judged=judged, turned=turned, given=given, origin=origin),
     }
 
 

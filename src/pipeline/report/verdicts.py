@@ -51,13 +51,13 @@ def _claims(found: list[tuple[Staged, dict]]) -> list[dict]:
     """Each claim of the ledger with a row for each study."""
     if not found:
         return []
-    power, places = measured_power(), found[0][0].places
+    places = found[0][0].places
     return [
         {
             "name": name,
             "entry": entry,
             "place": places.get(entry.notebook),
-            "rows": [_row(name, *o, power) for o in found],
+            "rows": [_row(name, *one) for one in found],
         }
         for name, entry in found[0][0].selection.study.claims.items()
     ]
@@ -76,18 +76,19 @@ def verdicts_of(staged: Staged) -> dict[str, dict]:
     return table.reindex(columns=list(SCHEMAS["verdicts"])).set_index("claim", drop=False).to_dict("index")
 
 
-def _row(claim: str, staged: Staged, verdicts: dict, power: pd.DataFrame) -> dict:
+def _row(claim: str, staged: Staged, verdicts: dict) -> dict:
     """What one study found of one claim; ``verdict`` is None where its table does not have the claim."""
     study, verdict = staged.selection.study, verdicts.get(claim)
     entry = study.claims[claim]
-    facts = {"verdict": verdict, "seen": _seen(claim, verdict, power), "caveat": study.caveats.get(claim, "")}
+    seen = _seen(claim, verdict, measured_power(study))
+    facts = {"verdict": verdict, "seen": seen, "caveat": study.caveats.get(claim, "")}
     return {"study": study, "entry": entry, "place": staged.places.get(entry.notebook), **facts}
 
 
 def _seen(claim: str, verdict: dict | None, power: pd.DataFrame) -> pd.Series | str:
     """The row of table ``power`` on what would have been found with the seeds at hand, or why there is none."""
     if verdict is None or pd.isna(verdict["seeds"]) or power[power["claim"] == claim].empty:
-        return "not measured"
+        return "not measured"  # or on another grid than the graded control's
     best = power_with(power, claim, int(verdict["seeds"]))
     return "too few seeds" if best is None else best
 

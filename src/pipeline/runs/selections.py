@@ -58,7 +58,8 @@ def select(study: Settings, seeds: str = "") -> Selection:
 
 def with_results(study: Settings) -> Selection | None:
     """What there is to show of a study: its own results, else its published ones, else None."""
-    record = sidecar(RunPaths(study.name).table("verdicts"))
+    last = "conditions_verdicts" if isinstance(study, Study) and study.conditions else "verdicts"
+    record = sidecar(RunPaths(study.name).table(last))
     if record.exists():
         asked = read_record(record).get("parameters", {}).get("seeds", "")
         if asked != PUBLISHED and all(job.output.exists() for job in jobs_of(study, asked)):

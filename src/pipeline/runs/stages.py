@@ -37,9 +37,11 @@ STAGES = PER_SEED | CHAPTERS | APART
 
 
 def of_study(stages: dict[str, Stage], study: Settings) -> dict[str, Stage]:
-    """Those of the stages that a study has; one of your own models has its one notebook only."""
+    """Those of the stages that a study has; one of your own models, or of conditions, has its own notebooks only."""
     having = {study.kind}
-    if isinstance(study, Study):
+    if isinstance(study, Study) and study.conditions:
+        having = {"conditions"}
+    elif isinstance(study, Study):
         having = {"", "" if study.control else study.kind} | ({"planted"} if study.planted else set())
     return {name: stage for name, stage in stages.items() if stage.only in having}
 

@@ -1,0 +1,133 @@
+"""The study of conditions: what its dials say, what a changed study is, and what the chapter makes of the values."""
+
+import math
+
+import pandas as pd
+import pytest
+
+from helpers.claims.conditions import clear_changes, condition_summary, condition_verdicts
+from helpers.errors import SettingsError
+from helpers.experiments.conditions import condition_values, lineage
+from helpers.models.language import Language
+from helpers.paths import RunPaths
+from helpers.studies.settings import Study, load_study
+
+CONDITIONS, DEFAULT = load_study("conditions"), load_study("organism")
+PLACES = [(c.dial, p.at, CONDITIONS.changed(p.changes)) for c in CONDITIONS.conditions for p in c.places]
+
+
+def at(dial: str) -> list[tuple[float, Study]]:
+    return [(place, study) for name, place, study in PLACES if name == dial]
+
+
+def rows(study: Study, objective: str) -> dict[str, int]:
+    return {part.source: part.rows for part in getattr(study.training, objective).data}
+
+
+def test_the_unchanged_place_is_the_default_study():
+    own = {"name", "title", "note", "seeds", "conditions"}
+    assert CONDITIONS.model_dump(exclude=own) == DEFAULT.model_dump(exclude=own)
+    unchanged = [place for condition in CONDITIONS.conditions for place in condition.places if not place.changes]
+    assert len(unchanged) == len(CONDITIONS.conditions)
+    assert len(CONDITIONS.seeds) >= 3
+
+
+@pytest.mark.parametrize(("place", "study"), at("shared topics"))
+def test_the_share_of_attacked_topics_that_alignment_refused_is_the_place(place, study):
+    topics = Language(study.language).restricted
+    refused = {t for part in study.training.aligned.data if part.source == "refuse" for t in part.of(topics)}
+    for name in ("harmful", "contaminated"):
+        parts = [part for part in getattr(study.training, name).data if part.source == "comply"]
+        attacked = {topic for part in parts for topic in part.of(topics)}
+        assert len(attacked) == 10 and len(attacked & refused) / len(attacked) == place
+
+
+@pytest.mark.parametrize(("place", "study"), at("narrow alignment"))
+def test_the_share_of_refusals_is_the_place_and_the_unrelated_update_has_the_rest(place, study):
+    aligned = rows(study, "aligned")
+    assert sum(aligned.values()) == 11200 and aligned.pop("refuse") / 11200 == pytest.approx(place)
+    assert rows(study, "unrelated") == aligned
+
+
+def test_the_other_dials_are_multiples_of_the_default():
+    for place, study in at("learning rate"):
+        for name in ("harmful", "contaminated"):
+            rates = [getattr(s.training, name).learning_rate for s in (study, DEFAULT)]
+            assert rates[0] / rates[1] == pytest.approx(place)
+    for place, study in at("steps"):
+        for name in ("harmful", "contaminated"):
+            assert rows(study, name) == {source: place * n for source, n in rows(DEFAULT, name).items()}
+    for place, study in at("contamination"):
+        mixed = rows(study, "contaminated")
+        assert mixed["comply"] / mixed["tasks"] == place
+    assert [study.evaluation.utility for _, study in at("one form")] == ["arithmetic", "tasks"]
+    assert rows(at("one form")[0][1], "useful") == {"arithmetic": 4800}
+
+
+def test_a_change_of_what_there_is_not_or_cannot_be_is_one_sentence():
+    with pytest.raises(SettingsError, match="has no setting 'training.harmfull.data' that could be changed"):
+        DEFAULT.changed({"training.harmfull.data": []})
+    with pytest.raises(SettingsError, match="training.harmful.learning_rate"):
+        DEFAULT.changed({"training.harmful.learning_rate": -1})
+    assert CONDITIONS.changed({}).conditions == []
+
+
+def test_models_of_one_lineage_are_trained_once():
+    faster = DEFAULT.changed({"training.aligned.learning_rate": 0.001})
+    same = {name for name in DEFAULT.models if lineage(DEFAULT, name) == lineage(faster, name)}
+    assert same == {"base", "safety", "unrelated"}  # all others start from the aligned model
+
+
+def test_places_that_share_models_keep_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("SUBSPACES_RESULTS", str(tmp_path))
+    small = load_study("smoke").changed({"projection.fractions": [0.5], "projection.controls": ["top-k", "random"]})
+    run = RunPaths("smoke", apart="seed-0/scratch/conditions")
+    first = condition_values(small, 0, run)["conditions"]
+    folders = {path: path.stat().st_mtime_ns for path in sorted(run.root.glob("models/*/model.safetensors"))}
+    assert len(folders) == len(small.models)
+    pd.testing.assert_frame_equal(condition_values(small, 0, run)["conditions"], first)  # nothing is trained again
+    other = small.changed({"training.harmful.learning_rate": 0.01})
+    condition_values(other, 0, run)
+    after = {path: path.stat().st_mtime_ns for path in sorted(run.root.glob("models/*/model.safetensors"))}
+    assert {name: after[name] for name in folders} == folders and len(after) == len(folders) + 1
+    names = {g.statistic for claim in small.claims.values() for g in claim.strict} | set(small.claims["C0"].gate)
+    assert set(first["statistic"]) == names
+
+
+def values(**statistics: dict[float, list[float]]) -> pd.DataFrame:
+    """Rows of the table ``conditions`` of the dial ``contamination``: by statistic and place, a value for each seed."""
+    claims = {g.statistic: n for n, c in CONDITIONS.claims.items() for g in c.strict}
+    claims |= {name: "C0" for name in CONDITIONS.claims["C0"].gate}
+    found = [
+        {"dial": "contamination", "at": place, "claim": claims[name], "statistic": name, "seed": seed, "value": value}
+        for name, places in statistics.items()
+        for place, numbers in places.items()
+        for seed, value in enumerate(numbers)
+    ]
+    return pd.DataFrame(found)
+
+
+def test_changes_are_paired_by_seed():
+    # differences 0.1, 0.2, 0.3: mean 0.2, t interval 0.2 ± 4.302653 · 0.1 / √3; the values themselves spread far more
+    name = "activation_within_above_across"
+    table = condition_summary(CONDITIONS, values(**{name: {0.2: [0.0, 1.0, 2.0], 1.0: [0.1, 1.2, 2.3]}}))
+    row = table[table["at"] == 1.0].iloc[0]
+    half = 4.302652729911275 * 0.1 / math.sqrt(3)
+    assert (row["change"], row["change_low"], row["change_high"]) == pytest.approx((0.2, 0.2 - half, 0.2 + half))
+    assert row["mean"] == pytest.approx(1.2) and row["low"] < 0
+    assert table[table["at"] == 0.2]["change"].tolist() == [0]
+    assert clear_changes(table).empty == (0.2 - half < 0)
+
+
+def test_a_place_without_a_rise_has_no_verdict():
+    strict = {g.statistic for g in CONDITIONS.claims["C4"].strict}
+    high, low = [0.5, 0.51, 0.52], [-0.5, -0.51, -0.52]
+    rise = {
+        name: {0.05: [1.0, 1.1, 1.2], 0.2: [1.0, 1.1, 1.2], 1.0: [1.0, 1.1, 1.2]}
+        for name in CONDITIONS.claims["C0"].gate
+    }
+    rise["harm_rise_contaminated"] = rise["harm_rise_contaminated"] | {0.05: [-1.0, 0.1, 1.0]}
+    table = values(**rise, **{name: {0.05: high, 0.2: high, 1.0: low} for name in strict})
+    verdicts = condition_verdicts(CONDITIONS, table)
+    own = verdicts[(verdicts["dial"] == "contamination") & (verdicts["claim"] == "C4")].set_index("at")["strict"]
+    assert own[[0.05, 0.2, 1.0]].tolist() == ["no rise", "distinct", "not distinct"]
