@@ -228,7 +228,9 @@ def test_on_a_phone_the_verdicts_need_no_scrolling(chromium, address):
     for place in ("html", "div.wide:has(table.verdicts)"):
         assert page.locator(place).evaluate("e => e.scrollWidth <= e.clientWidth"), place
     cell = page.locator("table.verdicts td").first
-    assert cell.evaluate("e => getComputedStyle(e, '::before').content").startswith(f'"{cell.get_attribute("data-head")}')
+    assert cell.evaluate("e => getComputedStyle(e, '::before').content").startswith(
+        f'"{cell.get_attribute("data-head")}'
+    )
     page.close()
 
 

@@ -140,7 +140,7 @@ def test_conditions_show_where_on_a_dial_a_claim_is_distinct(tmp_path, monkeypat
         for place in condition.places:
             low = (condition.dial, place.at) in {("contamination", 0.05), ("contamination", 0.2)}
             none = (condition.dial, place.at) == ("one form", 0)
-            verdict = "not distinct" if low else "no rise" if none else "distinct"
+            verdict = "not distinct" if low else "no sure rise" if none else "distinct"
             found = dict.fromkeys(SCHEMAS["conditions_verdicts"], 0.1) | {"dial": condition.dial, "at": place.at}
             rows += [found | {"label": place.label, "claim": claim, "strict": verdict} for claim in ("C1", "C2")]
     write_csv(RunPaths("conditions").table("conditions_verdicts"), "conditions_verdicts", pd.DataFrame(rows))
@@ -151,7 +151,7 @@ def test_conditions_show_where_on_a_dial_a_claim_is_distinct(tmp_path, monkeypat
     row = shown["harmful rows as a share of the useful rows"]
     assert row.endswith("not distinct 5 % … 20 %distinct 50 % … 100 %" * 2)
     row = shown["useful and harmful prompts share form and words"]
-    assert row.endswith("no rise no, useful is arithmeticdistinct yes" * 2)
+    assert row.endswith("no sure rise no, useful is arithmeticdistinct yes" * 2)
     assert "3 seeds at each place" in text and 'href="studies/conditions/23_conditions.html"' in text
 
 
