@@ -39,7 +39,7 @@ def _with_verdicts(study, passed):
         | {"study": study.name, "claim": claim, "statement": entry.statement, "stated": stated, "strict": strict}
         | {"stated_by": entry.stated[0].statistic, "criterion": "≥ 0", "stated_mean": 0.5, "seeds": 5.0}
         | ({"strict_by": entry.strict[0].statistic, "margin": 0.05, "mean": 0.123} if entry.strict else {})
-        | ({"share_of_seeds": passed, "share_low": 0.5, "share_high": 1.0} if entry.strict else {})
+        | ({"share_of_seeds": passed, "share_low": 0.5, "share_high": 1.0, "share_seeds": 5.0} if entry.strict else {})
         for (claim, entry), stated, strict in zip(study.claims.items(), STATED, STRICT, strict=True)
     ]
     write_csv(RunPaths(study.name).table("verdicts"), "verdicts", pd.DataFrame(rows))
@@ -59,8 +59,9 @@ def test_counts_name_the_claims():
 
 
 def test_shares_of_seeds_are_said_once_where_they_are_alike():
-    rows = [{"claim": f"C{i}", "share_of_seeds": share, "seeds": 20.0} for i, share in enumerate((1, 0.95, 1), start=1)]
-    assert passed(rows) == "C1, C3 in 20 of 20 seeds; C2 in 19 of 20 seeds"
+    shares = {"C1": 1.0, "C2": 0.95, "C3": 1.0, "C4": float("nan")}
+    rows = [{"claim": name, "share_of_seeds": share, "share_seeds": 20.0} for name, share in shares.items()]
+    assert passed(rows) == "C1, C3 in 20 of 20 seeds; C2 in 19 of 20 seeds; C4 not measurable"
     assert passed(rows[:1]) == "every claim in 20 of 20 seeds"
 
 
@@ -145,7 +146,7 @@ def test_conditions_show_where_on_a_dial_a_claim_is_distinct(tmp_path, monkeypat
         for place in condition.places:
             low = (condition.dial, place.at) in {("contamination", 0.05), ("contamination", 0.2)}
             none = (condition.dial, place.at) == ("one form", 0)
-            verdict = "not distinct" if low else "no rise" if none else "distinct"
+            verdict = "not distinct" if low else "no sure rise" if none else "distinct"
             found = dict.fromkeys(SCHEMAS["conditions_verdicts"], 0.1) | {"dial": condition.dial, "at": place.at}
             rows += [found | {"label": place.label, "claim": claim, "strict": verdict} for claim in ("C1", "C2")]
     write_csv(RunPaths("conditions").table("conditions_verdicts"), "conditions_verdicts", pd.DataFrame(rows))
@@ -156,7 +157,7 @@ def test_conditions_show_where_on_a_dial_a_claim_is_distinct(tmp_path, monkeypat
     row = shown["harmful rows as a share of the useful rows"]
     assert row.endswith("not distinct 5 % … 20 %distinct 50 % … 100 %" * 2)
     row = shown["useful and harmful prompts share form and words"]
-    assert row.endswith("no rise no, useful is arithmeticdistinct yes" * 2)
+    assert row.endswith("no sure rise no, useful is arithmeticdistinct yes" * 2)
     assert "3 seeds at each place" in text and 'href="studies/conditions/23_conditions.html"' in text
 
 

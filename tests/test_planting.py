@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from helpers.claims.power import SEEDS, power_table, response_curves
 from helpers.data.rows import training_rows
 from helpers.evaluation.behaviour import EvaluationSets, measure
-from helpers.experiments.graded import graded_models, planted_by, strict_tables, strict_values
+from helpers.experiments.graded import planted_by, strict_tables, strict_values, trained_models
 from helpers.experiments.overlap import PAIRS, prompt_sets
 from helpers.experiments.planted import Confined, directions, misplaced, separation
 from helpers.experiments.six_models import first_model, obtain
@@ -156,7 +156,7 @@ def test_nothing_is_planted_at_zero(planted, tmp_path, monkeypatch):
     free = planted.model_copy(update={"planted": None})
     zero = planted_by(planted, 0.0)
     run = RunPaths("zero", 0)
-    models = graded_models(zero, 0, run)
+    models = trained_models(zero, 0, run)
     made = {"scratch": first_model(free, 0)}
     for name in ("base", "aligned", "useful", "harmful"):
         objective = getattr(free.training, name)

@@ -50,8 +50,9 @@ def passed(rows: Iterable[Mapping]) -> str:
     """Of each claim, in how many seeds of a control it was found distinct; in few words where all are alike."""
     shares: dict[str, list[str]] = {}
     for row in rows:
-        seeds = int(row["seeds"])
-        shares.setdefault(f"in {round(row['share_of_seeds'] * seeds)} of {seeds} seeds", []).append(row["claim"])
+        share, seeds = row["share_of_seeds"], row["share_seeds"]
+        said = "not measurable" if pd.isna(share) else f"in {round(share * seeds)} of {int(seeds)} seeds"
+        shares.setdefault(said, []).append(row["claim"])
     if len(shares) == 1:
         return f"every claim {next(iter(shares))}"
     return "; ".join(f"{', '.join(claims)} {share}" for share, claims in shares.items()) or "no claim"

@@ -110,13 +110,17 @@ def controls_of(studies: Iterable[Staged]) -> list[dict]:
 
 def _control(staged: Staged) -> dict:
     study, positive = staged.selection.study, staged.selection.study.control == "positive"
-    rows = [row for row in verdicts_of(staged).values() if pd.notna(row["share_of_seeds"])]
-    facts = {"rows": rows, "outcome": worst(outcome(row, positive) for row in rows)}
+    rows = [row for name, row in verdicts_of(staged).items() if study.claims[name].strict]
+    counted = [row for row in rows if positive or pd.notna(row["share_of_seeds"])]
+    facts = {"rows": rows, "outcome": worst(outcome(row, positive) for row in counted)}
     return {"study": study, "place": staged.places.get("15_verdict"), "positive": positive, **facts}
 
 
 def outcome(row: Mapping, positive: bool) -> str:
-    """Whether a claim's share of seeds found distinct is as asked (met), or its interval is (within error)."""
+    """Whether a claim's share of seeds found distinct is as asked (met), or its interval is (within error).
+
+    What could not be measured was not found.
+    """
     if (row["share_of_seeds"] >= SEEN) if positive else (row["share_of_seeds"] <= ALARMS):
         return "met"
     within = row["share_high"] >= SEEN if positive else row["share_low"] <= ALARMS
