@@ -9,7 +9,7 @@ import pandas as pd
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from helpers import figures
-from helpers.claims.verdicts import distinctness, judge_criteria, verdicts
+from helpers.claims.verdicts import FOUND, intervals, stated_table, strict_table, verdict_table
 from helpers.paths import STUDIES, RunPaths, published_root
 from helpers.studies.settings import Study
 from pipeline.report.records import SETTINGS
@@ -52,9 +52,10 @@ def write_results(study: Study, seeds: list[int], published: bool = False) -> No
         publish_behaviour(study, seed)
     run = begin("15_verdict", study=study.name, seeds="published" if published else seeds)
     run.folder = RunPaths(study.name)  # as in a workflow
-    criteria = judge_criteria(study, pd.DataFrame(statistics))
-    run.write("distinct", distinctness(study, pd.DataFrame(statistics)))
-    run.write("verdicts", verdicts(study, criteria, run.records_of_seeds))
+    values = pd.DataFrame(statistics)
+    found = intervals(study, values, pd.DataFrame(columns=["claim", "statistic", *FOUND]))
+    stated, strict = stated_table(study, found), strict_table(study, found)
+    run.write("verdicts", verdict_table(study, values, found, stated, strict, run.records_of_seeds))
     shown = figure(study, seeds)
     for job in Selection(study, seeds, published).jobs:
         write_notebook(job.output, study.name, shown)

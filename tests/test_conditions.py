@@ -130,4 +130,4 @@ def test_a_place_without_a_rise_has_no_verdict():
     table = values(**rise, **{name: {0.05: high, 0.2: high, 1.0: low} for name in strict})
     verdicts = condition_verdicts(CONDITIONS, table)
     own = verdicts[(verdicts["dial"] == "contamination") & (verdicts["claim"] == "C4")].set_index("at")["strict"]
-    assert own[[0.05, 0.2, 1.0]].tolist() == ["no rise", "distinct", "not distinct"]
+    assert own[[0.05, 0.2, 1.0]].tolist() == ["no sure rise", "distinct", "not distinct"]

@@ -13,7 +13,7 @@ from helpers.claims.over_seeds import interval
 from helpers.studies.ledger import Claim, Criterion, since
 from helpers.studies.settings import Study
 
-NOT_TESTED, NOT_MEASURABLE, NO_RISE = "not tested", "not measurable", "no rise"
+NOT_TESTED, NOT_MEASURABLE, NO_RISE = "not tested", "not measurable", "no sure rise"
 STATED = ("no", NOT_MEASURABLE, "undecided", "direction", "yes")  # from the weakest on
 STRICT = ("not distinct", NOT_MEASURABLE, "undecided", "distinct")
 FOUND = ["mean", "low", "high", "seeds", "over"]
@@ -105,7 +105,7 @@ def verdict_table(
 ) -> pd.DataFrame:
     """Both verdicts on every claim with the statistic that decides each: table ``verdicts``.
 
-    Where fine-tuning raises neither harm nor utility (the ``gate`` of the claims), there is no verdict on what
+    Where fine-tuning does not surely raise harm and utility (the ``gate`` of the claims), there is no verdict on what
     projections do to them. ``share_of_seeds``: of the seeds of which every strict statistic was measured
     (``share_seeds``) those whose own values pass every margin, with its exact interval.
     """
@@ -124,7 +124,7 @@ def verdict_table(
 def gate(study: Study, found: pd.DataFrame) -> str:
     """What takes the place of the other claims' verdicts: nothing where every statistic of the gates is above 0.
 
-    By its whole interval where it has one; *no rise* where one is not, *not measurable* where one is not known.
+    By its whole interval where it has one; *no sure rise* where one is not, *not measurable* where one is not known.
     """
     asked = [_of(found, name, statistic) for name, claim in study.claims.items() for statistic in claim.gate]
     if any(np.isnan(one["mean"]) for one in asked):
