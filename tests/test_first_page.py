@@ -39,7 +39,7 @@ def _with_verdicts(study, passed):
         | {"study": study.name, "claim": claim, "statement": entry.statement, "stated": stated, "strict": strict}
         | {"stated_by": entry.stated[0].statistic, "criterion": "≥ 0", "stated_mean": 0.5, "seeds": 5.0}
         | ({"strict_by": entry.strict[0].statistic, "margin": 0.05, "mean": 0.123} if entry.strict else {})
-        | ({"share_of_seeds": passed, "share_low": 0.5, "share_high": 1.0} if entry.strict else {})
+        | ({"share_of_seeds": passed, "share_low": 0.5, "share_high": 1.0, "share_seeds": 5.0} if entry.strict else {})
         for (claim, entry), stated, strict in zip(study.claims.items(), STATED, STRICT, strict=True)
     ]
     write_csv(RunPaths(study.name).table("verdicts"), "verdicts", pd.DataFrame(rows))

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from helpers import paths
 from helpers.claims.statistics import STATISTICS
-from helpers.claims.verdicts import FOUND, intervals, stated_table, strict_table, verdict_table
 from helpers.errors import SettingsError
 from helpers.studies.ledger import Claim, Statistic, claims_of, hashes, label_of, read_ledger, since
 from helpers.studies.settings import Study, available, load_study
 from pipeline.results.tables import SCHEMAS
 from pipeline.runs.notebook import begin
 from pipeline.runs.stages import STAGES
+from synthetic_report import NOTHING, judged
 
 LEDGER = yaml.safe_load(paths.CLAIMS.read_text(encoding="utf-8"))
 CLAIMS = claims_of("organism")
@@ -191,10 +191,7 @@ def test_a_bound_changed_after_a_result_shows_in_the_verdicts(tmp_path, monkeypa
 
     def then():
         over = begin("15_verdict", study="smoke", seeds="0")
-        nothing = pd.DataFrame(columns=["claim", "statistic", "seed", "value"])
-        found = intervals(over.study, nothing, pd.DataFrame(columns=["claim", "statistic", *FOUND]))
-        stated, strict = stated_table(over.study, found), strict_table(over.study, found)
-        table = verdict_table(over.study, nothing, found, stated, strict, over.records_of_seeds)
+        table = judged(over.study, NOTHING, over.records_of_seeds)["verdicts"]
         assert set(table.columns) == set(SCHEMAS["verdicts"])
         return table.set_index("claim")["ledger_then"].to_dict()
 
