@@ -39,7 +39,7 @@ def _with_verdicts(study, passed):
         | {"study": study.name, "claim": claim, "statement": entry.statement, "stated": stated, "strict": strict}
         | {"stated_by": entry.stated[0].statistic, "criterion": "≥ 0", "stated_mean": 0.5, "seeds": 5.0}
         | ({"strict_by": entry.strict[0].statistic, "margin": 0.05, "mean": 0.123} if entry.strict else {})
-        | ({"share_of_seeds": passed, "share_low": 0.5, "share_high": 1.0, "share_seeds": 5.0} if entry.strict else {})
+        | ({"share_of_seeds": passed, "share_seeds": 5, "share_low": 0.5, "share_high": 1.0} if entry.strict else {})
         for (claim, entry), stated, strict in zip(study.claims.items(), STATED, STRICT, strict=True)
     ]
     write_csv(RunPaths(study.name).table("verdicts"), "verdicts", pd.DataFrame(rows))
@@ -59,9 +59,9 @@ def test_counts_name_the_claims():
 
 
 def test_shares_of_seeds_are_said_once_where_they_are_alike():
-    shares = {"C1": 1.0, "C2": 0.95, "C3": 1.0, "C4": float("nan")}
-    rows = [{"claim": name, "share_of_seeds": share, "share_seeds": 20.0} for name, share in shares.items()]
-    assert passed(rows) == "C1, C3 in 20 of 20 seeds; C2 in 19 of 20 seeds; C4 not measurable"
+    shares = (1, 0.95, float("nan"), 1)
+    rows = [{"claim": f"C{i}", "share_of_seeds": x, "share_seeds": 20.0} for i, x in enumerate(shares, start=1)]
+    assert passed(rows) == "C1, C4 in 20 of 20 seeds; C2 in 19 of 20 seeds; C3 not measurable"
     assert passed(rows[:1]) == "every claim in 20 of 20 seeds"
 
 

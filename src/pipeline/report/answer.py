@@ -50,9 +50,10 @@ def passed(rows: Iterable[Mapping]) -> str:
     """Of each claim, in how many seeds of a control it was found distinct; in few words where all are alike."""
     shares: dict[str, list[str]] = {}
     for row in rows:
-        share, seeds = row["share_of_seeds"], row["share_seeds"]
-        said = "not measurable" if pd.isna(share) else f"in {round(share * seeds)} of {int(seeds)} seeds"
-        shares.setdefault(said, []).append(row["claim"])
+        known = pd.notna(row["share_of_seeds"])
+        seeds = int(row["share_seeds"]) if known else 0
+        share = f"in {round(row['share_of_seeds'] * seeds)} of {seeds} seeds" if known else "not measurable"
+        shares.setdefault(share, []).append(row["claim"])
     if len(shares) == 1:
         return f"every claim {next(iter(shares))}"
     return "; ".join(f"{', '.join(claims)} {share}" for share, claims in shares.items()) or "no claim"
