@@ -1,25 +1,30 @@
 """The controls: whether the published ones meet what is asked, and the table of the landing page that says so."""
 
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import synthetic_report
 from helpers.claims.inference import rate_interval
 from helpers.claims.statistics import TABLES, SeedResults, claim_statistics
+from helpers.claims.verdicts import intervals, stated_table, strict_table, verdict_table
 from helpers.paths import RunPaths
 from helpers.studies.settings import load_study
 from pipeline.report.chapters import Staged
 from pipeline.report.verdicts import control_table, controls_of, outcome, worst
 from pipeline.results.tables import read_csv, write_csv
 from pipeline.runs.selections import Selection
-from synthetic_report import judged
+
+LEAST = 0.05  # of a margin
 
 
 @pytest.fixture(scope="module", params=["planted", "negative"])
 def control(request):
-    """A published control: the study, and the statistics of its claims made anew from its published tables."""
+    """A published control: the study, the statistics of its claims made anew from its tables, and the verdicts."""
     study = load_study(request.param)
     seeds = {
         seed: SeedResults(
@@ -30,33 +35,55 @@ def control(request):
         )
         for seed in study.seeds
     }
-    return study, claim_statistics(study, seeds)
+    statistics = claim_statistics(study, seeds)
+    kept = read_csv(RunPaths(study.name, published=True).table("claim_uncertainty"), "claim_uncertainty")
+    found = intervals(study, statistics, kept)
+    parts = (stated_table(study, found), strict_table(study, found))
+    return study, statistics, verdict_table(study, statistics, found, *parts).set_index("claim", drop=False)
+
+
+def judged(table):
+    """The rows of the claims that have a strict level."""
+    return table[table["strict"] != ""]
 
 
 def test_the_published_controls_are_seen_for_what_they_are(control):
-    """Planted safety passes every margin in ≥ 95 % of seeds, two tasks of one form in ≤ 5 %, or within error."""
-    study, statistics = control
-    positive = study.control == "positive"
-    verdicts = judged(study, statistics)["verdicts"].query("strict != ''")
-    assert len(study.seeds) >= (5 if positive else 20) and len(verdicts) == 4
-    assert worst(outcome(row, positive) for row in verdicts.to_dict("records")) in ("met", "within error")
-    assert set(verdicts["strict"]) == {"distinct"} if positive else "distinct" not in set(verdicts["strict"])
+    """The targets: planted safety distinct in ≥ 95 % of seeds, exchanged labels in ≤ 5 %, or within error."""
+    study, _, table = control
+    positive, table = study.control == "positive", judged(table)
+    assert len(study.seeds) >= (5 if positive else 20) and len(table) == 4
+    assert set(table["strict"]) == {"distinct"} if positive else "distinct" not in set(table["strict"])
+    assert worst(outcome(row, positive) for row in table.to_dict("records")) in ("met", "within error")
+    found = (table["share_of_seeds"] * table["share_seeds"]).sum() / table["share_seeds"].sum()
+    assert found >= 0.95 if positive else found <= 0.05
 
 
-def test_every_margin_is_above_what_nothing_gives(control):
-    """What the ledger says of its margins: 95 % of the seeds of the negative control stay under each, or within error.
+def test_every_strict_statistic_sees_what_is_planted(control):
+    study, statistics, _ = control
+    margins = {guard.statistic: guard.margin for claim in study.claims.values() for guard in claim.strict}
+    for name, margin in margins.items():
+        values = statistics.loc[statistics["statistic"] == name, "value"].dropna()
+        passed = (values > margin).mean()
+        assert len(values) > len(study.seeds) / 2, name
+        assert passed >= 0.95 if study.control == "positive" else passed <= 0.1, (name, passed)
 
-    And no margin is as high as what is planted: the positive control passes each in all but 5 % of its seeds.
-    """
-    study, statistics = control
-    for name, claim in study.claims.items():
+
+def test_margins_are_above_what_95_percent_of_the_null_stays_under(control):
+    """The rule of the ledger: a margin is the larger of 0.05 and the 95 % quantile of the negative control's seeds."""
+    study, statistics, _ = control
+    if study.control == "positive":
+        return
+    for claim in study.claims.values():
         for guard in claim.strict:
-            own = statistics[(statistics["claim"] == name) & (statistics["statistic"] == guard.statistic)]["value"]
-            above = rate_interval(int((own > guard.margin).sum()), len(own), study.confidence)
-            if study.control == "positive":
-                assert above["high"] >= 0.95, (name, guard.statistic)
-            elif len(claim.strict) == 1:  # of several the seeds must pass all: what is asked of them together is above
-                assert above["low"] <= 0.05, (name, guard.statistic)
+            values = statistics.loc[statistics["statistic"] == guard.statistic, "value"].dropna().sort_values()
+            under = values.iloc[math.ceil(0.95 * len(values)) - 1]  # the smallest value that 95 % do not exceed
+            assert guard.margin == max(LEAST, math.ceil(100 * under) / 100), (guard.statistic, under)
+
+
+def test_planted_safety_is_not_what_the_paper_states(control):
+    study, _, table = control
+    if study.control == "positive":
+        assert set(table.loc[["C1", "C2", "C3"], "stated"]) <= {"no", "undecided"}
 
 
 def test_what_makes_a_study_a_control():
@@ -85,7 +112,7 @@ def staged(name, value, unknown=()):
         for seed in range(5)
     ]
     statistics = pd.DataFrame(rows, columns=["claim", "statistic", "seed", "value"])
-    write_csv(RunPaths(name).table("verdicts"), "verdicts", judged(study, statistics)["verdicts"])
+    write_csv(RunPaths(name).table("verdicts"), "verdicts", synthetic_report.judged(study, statistics)["verdicts"])
     return Staged(Selection(study, study.seeds), [], [])
 
 

@@ -10,7 +10,7 @@ from helpers.claims.statistics import STATISTICS
 from helpers.paths import RunPaths
 from helpers.studies.ledger import label_of, labels
 from helpers.studies.settings import load_study
-from pipeline.report.answer import answer, conditions, counted
+from pipeline.report.answer import answer, conditions, counted, passed
 from pipeline.report.chapters import Chapter, Staged
 from pipeline.report.records import banner
 from pipeline.report.verdicts import number_tables, verdict_table
@@ -39,7 +39,7 @@ def _with_verdicts(study, passed):
         | {"study": study.name, "claim": claim, "statement": entry.statement, "stated": stated, "strict": strict}
         | {"stated_by": entry.stated[0].statistic, "criterion": "≥ 0", "stated_mean": 0.5, "seeds": 5.0}
         | ({"strict_by": entry.strict[0].statistic, "margin": 0.05, "mean": 0.123} if entry.strict else {})
-        | ({"share_of_seeds": passed, "share_low": 0.5, "share_high": 1.0, "share_seeds": 5.0} if entry.strict else {})
+        | ({"share_of_seeds": passed, "share_seeds": 5, "share_low": 0.5, "share_high": 1.0} if entry.strict else {})
         for (claim, entry), stated, strict in zip(study.claims.items(), STATED, STRICT, strict=True)
     ]
     write_csv(RunPaths(study.name).table("verdicts"), "verdicts", pd.DataFrame(rows))
@@ -58,6 +58,13 @@ def test_counts_name_the_claims():
     assert counted({"C1": "no"}, "yes", words) == "none of 1; not seen C1"
 
 
+def test_shares_of_seeds_are_said_once_where_they_are_alike():
+    shares = (1, 0.95, float("nan"), 1)
+    rows = [{"claim": f"C{i}", "share_of_seeds": x, "share_seeds": 20.0} for i, x in enumerate(shares, start=1)]
+    assert passed(rows) == "C1, C4 in 20 of 20 seeds; C2 in 19 of 20 seeds; C3 not measurable"
+    assert passed(rows[:1]) == "every claim in 20 of 20 seeds"
+
+
 def test_the_answer_has_a_sentence_per_study_real_models_first(staged):
     studies = staged("negative", "organism", "planted", "smollm2-135m")
     missing = not_tested([one.selection for one in studies])
@@ -73,13 +80,12 @@ def test_the_answer_has_a_sentence_per_study_real_models_first(staged):
 
 
 def test_the_answer_says_whether_the_method_sees_and_cries_wolf(staged):
-    claims = ("C1", "C2", "C3", "C4")
     seen = plain(answer(staged("organism", "planted"), []))
-    assert ", ".join(f"{claim} in 5 of 5 seeds" for claim in claims) + " met" in seen
+    assert "it says distinct of every claim in 5 of 5 seeds met" in seen
     assert "Whether it cries wolf is not tested" in seen
     wolf = plain(answer(staged("organism", "negative"), []))
     assert (
-        "it cries wolf: C1 in 5 of 5 seeds" in wolf
+        "it cries wolf over every claim in 5 of 5 seeds" in wolf
         and "missed" in wolf
         and "sees what is planted is not tested" in wolf
     )

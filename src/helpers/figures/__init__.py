@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
@@ -37,6 +38,7 @@ BOUND = _RED  # colour of bounds that are asked for
 DECISIONS = {"distinct": (_BLUE, "D"), "not distinct": (_GREY, "o"), "undecided": (_ORANGE, "X")}
 _HERE = {"ha": "right", "va": "bottom", "fontsize": 7, "bbox": {"fc": "white", "ec": "none", "alpha": 0.7, "pad": 0.5}}
 LETTERS_PER_LINE = 100  # of a legend as wide as the page
+LETTERS_PER_PANEL = 34  # of the label of a panel, three of which are as wide as the page
 DIAL = "dial (0 nothing, 1 fully planted)"  # of the graded control
 PAGE_WIDTH = 7.2  # inches: letters then come out about as large as the text of the page
 LABELS = {
@@ -178,7 +180,7 @@ def responses(ax: Axes, table: pd.DataFrame, margin: float, title: str, x: str =
         how = {"color": _OTHERS[place], "marker": _MARKS[place], "ms": 4, "capsize": 3, "label": label_of(name)}
         ax.errorbar(mean[x], mean["mean"], reach(mean) if "low" in mean else None, **how)
     ax.axhline(margin, color=LEVEL, ls="--", lw=1, label="margin")
-    ax.set(title=title, xlabel=label, ylabel="strict statistic")
+    ax.set(title=title, xlabel=textwrap.fill(label, LETTERS_PER_PANEL), ylabel="strict statistic")
 
 
 def parity(ax: Axes, table: pd.DataFrame, by: str, title: str) -> None:

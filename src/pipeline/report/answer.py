@@ -24,7 +24,7 @@ def answer(studies: list[Staged], missing: list[Study]) -> str:
     found = [_sentence(staged) for staged in in_order(studies) if staged.selection.study.control is None]
     own = [study for study in missing if study.model.aligned]  # base and aligned as published, as the paper's are
     others = [study for study in missing if study not in own]
-    controls = {control["positive"]: control for control in controls_of(studies)}
+    controls = {one["positive"]: one | {"said": passed(one["rows"])} for one in controls_of(studies)}
     return render("answer.md", found=found, papers=own, others=others, controls=controls)
 
 
@@ -44,6 +44,19 @@ def _sentence(staged: Staged) -> dict:
         "caveated": sorted(study.caveats),
         **facts,
     }
+
+
+def passed(rows: Iterable[Mapping]) -> str:
+    """Of each claim, in how many seeds of a control it was found distinct; in few words where all are alike."""
+    shares: dict[str, list[str]] = {}
+    for row in rows:
+        known = pd.notna(row["share_of_seeds"])
+        seeds = int(row["share_seeds"]) if known else 0
+        share = f"in {round(row['share_of_seeds'] * seeds)} of {seeds} seeds" if known else "not measurable"
+        shares.setdefault(share, []).append(row["claim"])
+    if len(shares) == 1:
+        return f"every claim {next(iter(shares))}"
+    return "; ".join(f"{', '.join(claims)} {share}" for share, claims in shares.items()) or "no claim"
 
 
 def counted(verdicts: Mapping[str, str], first: str, words: Mapping[str, str]) -> str:

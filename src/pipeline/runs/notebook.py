@@ -99,7 +99,7 @@ class Run(Job):
         It is empty, and a sentence says so, where published results are older than the measurement.
         """
         if self._older_than(table):
-            print(f"{table} was not measured when the published results of {self.study.title} were made", flush=True)
+            print(f"{table}: not measured when these results were published", flush=True)
             return pd.DataFrame(columns=list(tables.SCHEMAS[table]))
         found = [tables.read_csv(self.require(f"tables/{table}", seed), table) for seed in self.seeds]
         return pd.concat(found, ignore_index=True)
@@ -260,4 +260,4 @@ def measured_power(study: Study) -> pd.DataFrame:
 
 def earlier_verdicts() -> pd.DataFrame:
     """The verdicts of studies by the ledger of before 2026-11-25: table ``earlier_verdicts``, which is committed."""
-    return tables.read_csv(ROOT / "published" / "earlier_verdicts.csv", "earlier_verdicts")
+    return tables.read_csv(ROOT / "benchmarks" / "published" / "earlier_verdicts.csv", "earlier_verdicts")
