@@ -17,16 +17,7 @@ import nbformat
 from helpers.paths import ROOT
 from pipeline.runs.stages import CHAPTERS, PER_SEED, STAGES
 
-COPIED = (
-    "src",
-    "studies",
-    "claims.yml",
-    "Snakefile",
-    "profiles",
-    "benchmarks",
-    "pyproject.toml",
-    "published/earlier_verdicts.csv",
-)
+COPIED = ("src", "studies", "claims.yml", "Snakefile", "profiles", "benchmarks", "pyproject.toml")
 PARAMETERS = {"seed": "seed: int = 0", "seeds": 'seeds: str = ""', "objective": 'objective: str = "useful"'}
 CODE = """
 import hashlib, json, os, time
