@@ -229,12 +229,29 @@ def test_variants_that_lost_their_utility_are_not_selective():
     assert (found["strict"], found["strict_by"]) == (NOT_MEASURABLE, "extra_harm_removed_at_equal_exact_match")
 
 
-def test_a_margin_that_is_kept_does_not_stand_for_exact_match():
-    """The utility margin says 1, exact match 0.2: the variant is not matched on utility."""
+@pytest.mark.parametrize("lost", ["utility", "utility_margin"])
+@pytest.mark.parametrize("name", [guard.statistic for guard in STUDY.claims["C2"].strict])
+def test_utility_is_kept_by_exact_match_and_by_margin(lost, name):
+    """One of them says 1, the other 0.2 (or just 0.8): the variant is not matched on utility (or it is)."""
     world = results(0, left=lambda f: (1.0, 0.0))
-    orthogonal = world.projection["mode"] == "orthogonal"
-    world.projection.loc[orthogonal, "utility"] = measures(0.2, 0)["utility"]
-    assert np.isnan(STATISTICS["extra_harm_removed_at_equal_margin"](world))
+    world.projection[lost] = world.projection[lost].where(
+        world.projection["control"] != "top-k", measures(0.2, 0)[lost]
+    )
+    assert np.isnan(STATISTICS[name](world))
+    just = replace(world, projection=world.projection.assign(**{lost: measures(0.8 + 1e-9, 0)[lost]}))
+    assert STATISTICS[name](just) > 0.8
+
+
+@pytest.mark.parametrize("fractions", [(0.01,), (0.01, 0.25), (0.75, 0.99)])
+def test_harm_that_lies_inside_shows_on_every_grid_of_k(fractions):
+    """What decided C1 before was negative where all harm lay inside, and its sign turned with the grid."""
+    world = results(0, **SEPARABLE)
+    kept = {
+        name: table[table["fraction"].isin(fractions)]
+        for name, table in (("projection", world.projection), ("energy", world.energy))
+    }
+    for guard in STUDY.claims["C1"].strict:
+        assert STATISTICS[guard.statistic](replace(world, **kept)) > guard.margin
 
 
 @pytest.mark.parametrize("name", ["extra_harm_removed_at_equal_exact_match", "extra_harm_removed_at_equal_margin"])
@@ -340,13 +357,31 @@ def test_no_results_is_not_tested():
     assert set(verdicts["stated"]) == {NOT_TESTED} and set(verdicts["strict"]) == {NOT_TESTED, ""}
 
 
-def test_intervals_know_of_shared_prompts_where_prompts_were_kept():
-    statistics = claim_statistics(STUDY, {seed: results(seed) for seed in range(3)})
+def test_verdicts_know_of_shared_prompts_where_prompts_were_kept():
+    """Over seeds alone the world is distinct; with the spread that common prompts give, the margin is in reach."""
+    statistics = claim_statistics(STUDY, {seed: results(seed, **SEPARABLE) for seed in range(3)})
     wide = {"claim": "C2", "statistic": "extra_harm_removed_at_equal_margin"}
-    known = pd.DataFrame([wide | dict(zip(FOUND, (0.2, -0.5, 0.9, 3, "seeds"), strict=True))])
-    found = intervals(STUDY, statistics, known)
-    assert found.loc[("C2", wide["statistic"]), ["low", "high"]].tolist() == [-0.5, 0.9]
-    assert found.loc[("C3", "alignment_harmful_highest"), "mean"] == 0
+    known = pd.DataFrame([wide | dict(zip(FOUND, (1.0, -0.5, 2.5, 3, "seeds"), strict=True))])
+    for uncertainty, verdict in ((NOTHING, "distinct"), (known, "undecided")):
+        found = intervals(STUDY, statistics, uncertainty)
+        stated, strict = stated_table(STUDY, found), strict_table(STUDY, found)
+        row = verdict_table(STUDY, statistics, found, stated, strict).set_index("claim").loc["C2"]
+        assert row["strict"] == verdict
+    assert (row["strict_by"], row["low"], row["high"]) == (wide["statistic"], -0.5, 2.5)
+
+
+def test_overlaps_of_single_directions_do_not_count():
+    """Where k = 1 an overlap is the squared cosine of two means; where nothing else is there, nothing is known."""
+    world = results(0)
+    tables = {name: getattr(world, name).copy() for name in ("activation_overlap", "matched_activations")}
+    for name, table in tables.items():
+        tables[name] = pd.concat([table, table.assign(k_a=1, mso=0.999 * (table["pair"] == "harmful-harmful"))])
+    names = [one for one in STATISTICS if one.startswith("activation")]
+    assert len(names) == 5
+    for name in names:
+        assert STATISTICS[name](replace(world, **tables)) == pytest.approx(STATISTICS[name](world))
+        alone = {one: table[table["k_a"] == 1] for one, table in tables.items()}
+        assert np.isnan(STATISTICS[name](replace(world, **alone)))
 
 
 def test_every_statistic_is_one_finite_number():

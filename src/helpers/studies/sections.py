@@ -121,6 +121,7 @@ class Planted(Section):
     separation: Positive
     dial: Annotated[list[Share], Field(min_length=2)]
     share: Annotated[Share, Field(exclude_if=lambda share: share == 1)] = 1.0  # of the construction; hashed where less
+    graded: Annotated[Count, Field(exclude_if=lambda seeds: seeds == 3)] = 3  # the first seeds, whose dial is turned
 
     @model_validator(mode="after")
     def _both_ends(self) -> Self:

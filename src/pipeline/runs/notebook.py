@@ -260,4 +260,4 @@ def measured_power(study: Study) -> pd.DataFrame:
 
 def earlier_verdicts() -> pd.DataFrame:
     """The verdicts of studies by the ledger of before 2026-11-25: table ``earlier_verdicts``, which is committed."""
-    return tables.read_csv(ROOT / "published" / "earlier_verdicts.csv", "earlier_verdicts")
+    return tables.read_csv(ROOT / "benchmarks" / "published" / "earlier_verdicts.csv", "earlier_verdicts")
