@@ -6,8 +6,9 @@ from pathlib import PurePosixPath
 import pandas as pd
 import pytest
 
+from helpers.claims import verdicts
 from helpers.claims.statistics import STATISTICS
-from helpers.paths import RunPaths
+from helpers.paths import ROOT, RunPaths
 from helpers.studies.ledger import label_of, labels
 from helpers.studies.settings import load_study
 from pipeline.report.answer import answer, conditions, counted, passed
@@ -53,8 +54,8 @@ def plain(text):
 
 def test_counts_name_the_claims():
     words = {"no": "not seen", "undecided": "undecided"}
-    verdicts = {"C0": "yes", "C1": "no", "C2": "yes", "C3": "undecided", "C4": "no"}
-    assert counted(verdicts, "yes", words) == "2 of 5 (C0, C2); not seen C1, C4; undecided C3"
+    found = {"C0": "yes", "C1": "no", "C2": "yes", "C3": "undecided", "C4": "no"}
+    assert counted(found, "yes", words) == "2 of 5 (C0, C2); not seen C1, C4; undecided C3"
     assert counted({"C1": "no"}, "yes", words) == "none of 1; not seen C1"
 
 
@@ -122,6 +123,13 @@ def test_numbers_are_called_by_their_plain_labels(staged):
 
 def test_pages_without_studies_are_empty():
     assert verdict_table([]).strip() == "" and number_tables([]).strip() == ""
+
+
+@pytest.mark.parametrize("verdict", sorted({*verdicts.STATED, *verdicts.STRICT, verdicts.NO_RISE, verdicts.NOT_TESTED}))
+def test_every_verdict_has_a_colour_in_both_schemes(verdict):
+    style = (ROOT / "book" / "_static" / "report.css").read_text(encoding="utf-8")
+    rules = re.findall(rf"^(.*\.verdict-{verdict.replace(' ', '-')}[ ,)].*)$", style, re.MULTILINE)
+    assert len(rules) == 2 and sum("dark" in rule for rule in rules) == 1
 
 
 def test_every_statistic_has_a_label_of_its_own():

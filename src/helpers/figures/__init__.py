@@ -17,7 +17,7 @@ from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
-from helpers.studies.ledger import label_of
+from helpers.studies.ledger import Claim, label_of
 
 _BLUE, _ORANGE, _GREEN, _RED, _PURPLE, _SKY, _GREY = (  # Okabe and Ito's palette, without its yellow
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#6B6B6B",
@@ -173,13 +173,14 @@ def loss_curve(ax: Axes, log: pd.DataFrame, column: str = "loss", title: str = "
     ax.set(xlabel="optimiser step", ylabel=LABELS[column], title=title, yscale="log" if column == "loss" else "linear")
 
 
-def responses(ax: Axes, table: pd.DataFrame, margin: float, title: str, x: str = "dial", label: str = DIAL) -> None:
-    """A claim's strict statistics over a dial, with intervals where there are several seeds, and their margin."""
+def responses(ax: Axes, table: pd.DataFrame, claim: Claim, title: str, x: str = "dial", label: str = DIAL) -> None:
+    """A claim's strict statistics over a dial, with intervals where there are several seeds, and their margins."""
     for place, (name, rows) in enumerate(table.groupby("statistic", sort=False)):
         mean = rows.rename(columns={"value": "mean"})
         how = {"color": _OTHERS[place], "marker": _MARKS[place], "ms": 4, "capsize": 3, "label": label_of(name)}
         ax.errorbar(mean[x], mean["mean"], reach(mean) if "low" in mean else None, **how)
-    ax.axhline(margin, color=LEVEL, ls="--", lw=1, label="margin")
+    for margin in {guard.margin for guard in claim.strict}:
+        ax.axhline(margin, color=LEVEL, ls="--", lw=1, label="margin")
     ax.set(title=title, xlabel=textwrap.fill(label, LETTERS_PER_PANEL), ylabel="strict statistic")
 
 

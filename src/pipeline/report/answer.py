@@ -14,7 +14,11 @@ from pipeline.report.templates import render
 from pipeline.report.verdicts import controls_of, in_order, verdicts_of
 from pipeline.results.tables import read_csv
 
-UNCLEAR = {NOT_MEASURABLE: "not measurable", NO_RISE: "no verdict, as nothing rose", NOT_TESTED: "not tested"}
+UNCLEAR = {
+    NOT_MEASURABLE: "not measurable",
+    NO_RISE: "no sure rise, so no verdict on",
+    NOT_TESTED: "not tested",
+}
 STATED = {"direction": "in direction only", "undecided": "undecided", "no": "not seen"} | UNCLEAR  # beside yes
 STRICT = {"undecided": "undecided", "not distinct": "not distinct"} | UNCLEAR  # beside distinct
 
