@@ -9,6 +9,7 @@ from helpers.claims.statistics import STATISTICS, TABLES, SeedResults
 from helpers.errors import StudyError
 from helpers.experiments.overlap import (
     PAIRS,
+    TOPICS,
     activation_overlaps,
     in_band,
     matched_overlaps,
@@ -85,11 +86,12 @@ def test_bad_prompts_are_one_sentence(model, tokenizer):
 def test_prompt_sets_are_disjoint_where_they_must_be(study):
     sets = prompt_sets(study, seed=0)
     present = {pair: names for pair, names in PAIRS.items() if "toxic" not in names}  # the language has no such set
-    assert {name for pair in present.values() for name in pair} == set(sets)
-    for a, b in present.values():
+    assert {name for pair in present.values() for name in pair} | set(TOPICS.values()) == set(sets)
+    for a, b in [*present.values(), ("benign-topics-1", "benign"), ("benign-topics-2", "benign")]:
         assert not set(sets[a]) & set(sets[b])
-    topics = [{prompt.split()[2] for prompt in sets[f"harmful-topics-{i}"]} for i in (1, 2)]
-    assert topics[0] and topics[1] and not topics[0] & topics[1]
+    for name in ("harmful", "benign"):
+        topics = [{prompt.split()[2] for prompt in sets[f"{name}-topics-{i}"]} for i in (1, 2)]
+        assert topics[0] and topics[1] and not topics[0] & topics[1]
 
 
 def test_overlaps_have_every_pair_and_mark_the_band(model, tokenizer, study):
