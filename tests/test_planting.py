@@ -184,6 +184,9 @@ def test_power_is_found_on_a_curve_whose_crossing_is_known(planted):
     assert margin < table.loc[20, "smallest_detectable"] < margin + 0.02
     assert table.loc[5, "effect"] == pytest.approx(table.loc[5, "smallest_detectable"], abs=1e-6)  # the curve is d
     assert response_curves(planted, graded)["mean"].tolist() == pytest.approx(dial)
+    never = graded.assign(statistic=planted.claims["C2"].strict[1].statistic, value=float("nan"))
+    blind = power_table(planted, pd.concat([graded, never]))
+    assert set(blind["statistic"]) == set(never["statistic"]) and blind["smallest_detectable"].isna().all()
 
 
 @pytest.mark.parametrize("dial", [[0, 0.5], [0.5, 1], [0, 1, 0.5], [0, 0.5, 0.5, 1], [1], [0, 2]])
