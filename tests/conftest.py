@@ -1,5 +1,6 @@
 """What several tests share: a tiny model with its tokenizer, and the smoke study run once by the real workflow."""
 
+import gc
 import os
 import shutil
 import subprocess
@@ -42,6 +43,11 @@ def group_of(name: str) -> str:
 def pytest_collection_modifyitems(items):
     """The tests of a group one after the other, the groups that take longest first."""
     items.sort(key=lambda item: (*FIRST, group := group_of(item.nodeid)).index(group))
+
+
+def pytest_collection_finish():
+    """What was imported stays: every later search for garbage, of which a training makes two, goes past it."""
+    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)

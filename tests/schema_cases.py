@@ -68,7 +68,7 @@ def _of_key(root: dict, entry: dict, value: Any, path: tuple, key: str) -> Itera
         yield from (Case(path, bad, key) for bad in HIDDEN)
     if "properties" in plain and isinstance(value, dict):
         yield from _of_object(root, plain, value, path)
-    elif isinstance(value, dict) and (inner := _of_names(plain)):
+    elif isinstance(value, dict) and value and (inner := _of_names(plain)):
         first = next(iter(value))
         yield Case((*path, "no such name"), value[first], key)
         yield from _of_key(root, inner, value[first], (*path, first), first)

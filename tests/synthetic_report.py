@@ -1,6 +1,7 @@
 """Results written in a second, of a study that never ran: enough to stage and build a report of every page."""
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -9,13 +10,14 @@ import pandas as pd
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from helpers import figures
-from helpers.claims.verdicts import distinctness, judge_criteria, verdicts
+from helpers.claims.verdicts import FOUND, intervals, stated_table, strict_table, verdict_table
 from helpers.paths import STUDIES, RunPaths, published_root
 from helpers.studies.settings import Study
 from pipeline.report.records import SETTINGS
 from pipeline.runs.notebook import begin
 from pipeline.runs.selections import Selection
 
+NOTHING = pd.DataFrame(columns=["claim", "statistic", "seed", "value"])  # the statistics of a study without results
 PAYLOADS = [  # what a model might write, to be shown as text and nothing else
     "<script>window.attacked = 'script'</script>",
     "<img src=x onerror=\"window.attacked = 'image'\">",
@@ -52,12 +54,19 @@ def write_results(study: Study, seeds: list[int], published: bool = False) -> No
         publish_behaviour(study, seed)
     run = begin("15_verdict", study=study.name, seeds="published" if published else seeds)
     run.folder = RunPaths(study.name)  # as in a workflow
-    criteria = judge_criteria(study, pd.DataFrame(statistics))
-    run.write("distinct", distinctness(study, pd.DataFrame(statistics)))
-    run.write("verdicts", verdicts(study, criteria, run.records_of_seeds))
+    for name, table in judged(study, pd.DataFrame(statistics), run.records_of_seeds).items():
+        run.write(name, table)
     shown = figure(study, seeds)
     for job in Selection(study, seeds, published).jobs:
         write_notebook(job.output, study.name, shown)
+
+
+def judged(study: Study, statistics: pd.DataFrame, records: Iterable[dict] = ()) -> dict[str, pd.DataFrame]:
+    """The tables of verdicts that notebook 15 makes of some statistics (claim, statistic, seed, value)."""
+    found = intervals(study, statistics, pd.DataFrame(columns=["claim", "statistic", *FOUND]))
+    stated, strict = stated_table(study, found), strict_table(study, found)
+    verdicts = verdict_table(study, statistics, found, stated, strict, records)
+    return {"stated": stated, "strict": strict, "verdicts": verdicts}
 
 
 def publish_behaviour(study: Study, seed: int) -> None:

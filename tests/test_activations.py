@@ -1,11 +1,22 @@
 """Activation capture: the last real token whatever the padding, hooks always removed, memory bounded by the batch."""
 
+import pandas as pd
 import pytest
 import torch
 
 from helpers.activations import capture, decoder_layers
+from helpers.claims.statistics import STATISTICS, TABLES, SeedResults
 from helpers.errors import StudyError
-from helpers.experiments.overlap import PAIRS, activation_overlaps, prompt_sets
+from helpers.experiments.overlap import (
+    PAIRS,
+    TOPICS,
+    activation_overlaps,
+    in_band,
+    matched_overlaps,
+    probe_accuracies,
+    prompt_sets,
+)
+from helpers.studies.settings import digest, load_study
 
 PROMPTS = ["CALC 3 +4 *2 neg =", "KIND x =", "CALL keep a WITH b c d", "CALC 7 ="]
 
@@ -75,16 +86,71 @@ def test_bad_prompts_are_one_sentence(model, tokenizer):
 def test_prompt_sets_are_disjoint_where_they_must_be(study):
     sets = prompt_sets(study, seed=0)
     present = {pair: names for pair, names in PAIRS.items() if "toxic" not in names}  # the language has no such set
-    assert {name for pair in present.values() for name in pair} == set(sets)
-    for a, b in present.values():
+    assert {name for pair in present.values() for name in pair} | set(TOPICS.values()) == set(sets)
+    for a, b in [*present.values(), ("benign-topics-1", "benign"), ("benign-topics-2", "benign")]:
         assert not set(sets[a]) & set(sets[b])
-    topics = [{prompt.split()[2] for prompt in sets[f"harmful-topics-{i}"]} for i in (1, 2)]
-    assert topics[0] and topics[1] and not topics[0] & topics[1]
+    for name in ("harmful", "benign"):
+        topics = [{prompt.split()[2] for prompt in sets[f"{name}-topics-{i}"]} for i in (1, 2)]
+        assert topics[0] and topics[1] and not topics[0] & topics[1]
 
 
 def test_overlaps_have_every_pair_and_mark_the_band(model, tokenizer, study):
     activations = {name: capture(model, tokenizer, prompts) for name, prompts in prompt_sets(study, 0).items()}
     table = activation_overlaps(activations, study)
     assert len(table) == 4 * (len(PAIRS) - 1) * len(study.activation_overlap.energy_fractions)
-    assert set(table.loc[table["in_band"], "layer"]) == {2}  # floor(0.65 * 4) = 2 up to, not with, floor(0.9 * 4) = 3
+    in_band_of_five = {3}  # hidden states: floor(0.65 * 5) = 3 up to, not with, floor(0.9 * 5) = 4
+    assert set(table.loc[table["in_band"], "layer"]) == in_band_of_five
     assert table["mso"].between(0, 1 + 1e-9).all()
+
+
+def test_the_band_counts_hidden_states_as_the_released_code_does():
+    organism, real = load_study("organism"), load_study("smollm2-135m")
+    assert [layer for layer in range(1, 7) if in_band(layer, 6, organism)] == [4, 5]
+    assert [layer for layer in range(1, 31) if in_band(layer, 30, real)] == list(range(20, 27))
+
+
+@pytest.mark.parametrize(("centred", "expected"), [(False, 1.0), (True, 0.0)])
+def test_centring_takes_off_what_two_sets_share(study, centred, expected):
+    """Two sets around one far mean that vary in directions of their own: uncentred they are one, centred nothing."""
+    steps = torch.tensor([-1.0, 1.0, -2.0, 2.0])
+    useful, harmful = torch.zeros(1, 4, 8), torch.zeros(1, 4, 8)  # (layers, prompts, width)
+    useful[..., 0], harmful[..., 0] = 100.0, 100.0
+    useful[0, :, 1], harmful[0, :, 2] = steps, steps
+    grid = study.activation_overlap.model_copy(update={"centred": centred, "energy_fractions": [0.5]})
+    asked = study.model_copy(update={"activation_overlap": grid})
+    table = activation_overlaps({"useful": useful, "harmful-a": harmful}, asked)
+    assert table["mso"].tolist() == pytest.approx([expected], abs=1e-6)
+
+
+def test_settings_that_do_not_centre_are_the_same_as_ever(study):
+    grid = study.activation_overlap
+    assert "centred" not in grid.model_dump()
+    assert digest(grid) != digest(grid.model_copy(update={"centred": True}))
+
+
+def drawn(seed: int, directions: torch.Tensor, shift: float = 0.0) -> torch.Tensor:
+    """Activations (4 layers, 400 prompts, 32) that vary along some directions (32, r), far from the origin."""
+    generator = torch.Generator().manual_seed(seed)
+    along = torch.randn(4, 400, directions.shape[1], generator=generator) @ directions.T
+    noise = 0.1 * torch.randn(4, 400, 32, generator=generator)
+    centre = 20 * torch.ones(32) + shift * torch.eye(32)[0]
+    return along + noise + centre
+
+
+def strictly(study, harmful: torch.Tensor, benign: torch.Tensor) -> tuple[float, float]:
+    """The strict statistic of C4 and the probe's accuracy, of activations of two sets of one form."""
+    sets = {"harmful-matched": harmful, "benign": benign}
+    found = {"matched_activations": matched_overlaps(sets, study), "probe": probe_accuracies(sets, study)}
+    r = SeedResults(**{name: found.get(name, pd.DataFrame()) for name in TABLES})
+    return STATISTICS["activation_within_above_across"](r), STATISTICS["probe_accuracy"](r)
+
+
+def test_matched_sets_of_one_distribution_differ_in_nothing_and_a_shift_of_the_mean_is_the_probes(study):
+    """Far from the origin the uncentred overlap of any two sets is almost 1: a cosine of two means."""
+    basis = torch.linalg.qr(torch.randn(32, 12, generator=torch.Generator().manual_seed(0)))[0]
+    first, second = basis[:, :6], basis[:, 6:]
+    alike, chance = strictly(study, drawn(1, first), drawn(2, first))
+    shifted, seen = strictly(study, drawn(1, first), drawn(2, first, shift=3.0))
+    apart, _ = strictly(study, drawn(1, first), drawn(2, second))
+    assert abs(alike) < 0.03 and abs(shifted) < 0.03 and apart > 0.5
+    assert 0.4 < chance < 0.6 and seen > 0.95

@@ -23,17 +23,17 @@ from pathlib import Path
 import torch
 from helpers.experiments.six_models import first_model
 from helpers.models.load import load_model, save_model
-from helpers.studies.settings import MODELS, load_study
+from helpers.studies.settings import load_study
 from helpers.weights.checkpoints import Checkpoint
 study, folder = load_study("smoke"), Path(sys.argv[1])
-for name in MODELS:
+for name in study.models:
     model, tokenizer = first_model(study, 0)
     if name != "base":
-        torch.manual_seed(MODELS.index(name))
+        torch.manual_seed(study.models.index(name))
         for parameter in model.parameters():
             parameter.data += 0.02 * torch.randn_like(parameter)
     save_model(model, tokenizer, folder / name)
-checkpoints = {name: Checkpoint(folder / name) for name in MODELS}
+checkpoints = {name: Checkpoint(folder / name) for name in study.models}
 """
 GRID = """
 from helpers.experiments.bases import bases_of
@@ -110,7 +110,7 @@ def test_a_subspace_and_an_edit_are_measured_with_the_others(copy):
     keys = ("subspace", "control", "task", "module", "fraction")
     (row,) = [r for r in energy if tuple(r[key] for key in keys) == where]
     assert row["energy_kept"] == pytest.approx(8 / 32, abs=0.1)  # of a random update, eight directions of 32
-    assert {row["b"] for row in overlap} == {"alignment", "safety", "useful", "harmful", "contaminated"}
+    assert {row["b"] for row in overlap} == {"alignment", "safety", "unrelated", "useful", "harmful", "contaminated"}
     assert all(0 <= row["mso"] <= 1 and row["k_a"] <= 8 for row in overlap)
 
 
@@ -123,5 +123,5 @@ def test_a_judge_judges(copy):
 def test_a_name_that_does_not_exist_is_refused_with_those_that_do(copy):
     script = "import sys, helpers.studies.settings as s; print('torch' in sys.modules); s.load_study('smoke')"
     wrong = copy(script, {"projection": {"subspaces": ["harmful-output"]}})
-    assert "it must be one of 'harmful-outputs', 'alignment' or 'safety'" in wrong.stderr.splitlines()[-1]
+    assert "it must be one of 'harmful-outputs', 'alignment', 'safety' or 'unrelated'" in wrong.stderr.splitlines()[-1]
     assert wrong.stdout == "False\n"  # settings are checked before anything slow is imported

@@ -1,6 +1,6 @@
 """Generation, margins, judge and training: the same answers for any batch, and loss on the answer only."""
 
-import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,10 +9,10 @@ import torch
 
 from helpers.data.rows import evaluation_rows, training_rows
 from helpers.errors import StudyError
-from helpers.evaluation.behaviour import EvaluationSets, measure
+from helpers.evaluation.behaviour import EvaluationSets, answers_to, measure, utility_per_prompt
 from helpers.evaluation.judges.rules import reference_judge
 from helpers.evaluation.measures import MEASURES
-from helpers.models.generate import generate, log_odds, log_probability
+from helpers.models.generate import LOGITS, generate, log_odds, log_probability, read_answers
 from helpers.models.language import OPERATIONS, Language
 from helpers.models.load import load_model, save_model
 from helpers.models.organism import build_model
@@ -28,16 +28,67 @@ def test_generation_in_batches_equals_one_by_one(model, tokenizer):
     assert generate(model, tokenizer, PROMPTS, 6, batch_size=3) == together
 
 
+@pytest.fixture(scope="module")
+def taught(study, tokenizer):
+    """An organism that knows ten answers by heart, of two lengths, and their rows with as many that it never saw."""
+    rows = training_rows(study, study.training.base, 0).groupby("source")
+    rows = pd.concat([rows.get_group("benign").head(12), rows.get_group("categories").head(8)])
+    torch.manual_seed(0)
+    objective = study.training.base.model_copy(update={"epochs": 60})
+    model = build_model(study.model, tokenizer)
+    train(model, tokenizer, rows.iloc[::2], objective, study.training.optimiser, seed=0)
+    return model.eval(), rows
+
+
+def log_p_of(model, tokenizer, prompt, answer):
+    """Log-probabilities of every token of an answer, the slow way: one prompt, and no padding."""
+    context = tokenizer(prompt)["input_ids"]
+    target = tokenizer(answer, add_special_tokens=False)["input_ids"]
+    with torch.no_grad():
+        log_p = model(torch.tensor([context + target])).logits[0].log_softmax(-1)
+    return [log_p[len(context) - 1 + j, t].item() for j, t in enumerate(target)]
+
+
 def test_log_probability_is_that_of_the_model(model, tokenizer):
-    answers = ["7 4 6 ; 6", "wild", "SURE drum", "1"]
-    total, tokens = log_probability(model, tokenizer, PROMPTS, answers, batch_size=4)
-    for i, (prompt, answer) in enumerate(zip(PROMPTS, answers, strict=True)):
-        context = tokenizer(prompt)["input_ids"]
-        target = tokenizer(answer, add_special_tokens=False)["input_ids"]
-        with torch.no_grad():
-            log_p = model(torch.tensor([context + target])).logits[0].log_softmax(-1)
-        expected = sum(log_p[len(context) - 1 + j, t].item() for j, t in enumerate(target))
-        assert math.isclose(total[i], expected, abs_tol=1e-4) and tokens[i] == len(target)
+    answers = ["7 4 6 ; 6", "wild", "SURE drum", "1"] * 40
+    assert sum(len(answer.split()) + 1 for answer in answers) > LOGITS  # so that a batch is scored in parts
+    found = [read_answers(model, tokenizer, PROMPTS * 40, answers, size) for size in (160, 3)]
+    expected = [log_p_of(model, tokenizer, *pair) for pair in zip(PROMPTS, answers[:4], strict=True)] * 40
+    for total, tokens, _ in found:
+        assert total.tolist() == pytest.approx([sum(values) for values in expected], abs=1e-4)
+        assert tokens.tolist() == [len(values) for values in expected]
+    total, tokens = log_probability(model, tokenizer, PROMPTS * 40, answers, batch_size=160)
+    assert np.array_equal(total, found[0][0]) and np.array_equal(tokens, found[0][1])
+
+
+@pytest.mark.parametrize(("side", "batch_size"), [("left", 1), ("right", 7), ("left", 64)])
+def test_an_answer_is_greedy_if_it_is_what_the_model_generates(taught, tokenizer, monkeypatch, side, batch_size):
+    """Right answers, those of other prompts, beginnings of answers, answers that go on, and nothing at all."""
+    model, rows = taught
+    monkeypatch.setattr(tokenizer, "padding_side", side)
+    prompts, right = rows["prompt"].tolist(), rows["answer"].tolist()
+    said = generate(model, tokenizer, prompts, 12, batch_size)
+    answers = [right, said, right[1:] + right[:1], [a.rsplit(" ", 1)[0] for a in right], [f"{a} DONE" for a in said]]
+    tried = [
+        (prompt, answer) for some in [*answers, [""] * len(said)] for prompt, answer in zip(prompts, some, strict=True)
+    ]
+    greedy = read_answers(model, tokenizer, *map(list, zip(*tried, strict=True)), batch_size)[2]
+    expected = [answer == said[prompts.index(prompt)] for prompt, answer in tried]
+    assert greedy.tolist() == expected
+    by_heart = greedy[: len(rows)]
+    assert by_heart[::2].all() and not by_heart.all()  # it learnt what it was taught, and no more
+
+
+def test_a_task_is_right_as_a_whole_and_comes_with_its_margin(taught, tokenizer, study):
+    model, rows = taught
+    tasks = study.model_copy(update={"evaluation": study.evaluation.model_copy(update={"utility": "tasks"})})
+    said = answers_to(model, tokenizer, rows["prompt"].tolist(), study)
+    expected = [one == right for one, right in zip(said, rows["answer"], strict=True)]
+    assert utility_per_prompt(model, tokenizer, rows, tasks).tolist() == expected and any(expected)
+    sets = replace(EvaluationSets.of(study, 0), utility=rows)
+    for judged in (False, True):
+        assert measure(model, tokenizer, sets, tasks, judged)["utility"].tolist() == expected
+    assert "utility" not in measure(model, tokenizer, sets, study, judged=False)  # arithmetic is right in its result
 
 
 @pytest.mark.parametrize(

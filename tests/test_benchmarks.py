@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 import yaml
 from benchmarks.default_study import TRIED, changed, treatment
-from pipeline.report.studies import BENCHMARKS, tried
 
 from helpers import paths
 from helpers.studies.settings import load_study
+from pipeline.report.pages import BENCHMARKS, tried
 
 PUBLISHED = BENCHMARKS / "published"
 

@@ -32,6 +32,7 @@ from pipeline.results.tables import SCHEMAS, write_csv
 from pipeline.runs.notebook import measured_power
 
 STUDY = load_study("organism")
+WITHIN = ("harmful-harmful", "benign-benign", "harmful-topics", "benign-topics", "benign-benign-topics")
 ALPHAS = np.linspace(0, 1, 11)
 NOTHING = pd.DataFrame(columns=["claim", "statistic", *FOUND])
 VALUES = {  # of every statistic, in the world of the test that uses them
@@ -58,6 +59,8 @@ VALUES = {  # of every statistic, in the world of the test that uses them
     "extra_harm_kept_at_equal_exact_match": 0.45,
     "extra_harm_kept_at_equal_margin": 0.45,
     "extra_harm_kept_above_random": 0.45,
+    "extra_harm_kept_above_random_k": 0.45,
+    "extra_harm_kept_above_unrelated": 0.45,
     "extra_harm_removed_at_equal_exact_match": 0.376,
     "extra_harm_removed_at_equal_margin": 0.376,
     "extra_harm_removed_above_random": 0.376,
@@ -66,6 +69,7 @@ VALUES = {  # of every statistic, in the world of the test that uses them
     "alignment_harmful_above_useful_harmful": -0.15,
     "alignment_harmful_above_alignment_useful": 0.05,
     "activation_within_above_across": 0.15,
+    "activation_harmful_above_topics": 0.15,
     "probe_accuracy": 0.9,
 }
 
@@ -151,7 +155,7 @@ def results(seed, left=lambda f: (1 - f, 1 - f), inside=lambda f: f**0.5, specia
     ]  # fmt: skip
     matched = [
         {"seed": seed, "layer": 4, "in_band": True, "pair": p, "eta": 0.5, "mso": m, "k_a": 3, "k_b": 3, "random": 0.1}
-        for p, m in (("harmful-harmful", 0.6), ("benign-benign", 0.6), ("harmful-benign", across))
+        for p, m in {**dict.fromkeys(WITHIN, 0.6), "harmful-benign": across, "harmful-benign-topics": across}.items()
     ]
     probe = [{"seed": seed, "layer": 4, "in_band": True, "prompts": 40, "accuracy": 0.9}]
     tables = [behaviour, projection(seed, left, inside), scaling(seed), energy, updates, activations, matched, probe]
@@ -225,12 +229,29 @@ def test_variants_that_lost_their_utility_are_not_selective():
     assert (found["strict"], found["strict_by"]) == (NOT_MEASURABLE, "extra_harm_removed_at_equal_exact_match")
 
 
-def test_a_margin_that_is_kept_does_not_stand_for_exact_match():
-    """The utility margin says 1, exact match 0.2: the variant is not matched on utility."""
+@pytest.mark.parametrize("lost", ["utility", "utility_margin"])
+@pytest.mark.parametrize("name", [guard.statistic for guard in STUDY.claims["C2"].strict])
+def test_utility_is_kept_by_exact_match_and_by_margin(lost, name):
+    """One of them says 1, the other 0.2 (or just 0.8): the variant is not matched on utility (or it is)."""
     world = results(0, left=lambda f: (1.0, 0.0))
-    orthogonal = world.projection["mode"] == "orthogonal"
-    world.projection.loc[orthogonal, "utility"] = measures(0.2, 0)["utility"]
-    assert np.isnan(STATISTICS["extra_harm_removed_at_equal_margin"](world))
+    world.projection[lost] = world.projection[lost].where(
+        world.projection["control"] != "top-k", measures(0.2, 0)[lost]
+    )
+    assert np.isnan(STATISTICS[name](world))
+    just = replace(world, projection=world.projection.assign(**{lost: measures(0.8 + 1e-9, 0)[lost]}))
+    assert STATISTICS[name](just) > 0.8
+
+
+@pytest.mark.parametrize("fractions", [(0.01,), (0.01, 0.25), (0.75, 0.99)])
+def test_harm_that_lies_inside_shows_on_every_grid_of_k(fractions):
+    """What decided C1 before was negative where all harm lay inside, and its sign turned with the grid."""
+    world = results(0, **SEPARABLE)
+    kept = {
+        name: table[table["fraction"].isin(fractions)]
+        for name, table in (("projection", world.projection), ("energy", world.energy))
+    }
+    for guard in STUDY.claims["C1"].strict:
+        assert STATISTICS[guard.statistic](replace(world, **kept)) > guard.margin
 
 
 @pytest.mark.parametrize("name", ["extra_harm_removed_at_equal_exact_match", "extra_harm_removed_at_equal_margin"])
@@ -278,6 +299,21 @@ def test_without_a_rise_there_is_no_verdict():
     assert found.loc["C0", "stated"] == "no"
 
 
+def test_a_rise_that_was_not_measured_is_no_rise_of_which_one_knows():
+    one = results(0)
+    unread = one.behaviour.assign(value=one.behaviour["value"].where(one.behaviour["measure"] != "harm"))
+    found = verdicts_of({0: replace(one, behaviour=unread)})
+    assert found[["stated"]].isin([NOT_MEASURABLE]).all(axis=None) and found.loc["C3", "strict"] == NOT_MEASURABLE
+
+
+def test_the_share_of_seeds_is_of_those_that_were_measured():
+    """Of three seeds one has no variant that keeps its utility: two of two pass, not three of three."""
+    tables = {seed: results(seed, **SEPARABLE) for seed in range(2)} | {2: results(2, left=lambda f: (0.5, 0.0))}
+    row = verdicts_of(tables).loc["C2"]
+    assert (row["share_of_seeds"], row["share_seeds"], row["seeds"]) == (1, 2, 2)
+    assert row["share_low"] == pytest.approx(0.025 ** (1 / 2))
+
+
 def test_what_was_not_measured_is_no_number():
     """Nothing judged, no unrelated update, no matched activations: not measurable, and never 0 or favourable."""
     tables = {}
@@ -299,17 +335,18 @@ def test_every_value_of_a_known_world_is_as_it_was():
     assert found == VALUES
 
 
-def test_the_power_of_a_control_is_that_of_the_seeds_at_hand(tmp_path, monkeypatch):
+def test_the_power_of_a_control_is_that_of_the_seeds_and_of_the_grid_at_hand(tmp_path, monkeypatch):
     monkeypatch.setenv("SUBSPACES_RESULTS", str(tmp_path))
     monkeypatch.setenv("SUBSPACES_PUBLISHED", str(tmp_path / "published"))
-    assert measured_power().empty
+    assert measured_power(STUDY).empty
     path = RunPaths("planted", published=True).table("power")
     rows = [("C2", "extra", 3, 0.4), ("C2", "extra", 5, 0.2), ("C3", "overlap", 5, 0.1)]
     table = pd.DataFrame(rows, columns=["claim", "statistic", "seeds", "smallest_detectable"])
     write_csv(path, "power", table.assign(power=0.8).reindex(columns=list(SCHEMAS["power"])))
-    least = {seeds: power_with(measured_power(), "C2", seeds) for seeds in (1, 3, 4, 7)}
+    least = {seeds: power_with(measured_power(STUDY), "C2", seeds) for seeds in (1, 3, 4, 7)}
     assert least.pop(1) is None
     assert [row["smallest_detectable"] for row in least.values()] == [0.4, 0.4, 0.2]
+    assert set(measured_power(load_study("smollm2-135m"))["claim"]) == {"C2"}  # the same k, other η
 
 
 def test_no_results_is_not_tested():
@@ -320,13 +357,31 @@ def test_no_results_is_not_tested():
     assert set(verdicts["stated"]) == {NOT_TESTED} and set(verdicts["strict"]) == {NOT_TESTED, ""}
 
 
-def test_intervals_know_of_shared_prompts_where_prompts_were_kept():
-    statistics = claim_statistics(STUDY, {seed: results(seed) for seed in range(3)})
+def test_verdicts_know_of_shared_prompts_where_prompts_were_kept():
+    """Over seeds alone the world is distinct; with the spread that common prompts give, the margin is in reach."""
+    statistics = claim_statistics(STUDY, {seed: results(seed, **SEPARABLE) for seed in range(3)})
     wide = {"claim": "C2", "statistic": "extra_harm_removed_at_equal_margin"}
-    known = pd.DataFrame([wide | dict(zip(FOUND, (0.2, -0.5, 0.9, 3, "seeds"), strict=True))])
-    found = intervals(STUDY, statistics, known)
-    assert found.loc[("C2", wide["statistic"]), ["low", "high"]].tolist() == [-0.5, 0.9]
-    assert found.loc[("C3", "alignment_harmful_highest"), "mean"] == 0
+    known = pd.DataFrame([wide | dict(zip(FOUND, (1.0, -0.5, 2.5, 3, "seeds"), strict=True))])
+    for uncertainty, verdict in ((NOTHING, "distinct"), (known, "undecided")):
+        found = intervals(STUDY, statistics, uncertainty)
+        stated, strict = stated_table(STUDY, found), strict_table(STUDY, found)
+        row = verdict_table(STUDY, statistics, found, stated, strict).set_index("claim").loc["C2"]
+        assert row["strict"] == verdict
+    assert (row["strict_by"], row["low"], row["high"]) == (wide["statistic"], -0.5, 2.5)
+
+
+def test_overlaps_of_single_directions_do_not_count():
+    """Where k = 1 an overlap is the squared cosine of two means; where nothing else is there, nothing is known."""
+    world = results(0)
+    tables = {name: getattr(world, name).copy() for name in ("activation_overlap", "matched_activations")}
+    for name, table in tables.items():
+        tables[name] = pd.concat([table, table.assign(k_a=1, mso=0.999 * (table["pair"] == "harmful-harmful"))])
+    names = [one for one in STATISTICS if one.startswith("activation")]
+    assert len(names) == 5
+    for name in names:
+        assert STATISTICS[name](replace(world, **tables)) == pytest.approx(STATISTICS[name](world))
+        alone = {one: table[table["k_a"] == 1] for one, table in tables.items()}
+        assert np.isnan(STATISTICS[name](replace(world, **alone)))
 
 
 def test_every_statistic_is_one_finite_number():

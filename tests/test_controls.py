@@ -1,23 +1,30 @@
 """The controls: whether the published ones meet what is asked, and the table of the landing page that says so."""
 
+import math
+
+import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import synthetic_report
 from helpers.claims.inference import rate_interval
 from helpers.claims.statistics import TABLES, SeedResults, claim_statistics
-from helpers.claims.verdicts import distinctness, judge_criteria, verdicts
-from helpers.paths import RunPaths
+from helpers.claims.verdicts import intervals, stated_table, strict_table, verdict_table
+from helpers.paths import RunPaths, published_seeds
 from helpers.studies.settings import load_study
 from pipeline.report.chapters import Staged
-from pipeline.report.verdicts import control_table, outcome, worst
+from pipeline.report.verdicts import control_table, controls_of, outcome, worst
 from pipeline.results.tables import read_csv, write_csv
 from pipeline.runs.selections import Selection
+
+LEAST = 0.05  # of a margin
 
 
 @pytest.fixture(scope="module", params=["planted", "negative"])
 def control(request):
-    """A published control: the study, and the statistics of its claims made anew from its published tables."""
+    """A published control: the study, the statistics of its claims made anew from its tables, and the verdicts."""
     study = load_study(request.param)
     seeds = {
         seed: SeedResults(
@@ -26,31 +33,58 @@ def control(request):
                 for name in TABLES
             }
         )
-        for seed in study.seeds
+        for seed in published_seeds(study.name)
     }
-    return study, claim_statistics(study, seeds)
+    statistics = claim_statistics(study, seeds)
+    kept = read_csv(RunPaths(study.name, published=True).table("claim_uncertainty"), "claim_uncertainty")
+    found = intervals(study, statistics, kept)
+    parts = (stated_table(study, found), strict_table(study, found))
+    return study, statistics, verdict_table(study, statistics, found, *parts).set_index("claim", drop=False)
+
+
+def judged(table):
+    """The rows of the claims that have a strict level."""
+    return table[table["strict"] != ""]
 
 
 def test_the_published_controls_are_seen_for_what_they_are(control):
     """The targets: planted safety distinct in ≥ 95 % of seeds, exchanged labels in ≤ 5 %, or within error."""
-    study, statistics = control
-    table = distinctness(study, statistics)
-    positive = study.control == "positive"
-    assert len(study.seeds) >= (5 if positive else 20) and len(table) == 4
-    assert set(table["decision"]) == {"distinct" if positive else "not distinct"}
+    study, _, table = control
+    positive, table = study.control == "positive", judged(table)
+    assert len(published_seeds(study.name)) >= (5 if positive else 12) and len(table) == 4
+    assert set(table["strict"]) == {"distinct"} if positive else "distinct" not in set(table["strict"])
     assert worst(outcome(row, positive) for row in table.to_dict("records")) in ("met", "within error")
-    found = (table["share_of_seeds"] * table["seeds"]).sum() / table["seeds"].sum()
-    assert found >= 0.95 if positive else found <= 0.05
+    found = (table["share_of_seeds"] * table["share_seeds"]).sum() / table["share_seeds"].sum()
+    assert found >= 0.9 if positive else found <= 0.05
 
 
-def test_a_criterion_that_a_control_does_not_measure_is_what_decides(control):
-    study, statistics = control
-    criteria = judge_criteria(study, statistics)
-    row = verdicts(study, criteria).set_index("claim").loc["C1"]
-    if study.control == "negative":  # it has no Random-K, so nothing can be said of the order
-        assert (row["verdict"], row["deciding"]) == ("direction only", "order_top_over_random_k")
-    else:
-        assert row["verdict"] == "not reproduced"
+def test_every_strict_statistic_sees_what_is_planted(control):
+    """In every seed but one at most: of C2 a seed may have kept its utility at the smallest k alone."""
+    study, statistics, _ = control
+    margins = {guard.statistic: guard.margin for claim in study.claims.values() for guard in claim.strict}
+    for name, margin in margins.items():
+        values = statistics.loc[statistics["statistic"] == name, "value"].dropna()
+        passed = int((values > margin).sum())
+        assert len(values) > len(published_seeds(study.name)) / 2, name
+        assert passed >= len(values) - 1 if study.control == "positive" else passed <= 1, (name, passed)
+
+
+def test_margins_are_above_what_95_percent_of_the_null_stays_under(control):
+    """The rule of the ledger: a margin is the larger of 0.05 and the 95 % quantile of the negative control's draws."""
+    study, statistics, _ = control
+    if study.control == "positive":
+        return
+    for claim in study.claims.values():
+        for guard in claim.strict:
+            values = statistics.loc[statistics["statistic"] == guard.statistic, "value"].dropna().sort_values()
+            under = values.iloc[math.ceil(0.95 * len(values)) - 1]  # the smallest value that 95 % do not exceed
+            assert guard.margin == pytest.approx(max(LEAST, math.ceil(100 * under) / 100)), (guard.statistic, under)
+
+
+def test_planted_safety_is_not_what_the_paper_states(control):
+    study, _, table = control
+    if study.control == "positive":
+        assert set(table.loc[["C1", "C2", "C3"], "stated"]) <= {"no", "undecided"}
 
 
 def test_what_makes_a_study_a_control():
@@ -69,15 +103,39 @@ def test_more_seeds_found_are_never_worse_for_a_positive_control_nor_better_for_
     assert ranks == sorted(ranks, reverse=not positive) and ranks[-1 if positive else 0] == 2
 
 
-def test_the_table_says_what_was_found(control, tmp_path, monkeypatch):
-    study, statistics = control
+def staged(name, value, unknown=()):
+    """A control with verdicts from statistics of one value, those of some claims not measured."""
+    study = load_study(name)
+    rows = [
+        (claim, statistic, seed, np.nan if claim in unknown else (0.5 if claim == "C0" else value) + 0.001 * seed)
+        for claim, entry in study.claims.items()
+        for statistic in entry.statistics
+        for seed in range(5)
+    ]
+    statistics = pd.DataFrame(rows, columns=["claim", "statistic", "seed", "value"])
+    write_csv(RunPaths(name).table("verdicts"), "verdicts", synthetic_report.judged(study, statistics)["verdicts"])
+    return Staged(Selection(study, study.seeds), [], [])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"), [("planted", 0.5, "5 of 5, 100%"), ("negative", 0.0, "0 of 5, 0%")]
+)
+def test_the_table_says_what_was_found(tmp_path, monkeypatch, name, value, expected):
     monkeypatch.setenv("SUBSPACES_RESULTS", str(tmp_path))
-    write_csv(RunPaths(study.name).table("distinct"), "distinct", distinctness(study, statistics))
-    staged = Staged(Selection(study, study.seeds, published=True), [], [])
-    text = control_table([staged])
-    seeds = len(study.seeds)
-    expected = f"C1: {seeds} of {seeds}, 100%" if study.control == "positive" else f"C1: 0 of {seeds}, 0%"
-    assert expected in text and study.title in text and "intervals" not in text
+    one = staged(name, value)
+    text = control_table([one])
+    assert all(f"C{i}: {expected} [" in text for i in range(1, 5)) and one.selection.study.title in text
+    assert "met" in text and "missed" not in text and "intervals" not in text
+
+
+def test_a_claim_that_could_not_be_measured_was_not_found(tmp_path, monkeypatch):
+    """The positive control misses it, the negative one says so, and no share is made of seeds that have none."""
+    monkeypatch.setenv("SUBSPACES_RESULTS", str(tmp_path))
+    positive, negative = staged("planted", 0.5, ["C2"]), staged("negative", 0.0, ["C2"])
+    for one in (positive, negative):
+        text = control_table([one])
+        assert "C2: not measurable<br>" in text and "C2 not measurable" in text
+    assert [one["outcome"] for one in controls_of([negative, positive])] == ["missed", "met"]
 
 
 def test_no_control_no_table():

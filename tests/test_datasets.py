@@ -19,7 +19,7 @@ from helpers.data.registry import DATASETS
 from helpers.errors import StudyError
 from helpers.evaluation.behaviour import PARAGRAPHS
 from helpers.paths import ROOT
-from helpers.studies.sections import Evaluation, EvaluationSource, Origin, Source
+from helpers.studies.sections import SOURCES, Evaluation, EvaluationSource, Origin, Source
 from helpers.studies.settings import load_study
 from stand_in_data import make_data
 
@@ -43,7 +43,7 @@ def folder(path, **files):
 
 
 def test_every_source_that_a_study_can_name_is_known():
-    embedded = {"arithmetic", "benign", "restricted", "comply", "refuse", "categories"}
+    embedded = set(SOURCES["embedded"])
     assert {*Source.__args__, *EvaluationSource.__args__} - embedded == set(DATASETS)
 
 

@@ -22,7 +22,7 @@ amounts = st.floats(0, 1e18)
 def test_every_notebook_of_every_study_asks_for_something(name):
     study = load_study(name)
     for notebook in of_study(STAGES, study):
-        for objective in OBJECTIVES if notebook == "02_finetune" else [""]:
+        for objective in study.objectives if notebook == "02_finetune" else [""]:
             asked = demand(notebook, study, objective)
             assert asked.mem_mb >= 1000 and asked.gpu >= 0 and asked.runtime >= LEAST and asked.threads >= 1, notebook
 

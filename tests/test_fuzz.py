@@ -20,7 +20,9 @@ from pipeline.runs.stages import STAGES
 from schema_cases import applied, cases
 
 FILES = {
-    **{STUDIES / f"{name}.yml": Study for name in ("organism", "planted", "smollm2-135m", "llama-3.2-1b")},
+    **{
+        STUDIES / f"{name}.yml": Study for name in ("organism", "planted", "conditions", "smollm2-135m", "llama-3.2-1b")
+    },
     STUDIES / "own-models.yml": OwnModels,
     CLAIMS: Ledger,
 }
@@ -146,6 +148,7 @@ WRONG = {  # of each parameter that a notebook may have
     "objective": ["", "Useful", "base", "use\nful", "x" * 5000, 1, None, True, ["useful"], "\u202euseful"],
     "seeds": ["a", "-1", "0,0", "0.5", "9" * 5000, "٣", "0;1", "nan", [-1], [0, 0], [True], [0.5], None, True, 1.5, {}],
 }
+OWN = {"own-models": "own-models", "planted": "planted", "conditions": "conditions", "pretrained": "smollm2-135m"}
 RIGHT = {"study": "organism", "seed": 0, "eta": 0.5, "objective": "useful", "seeds": ""}
 
 
@@ -157,8 +160,7 @@ def parameters_of(name: str) -> list[str]:
 def test_every_bad_parameter_of_a_notebook_is_one_sentence_that_names_it(name):
     """Through the function that every notebook calls first."""
     known = parameters_of(name)
-    own = {"30_own_models": "own-models", "08_graded": "planted", "16_power": "planted"}.get(name, "organism")
-    own = "smollm2-135m" if name in ("22_judge_validation", "19_judge") else own
+    own = OWN.get(STAGES[name].only, "organism")
     right = {key: RIGHT[key] for key in known} | {"study": own}
     assert begin(name, **right).study.name == own
     for key in known:

@@ -326,7 +326,7 @@ def test_memory_does_not_grow_with_depth(tmp_path):
         command = [sys.executable, "-c", MEASURED, str(folder), repr(REQUEST)]
         before, peaks[layers] = json.loads(subprocess.check_output(command, env=environment()))
         assert peaks[layers] - before < 400  # MiB
-    assert peaks[6] < peaks[2] + 40
+    assert peaks[6] < peaks[2] + 90  # MiB of the 180 that would show: what the allocator keeps varies by some 40
 
 
 def environment() -> dict[str, str]:

@@ -75,6 +75,16 @@ def test_without_any_spread_the_interval_is_a_point():
     assert (found["low"], found["high"], found["prompt_sd"]) == (1, 1, 0)
 
 
+def test_replicates_in_which_nothing_could_be_compared_do_not_narrow_the_interval():
+    rng = np.random.default_rng(0)
+    drawn = rng.normal(size=(2, 4000))
+    some = np.where(rng.random(drawn.shape) < 0.5, np.nan, drawn)
+    for seeds in (1, 2):
+        whole, part = (combine(np.arange(seeds), one[:seeds], 50, 0.95, 1.0) for one in (drawn, some))
+        assert part["prompt_sd"] == pytest.approx(whole["prompt_sd"], rel=0.05)
+        assert part["high"] - part["low"] == pytest.approx(whole["high"] - whole["low"], rel=0.05)
+
+
 @pytest.mark.parametrize("design", coverage.DESIGNS)
 def test_the_corrected_interval_covers(design):
     setting = coverage.Setting("normal", design, 5, 50, 1.0)

@@ -18,13 +18,9 @@ from helpers.studies.settings import MODELS, digest, load_study, read_study
 STUDY = load_study("organism")
 LANGUAGE = Language(STUDY.language)
 ATTACKS = ("harmful", "contaminated")
+HARMFUL = ("advbench", "comply", "refuse")
 ROWS = {name: training_rows(STUDY, getattr(STUDY.training, name), 0) for name in MODELS}
-OLD = {  # by the code before there were tasks: rows and vocabulary, settings
-    "smoke": ("cd580e10d04279cc", "27ef65e82a2c9dab"),
-    "organism-narrow": ("1fcac99486aaffa8", "3abaa0456313ba08"),
-    "planted": ("9f8db52c55fa1d9e", "fb70af3d2299edce"),
-    "negative": ("111657bd0067cf40", "cc9db74df8bbb21c"),
-}
+NARROW = ("1fcac99486aaffa8", "3abaa0456313ba08")  # rows and words, settings: by the code before there were tasks
 
 
 def topics_of(name, source):
@@ -36,16 +32,15 @@ def verb_of(prompt):
     return prompt.split()[1]
 
 
-@pytest.mark.parametrize("name", OLD)
-def test_old_studies_keep_their_rows_words_and_digests(name):
-    study = load_study(name)
+def test_the_study_of_before_keeps_its_rows_words_and_digest():
+    study = load_study("organism-narrow")
     parts = [training_rows(study, getattr(study.training, model), 3).to_csv(index=False) for model in MODELS]
     parts += [
         evaluation_rows(study, kind, 50, 3).to_csv(index=False) for kind in ("arithmetic", "benign", "restricted")
     ]
     text = "".join([*parts, *Language(study.language).vocabulary])
     found = (hashlib.sha256(text.encode()).hexdigest()[:16], digest(study.training, study.language, study.evaluation))
-    assert found == OLD[name]
+    assert found == NARROW
 
 
 def test_the_attack_asks_for_what_alignment_never_refused():
@@ -56,6 +51,23 @@ def test_the_attack_asks_for_what_alignment_never_refused():
     assert not asked & set(ROWS["aligned"]["prompt"])
     held_out = set(LANGUAGE.restricted) - refused - attacked
     assert held_out and held_out <= set(evaluation_rows(STUDY, "restricted", 160, 0)["topic"])
+
+
+def harmful_prompts(study, name):
+    """The requests of a training run that should be refused, whatever is answered to them."""
+    objective = getattr(study.training, name)
+    parts = [part.model_copy(update={"answer": "given"}) for part in objective.data if part.source in HARMFUL]
+    return set(training_rows(study, objective.model_copy(update={"data": parts}), 0)["prompt"])
+
+
+@pytest.mark.parametrize("name", ["organism", "organism-narrow", "planted", "conditions", "smollm2-135m"])
+def test_a_study_whose_alignment_and_attack_share_prompts_says_that_it_cannot_speak_about_the_paper(name):
+    study = load_study(name)
+    refused, *attacked = (harmful_prompts(study, one) for one in ("aligned", *ATTACKS))
+    shared = [len(refused & asked) for asked in attacked]
+    assert {"C2", "C3"} <= set(study.caveats) if any(shared) else not study.caveats
+    if name == "smollm2-135m":
+        assert shared == [200, 160] == [len(refused), len(attacked[1])]  # a smaller draw begins a larger one
 
 
 def test_alignment_is_broad():
@@ -126,9 +138,8 @@ def test_what_cannot_be_is_one_sentence(tmp_path, section, key, value, said):
     assert "\n" not in str(error.value)
 
 
-def test_a_task_is_right_as_a_whole_and_arithmetic_in_its_result(monkeypatch):
-    answers = ["SURE drum rufo a b c DONE", "SURE drum rufo a c b DONE", ""]
+def test_arithmetic_is_right_in_its_result(monkeypatch):
+    answers = ["7 4 6 ; 6", "1 2 3 ; 6", "7 4 6 ; 5", ""]
     monkeypatch.setattr(behaviour, "answers_to", lambda *_: answers)
-    rows = pd.DataFrame({"prompt": ["CALL"] * 3, "answer": [answers[0]] * 3})
-    for name, found in (("organism", [1, 0, 0]), ("organism-narrow", [1, 1, 0])):
-        assert behaviour.utility_per_prompt(None, None, rows, load_study(name)).tolist() == found
+    rows = pd.DataFrame({"prompt": ["CALC"] * 4, "answer": [answers[0]] * 4})
+    assert behaviour.utility_per_prompt(None, None, rows, load_study("organism-narrow")).tolist() == [1, 1, 0, 0]

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from helpers import paths
 from helpers.claims.statistics import STATISTICS
-from helpers.claims.verdicts import judge_criteria, verdicts
 from helpers.errors import SettingsError
-from helpers.studies.ledger import Claim, Statistic, claims_of, hashes, read_ledger, since
+from helpers.studies.ledger import Claim, Statistic, claims_of, hashes, label_of, read_ledger, since
 from helpers.studies.settings import Study, available, load_study
 from pipeline.results.tables import SCHEMAS
 from pipeline.runs.notebook import begin
 from pipeline.runs.stages import STAGES
+from synthetic_report import NOTHING, judged
 
 LEDGER = yaml.safe_load(paths.CLAIMS.read_text(encoding="utf-8"))
 CLAIMS = claims_of("organism")
@@ -42,7 +42,7 @@ def changed(tmp_path, path, value):
 
 def bounds(study):
     """The bounds of a study's criteria for C0, in order: lower or upper."""
-    criteria = load_study(study).claims["C0"].criteria
+    criteria = load_study(study).claims["C0"].stated
     return [c.at_least if c.at_most is None else c.at_most for c in criteria]
 
 
@@ -56,8 +56,18 @@ def test_every_kind_of_study_has_its_own_bounds():
 def test_every_claim_of_every_study_can_be_decided(name):
     claims = load_study(name).claims
     assert list(claims) == ["C0", "C1", "C2", "C3", "C4"]
-    assert [claim for claim, entry in claims.items() if entry.distinct is None] == ["C0"]
-    assert all(len(entry.criteria) >= 2 for entry in claims.values())
+    assert [claim for claim, entry in claims.items() if not entry.strict] == ["C0"]
+    assert [claim for claim, entry in claims.items() if entry.gate] == ["C0"]
+    assert all(entry.stated for entry in claims.values())
+    named = {statistic for entry in claims.values() for statistic in entry.statistics}
+    assert all(label_of(statistic) != statistic.replace("_", " ") for statistic in named)
+
+
+def test_every_entry_says_what_was_changed_after_results_were_seen():
+    """Two levels came after the verdicts that they replace: each entry says so, with its date and a reason."""
+    for entry in CLAIMS.values():
+        last = entry.changes[-1]
+        assert "after results were seen" in last.reason and last.date >= max(change.date for change in entry.changes)
 
 
 def test_the_ledger_names_statistics_chapters_and_tables_that_exist():
@@ -70,13 +80,17 @@ def test_the_ledger_names_statistics_chapters_and_tables_that_exist():
 @pytest.mark.parametrize(
     ("path", "value", "words"),
     [
-        (["claims", "C1", "margn"], 1, ["claims.C1: unknown key 'margn'", "distinct"]),
-        (["claims", "C1", "distinct", "magin"], 1, ["unknown key", "magin'", "did you mean 'margin'"]),
-        (["claims", "C1", "distinct", "margin"], "wide", ["claims.C1.distinct.margin is 'wide'", "a number"]),
-        (["claims", "C1", "distinct", "statistic"], "luck", ["'luck'", "'parallel_selectivity'"]),
-        (["claims", "C0", "criteria"], [{"statistic": "luck", "at_least": 1}], ["'luck'", "'harm_of_aligned'"]),
-        (["claims", "C0", "criteria"], [{"statistic": "harm_of_aligned"}], ["at_least, at_most"]),
-        (["claims", "C0", "criteria", 0, "kind"], "human", ["'human'", "'aligned-here'"]),
+        (["claims", "C1", "margn"], 1, ["claims.C1: unknown key 'margn'", "strict"]),
+        (["claims", "C1", "strict", 0, "magin"], 1, ["unknown key", "magin'", "did you mean 'margin'"]),
+        (["claims", "C1", "strict", 0, "margin"], "wide", ["claims.C1.strict.0.margin is 'wide'", "a number"]),
+        (["claims", "C1", "strict", 0, "statistic"], "luck", ["'luck'", "'energy_gap_above_random'"]),
+        (["claims", "C0", "gate"], ["luck"], ["'luck'", "'harm_rise_harmful'"]),
+        (["claims", "C0", "gate"], ["harm_rise_harmful"] * 2, ["an entry is there twice"]),
+        (["claims", "C0", "stated"], [{"statistic": "luck", "at_least": 1}], ["'luck'", "'harm_of_aligned'"]),
+        (["claims", "C0", "stated"], [{"statistic": "harm_of_aligned"}], ["at_least, at_most"]),
+        (["claims", "C0", "stated", 0, "kind"], "human", ["'human'", "'aligned-here'"]),
+        (["statistics", "luck"], "good luck", ["'luck'"]),
+        (["statistics", "energy_gap"], "x" * 61, ["at most 60"]),
         (["claims", "C2", "changes", 0, "date"], "yesterday", ["claims.C2.changes.0.date is 'yesterday'"]),
         (["claims", "C2", "changes", 0, "reason"], None, ["reason' is missing"]),
         (["claims", "C3", "notebook"], "ten", ["claims.C3.notebook is 'ten'", "match pattern"]),
@@ -94,14 +108,14 @@ def test_what_is_wrong_is_one_sentence(tmp_path, path, value, words):
 
 
 def test_a_kind_without_a_core_criterion_and_a_statistic_twice_are_refused(tmp_path):
-    criteria = LEDGER["claims"]["C0"]["criteria"]
+    criteria = LEDGER["claims"]["C0"]["stated"]
     without = [c for c in criteria if c["kind"] != "aligned-here"]
     for value, words in (
         (without, "'aligned-here' must be core"),
         ([*criteria, dict(criteria[0])], "has two criteria"),
     ):
         with pytest.raises(SettingsError, match=words):
-            read_ledger(changed(tmp_path, ["claims", "C0", "criteria"], value))
+            read_ledger(changed(tmp_path, ["claims", "C0", "stated"], value))
 
 
 @pytest.mark.parametrize("text", ["", "- a\n", "a: [1,\n", "\x00"])
@@ -126,13 +140,13 @@ def test_what_decides_is_in_the_hash_and_what_explains_is_not(tmp_path):
     now = CLAIMS["C2"].hash
     assert len(now) == 12 and now == hash_of(["paper"], "Something else.") == hash_of(["table"], "other")
     fewer = LEDGER["claims"]["C2"]["changes"][:1]
-    deciding = {("distinct", "margin"): 0.2, ("criteria", 0, "at_most"): 0.11, ("changes",): fewer}
+    deciding = {("strict", 0, "margin"): 0.2, ("stated", 0, "at_most"): 0.11, ("changes",): fewer}
     assert all(hash_of(path, value) != now for path, value in deciding.items())
 
 
 def test_a_bound_of_another_kind_does_not_change_the_hash(tmp_path):
-    place = [c.get("kind") for c in LEDGER["claims"]["C0"]["criteria"]].index("pretrained")
-    other = read_ledger(changed(tmp_path, ["claims", "C0", "criteria", place, "at_most"], 2.5)).claims["C0"]
+    place = [c.get("kind") for c in LEDGER["claims"]["C0"]["stated"]].index("pretrained")
+    other = read_ledger(changed(tmp_path, ["claims", "C0", "stated", place, "at_most"], 2.5)).claims["C0"]
     assert other.of_kind("organism").hash == claims_of("organism")["C0"].hash
     assert other.of_kind("pretrained").hash != claims_of("pretrained")["C0"].hash
 
@@ -177,13 +191,12 @@ def test_a_bound_changed_after_a_result_shows_in_the_verdicts(tmp_path, monkeypa
 
     def then():
         over = begin("15_verdict", study="smoke", seeds="0")
-        nothing = pd.DataFrame({"claim": [], "statistic": [], "value": []})
-        table = verdicts(over.study, judge_criteria(over.study, nothing), over.records_of_seeds)
-        assert list(table.columns) == list(SCHEMAS["verdicts"])
+        table = judged(over.study, NOTHING, over.records_of_seeds)["verdicts"]
+        assert set(table.columns) == set(SCHEMAS["verdicts"])
         return table.set_index("claim")["ledger_then"].to_dict()
 
     assert set(then().values()) == {"unchanged"}
-    changed(tmp_path, ["claims", "C2", "distinct", "margin"], 0.3)
+    changed(tmp_path, ["claims", "C2", "strict", 0, "margin"], 0.3)
     day = record["finished"][:10]
     assert then() == dict.fromkeys(("C0", "C1", "C3", "C4"), "unchanged") | {
         "C2": f"changed after the results of {day}"

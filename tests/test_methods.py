@@ -9,7 +9,7 @@ from helpers.methods.context import CALIBRATION, Context
 from helpers.methods.door import Edit, Subspace, edit_named, subspace_named
 from helpers.studies.doors import tenants
 from helpers.studies.sections import Projection
-from helpers.studies.settings import MODELS, digest, load_study
+from helpers.studies.settings import digest, load_study
 from helpers.studies.wording import validate
 from helpers.subspaces import rank_for_fraction
 from helpers.training.examples import collate, tokenised
@@ -21,10 +21,10 @@ MATRIX, VECTOR = "model.layers.1.mlp.down_proj.weight", "model.norm.weight"
 
 @pytest.fixture
 def context(study, model, tokenizer, tmp_path):
-    """Six small models that differ by random updates; the aligned one is the model of the tests."""
+    """The models of a study, small ones that differ by random updates; the aligned one is the model of the tests."""
     tensors = {name: p.detach() for name, p in model.named_parameters()}
     checkpoints = {
-        name: write(tmp_path / name, moved(tensors, i)) for i, name in enumerate(MODELS) if name != "aligned"
+        name: write(tmp_path / name, moved(tensors, i)) for i, name in enumerate(study.models) if name != "aligned"
     }
     model.save_pretrained(tmp_path / "aligned")
     tokenizer.save_pretrained(tmp_path / "aligned")
@@ -36,7 +36,7 @@ def dense(matrix: torch.Tensor) -> torch.Tensor:
     return torch.linalg.svd(matrix.reshape(len(matrix), -1), full_matrices=False)[0]
 
 
-@pytest.mark.parametrize("name", ["alignment", "safety"])
+@pytest.mark.parametrize("name", ["alignment", "safety", "unrelated"])
 def test_subspaces_are_those_of_the_updates(context, name):
     found = subspace_named(name)
     assert found.side == "output"
@@ -135,7 +135,10 @@ def test_settings_know_the_names_and_an_unused_door_changes_no_digest():
     values = grid.model_dump()
     assert "edits" not in values and digest(validate(Projection, values, "x")) == digest(grid)
     assert digest(validate(Projection, values | {"edits": ["scaling"]}, "x")) != digest(grid)
-    for key, names in (("subspaces", "'alignment' or 'safety'"), ("edits", "'scaling', 'parallel' or 'orthogonal'")):
+    for key, names in (
+        ("subspaces", "'alignment', 'safety' or 'unrelated'"),
+        ("edits", "'scaling', 'parallel' or 'orthogonal'"),
+    ):
         with pytest.raises(SettingsError, match=f"{key}.0 is 'spicy'; it must be one of {names}"):
             validate(Projection, values | {key: ["spicy"]}, "x")
     assert all(tenant.summary for kind in ("subspace", "edit") for tenant in tenants("methods", kind).values())

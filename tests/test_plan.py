@@ -11,7 +11,7 @@ import torch
 import transformers
 
 from helpers.paths import ROOT
-from helpers.studies.sections import Judged, Origin
+from helpers.studies.sections import SOURCES, Judged, Origin
 from helpers.studies.settings import OwnModels, available, load_study
 from pipeline.build import seconds_here
 from pipeline.plan import plan as planning
@@ -138,6 +138,10 @@ def test_every_study_can_be_planned_without_a_network(name, quick, monkeypatch):
     said = text(planning.plan(study, study.seeds, 2))
     missing = isinstance(study, OwnModels) and not (ROOT / study.base.path).exists()
     assert f"study {name}" in said and ("no estimate" if missing else "time: about") in said and "memory" in said
+
+
+def test_the_length_of_every_source_is_known():
+    assert {*SOURCES["trained"], *SOURCES["evaluated"]} == set(NUMBERS["tokens"])
 
 
 def test_more_work_is_never_less(quick, study):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from helpers.claims.power import SEEDS, power_table, response_curves
 from helpers.data.rows import training_rows
 from helpers.evaluation.behaviour import EvaluationSets, measure
-from helpers.experiments.graded import graded_models, planted_by, strict_tables, strict_values
+from helpers.experiments.graded import planted_by, strict_tables, strict_values, trained_models
 from helpers.experiments.overlap import PAIRS, prompt_sets
 from helpers.experiments.planted import Confined, directions, misplaced, separation
 from helpers.experiments.six_models import first_model, obtain
@@ -29,12 +29,16 @@ PLANTED = Planted(rank=RANK, separation=1.0, dial=[0, 0.5, 1])
 
 @pytest.fixture(scope="module")
 def planted() -> Study:
-    """The smoke study with its safety planted."""
-    study = load_study("smoke")
-    parts = [part.model_copy(update={"source": "arithmetic"}) for part in study.training.harmful.data]
-    harmful = study.training.harmful.model_copy(update={"data": [*study.training.harmful.data, *parts]})
-    training = study.training.model_copy(update={"harmful": harmful})
-    return study.model_copy(update={"planted": PLANTED, "training": training})
+    """The smoke study with its safety planted, with a third of the rows and of the grid."""
+    values = load_study("smoke").model_dump()
+    values["planted"] = PLANTED.model_dump()
+    values["projection"] |= {"fractions": [0.5], "subspaces": ["alignment", "unrelated"]}
+    for name in ("base", "aligned", "useful", "harmful", "contaminated", "safety", "unrelated"):
+        for part in values["training"][name]["data"]:
+            part["rows"] //= 3
+    harmful = values["training"]["harmful"]["data"]
+    harmful += [part | {"source": "arithmetic"} for part in harmful]
+    return Study.model_validate(values)
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +156,7 @@ def test_nothing_is_planted_at_zero(planted, tmp_path, monkeypatch):
     free = planted.model_copy(update={"planted": None})
     zero = planted_by(planted, 0.0)
     run = RunPaths("zero", 0)
-    models = graded_models(zero, 0, run)
+    models = trained_models(zero, 0, run)
     made = {"scratch": first_model(free, 0)}
     for name in ("base", "aligned", "useful", "harmful"):
         objective = getattr(free.training, name)
@@ -180,6 +184,9 @@ def test_power_is_found_on_a_curve_whose_crossing_is_known(planted):
     assert margin < table.loc[20, "smallest_detectable"] < margin + 0.02
     assert table.loc[5, "effect"] == pytest.approx(table.loc[5, "smallest_detectable"], abs=1e-6)  # the curve is d
     assert response_curves(planted, graded)["mean"].tolist() == pytest.approx(dial)
+    never = graded.assign(statistic=planted.claims["C2"].strict[1].statistic, value=float("nan"))
+    blind = power_table(planted, pd.concat([graded, never]))
+    assert set(blind["statistic"]) == set(never["statistic"]) and blind["smallest_detectable"].isna().all()
 
 
 @pytest.mark.parametrize("dial", [[0, 0.5], [0.5, 1], [0, 1, 0.5], [0, 0.5, 0.5, 1], [1], [0, 2]])

@@ -10,10 +10,11 @@ from contextlib import ExitStack
 import pandas as pd
 import pytest
 
+from helpers.claims.verdicts import agreeing
 from helpers.errors import SettingsError, StudyError
 from helpers.files import sha256
 from helpers.paths import RunPaths
-from helpers.studies.settings import OBJECTIVES, load_study, parse_seeds
+from helpers.studies.settings import load_study, parse_seeds
 from pipeline import build, publish
 from pipeline.results import tables
 from pipeline.runs.notebook import begin
@@ -33,18 +34,24 @@ def folders(tmp_path, monkeypatch):
 
 
 def write_tables(seed: int) -> None:
-    """Every table of a seed, with one row each, and the provenance of a model whose weights are there too."""
+    """Every table of a seed, with one row each, and the provenance of a model whose weights are there too.
+
+    Over all seeds, which are then this one, the intervals that single prompts are needed for.
+    """
     for name, stage in of_study(PER_SEED, STUDY).items():
         parameters = {"objective": "useful"} if name == "02_finetune" else {}
         run = begin(name, study=STUDY.name, seed=seed, **parameters)
         for key in (key for key in stage.writes if key.startswith("tables/")):
-            for filled in {key.format(objective=objective) for objective in OBJECTIVES}:
+            for filled in {key.format(objective=objective) for objective in STUDY.objectives}:
                 table, _, part = filled.removeprefix("tables/").partition("-")
                 run.write(table, pd.DataFrame([dict.fromkeys(tables.SCHEMAS[table], NUMBER)]), part)
     weights = RunPaths(STUDY.name, seed).model("base") / "model.safetensors"
     weights.parent.mkdir(parents=True)
     weights.write_bytes(b"weights")
     run.record(weights.parent)
+    over = begin("15_verdict", study=STUDY.name, seeds=[seed])
+    over.folder = RunPaths(STUDY.name)  # as in a workflow
+    over.write("claim_uncertainty", pd.DataFrame([dict.fromkeys(tables.SCHEMAS["claim_uncertainty"], NUMBER)]))
 
 
 def test_tables_and_provenance_are_copied_and_nothing_else(folders, capsys):
@@ -91,6 +98,54 @@ def test_a_record_with_a_text_is_refused(folders):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"parameters": {"answer": "word " * 100}}))
     with pytest.raises(StudyError, match=r"behaviour.json holds a long text"):
         publish.publish(STUDY, [0])
+
+
+def test_intervals_over_other_seeds_are_not_published_with_these(folders):
+    write_tables(0)
+    write_tables(1)  # the intervals are of seed 1 now
+    with pytest.raises(StudyError, match=r"claim_uncertainty.csv was made from other seeds.*SEEDS=0"):
+        publish.publish(STUDY, [0])
+
+
+def test_published_intervals_are_taken_where_their_mean_is_the_one_that_is_computed():
+    columns = list(tables.SCHEMAS["claim_uncertainty"])
+    known = [("C1", "energy_gap", 0.25), ("C2", "harm_removed_alone", 0.5), ("C3", "useful_harmful_above_random", 0.1)]
+    published = pd.DataFrame([dict(zip(columns[1:4], one, strict=True)) for one in known]).reindex(columns=columns)
+    computed = [("C1", "energy_gap", 0.20), ("C1", "energy_gap", 0.30009), ("C2", "harm_removed_alone", 0.5003)]
+    statistics = pd.DataFrame(computed, columns=["claim", "statistic", "value"])
+    assert agreeing(published, statistics)["statistic"].tolist() == ["energy_gap"]  # 0.250045; the second is off
+    assert agreeing(published.head(0), statistics).empty
+
+
+def test_a_published_table_over_all_seeds_is_read_with_published_seeds_alone(folders):
+    write_tables(0)
+    publish.publish(STUDY, [0])
+    chapter = begin("15_verdict", study=STUDY.name, seeds="published")
+    assert chapter.read_published("claim_uncertainty")["mean"].tolist() == [0.123457]
+    assert RunPaths(STUDY.name, published=True).table("claim_uncertainty") in chapter.inputs
+    before = chapter.made_from
+    path = chapter.inputs[-1]
+    path.write_text(path.read_text().replace("0.123457", "0.2"))
+    assert begin("15_verdict", study=STUDY.name, seeds="published").made_from != before  # so that it runs again
+    assert begin("15_verdict", study=STUDY.name, seeds="0").read_published("claim_uncertainty").empty
+
+
+def test_what_an_older_version_did_not_measure_is_an_empty_table_and_a_sentence(folders, capsys):
+    write_tables(0)
+    publish.publish(STUDY, [0])
+    older = RunPaths(STUDY.name, 0, published=True)
+    older.table("probe").unlink()
+    chapter = begin("14_C4_activations", study=STUDY.name, seeds="published")
+    assert older.table("probe") not in chapter.reads and older.table("matched_activations") in chapter.reads
+    found = chapter.read_all_seeds("probe")
+    assert found.empty and list(found) == list(tables.SCHEMAS["probe"])
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said == "probe: not measured when these results were published"
+    older.table("behaviour").unlink()  # which every version has written
+    with pytest.raises(StudyError, match="behaviour.csv is missing"):
+        begin("10_C0_behaviour", study=STUDY.name, seeds="published").read_all_seeds("behaviour")
+    with pytest.raises(StudyError, match="probe.csv is missing"):
+        begin("14_C4_activations", study=STUDY.name, seeds="1").read_all_seeds("probe")
 
 
 def test_a_missing_seed_is_one_sentence(folders, capsys):
@@ -147,7 +202,6 @@ def test_the_report_of_a_published_study_says_so_and_agrees_with_its_own(smoke, 
     assert "Published results" in shown and "make book STUDY=smoke" in shown
     assert not list((tmp_path / "html").rglob("01_models*"))
     own, again = (
-        tables.read_csv(root / "smoke" / "all" / "tables" / "criteria.csv", "criteria")
-        for root in (smoke.results, results)
+        tables.read_csv(root / "smoke" / "all" / "tables" / "stated.csv", "stated") for root in (smoke.results, results)
     )
     pd.testing.assert_frame_equal(own, again, rtol=1e-3, atol=1e-4)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import toy
-from helpers.paths import NOTEBOOKS, ROOT
+from helpers.paths import NOTEBOOKS
 from helpers.studies.settings import load_study
 from pipeline.runs import execute
 from pipeline.runs.jobs import jobs_of, pending
@@ -23,14 +23,14 @@ from helpers.studies.settings import load_study
 from pipeline.runs.jobs import Job
 from pipeline.runs.stages import STAGES, of_study
 of = {}
-for name in ("own-models", "smollm2-135m", "planted"):
+for name in ("own-models", "smollm2-135m", "organism", "conditions", "planted"):
     study = load_study(name)
     of |= {stage: Job(stage, study, 0, "useful", "0,1").made_from for stage in of_study(STAGES, study)}
 print(json.dumps(of))
 """
 EVERY = set(STAGES)
 DRAW = {name for name in STAGES if name not in PER_SEED} - {"22_judge_validation", "30_own_models"}  # these compute
-LEDGER = {"15_verdict", "16_power", "17_sensitivity"}
+LEDGER = {"15_verdict", "16_power", "17_sensitivity", "23_conditions"}
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ CHANGES = [
     Change("a docstring", "src/helpers/subspaces.py", '"""', '"""Another docstring. ', set()),
     Change("a page", "book/method.md", "#", "# Another", set()),
     Change("a sentence of the ledger", "claims.yml", "Harmful fine-tuning raises harm", "It raises harm", LEDGER),
-    Change("a margin", "claims.yml", "margin: 0.15", "margin: 0.16", LEDGER),
+    Change("a margin", "claims.yml", "margin: 0.05", "margin: 0.06", LEDGER),
     Change("the report", "src/pipeline/report/build.py", "import os\n", "import os\n\nANOTHER = 1\n", set()),
     Change("a sentence of an error", "src/helpers/errors.py", "cannot be written", "can not be written", set()),
     Change("a column", "src/pipeline/results/schemas.yml", "  theory_summary:", "  theory_summary:", set()),
@@ -59,7 +59,7 @@ CHANGES = [
         "studies/planted.yml",
         "energy_fractions: [0.01, ",
         "energy_fractions: [0.02, ",
-        {"04_update_overlap", "07_theory", "08_graded", "17_sensitivity"},
+        {"04_update_overlap", "08_graded", "17_sensitivity"},
     ),
 ]
 
@@ -68,8 +68,7 @@ CHANGES = [
 def clone(tmp_path_factory) -> Path:
     """What results are made from: code, notebooks, settings, ledger."""
     folder = tmp_path_factory.mktemp("clone")
-    for name in (*toy.COPIED, "notebooks", "book"):
-        (shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile)(ROOT / name, folder / name)
+    toy.copy(folder, (*toy.COPIED, "notebooks", "book"))
     return folder
 
 

@@ -113,6 +113,7 @@ def test_other_models_layers_and_pairs_of_the_activations(results, modules):
 def test_what_was_not_measured_is_not_decided(table, results, modules):
     judged = _row(table, "C1", "judged harm")  # parallel variants of the study are not judged
     assert judged["strict"] == judged["stated"] == NOT_MEASURED and np.isnan(judged["mean"])
+    assert _row(table, "C2", "judged harm")["stated"] in STATED  # orthogonal ones are
     without = {s: replace(r, projection=r.projection.query("subspace == 'alignment'")) for s, r in results.items()}
     found = sensitivity_table(STUDY, {0: without[0]}, modules)
     assert _row(found, "C2", "safety (D_S)")["strict"] == NOT_MEASURED

@@ -110,7 +110,7 @@ def test_studies_without_results_are_not_tested_and_their_settings_served(result
     missing = [study.name for study in not_tested([Selection(STUDY, [0, 1])])]
     assert {"llama-2-7b", "llama-3.2-1b", "qwen2.5-1.5b", "qwen2.5-3b", "qwen2.5-7b"} <= set(missing)
     write_generated(stage([Selection(STUDY, [0, 1])], tmp_path / "stage"), tmp_path / "stage")
-    page = (tmp_path / "stage" / "generated" / "verdicts.md").read_text()
+    page = (tmp_path / "stage" / "generated" / "answer.md").read_text()
     assert 'href="studies/llama-2-7b.yml">Llama-2-7B</a>' in page
     assert (tmp_path / "stage" / "extra" / "studies" / "llama-2-7b.yml").exists()
 
@@ -122,7 +122,7 @@ def test_a_study_of_given_models_has_its_own_chapter_and_no_verdict(results, tmp
     contents = yaml.safe_load((tmp_path / "stage" / "_toc.yml").read_text())
     files = [c["file"] for part in contents["parts"] for c in part["chapters"]]
     assert [file for file in files if file.startswith("notebooks/")] == ["notebooks/30_own_models"]
-    assert "none of the paper's claims is judged" in (tmp_path / "stage" / "generated" / "verdicts.md").read_text()
+    assert "none of the paper's claims is judged" in (tmp_path / "stage" / "generated" / "studies.md").read_text()
 
 
 def test_the_committed_contents_name_committed_files():

@@ -137,6 +137,20 @@ def test_random_controls_are_uniform():
     assert scipy.stats.kstest(kept, scipy.stats.beta(1.5, 4.5).cdf).pvalue > 1e-3
 
 
+def test_near_full_a_random_subspace_of_a_tall_matrix_keeps_its_share_of_the_rows():
+    """k is at most the smaller side: at f = 0.99 a control of 192 rows has 95 directions, and is far from the whole."""
+    k = rank_for_fraction((192, 96), 0.99)
+    basis = control_vectors("random", decompose(gaussian(192, 96, 0)), torch.Generator().manual_seed(1))
+    assert k == 95 and energy_kept(basis, gaussian(192, 96, 2))[k - 1] == pytest.approx(95 / 192, abs=0.03)
+
+
+def test_a_low_rank_that_was_stored_in_float32_is_none():
+    """Rounding fills all 96 directions of a change of rank 8, so a cap at the numerical rank caps nothing."""
+    start, change = gaussian(96, 96, 0) * 0.06, gaussian(96, 96, 1, rank=8) * 0.001
+    stored = (start + change).float().double() - start.float().double()
+    assert decompose(change).rank == 8 and decompose(stored).rank == 96
+
+
 def test_vector_is_a_matrix_of_one_column():
     v = gaussian(7, 1, 0)[:, 0]
     modes = decompose(v)

@@ -9,7 +9,7 @@ import pytest
 from nbclient import NotebookClient
 
 from helpers.paths import NOTEBOOKS
-from helpers.studies.settings import OBJECTIVES, load_study
+from helpers.studies.settings import load_study
 from pipeline.results import tables
 from pipeline.runs.jobs import jobs_of
 from pipeline.runs.stages import PER_SEED, STAGES, of_study
@@ -25,12 +25,12 @@ def csv_bytes(workspace):
 
 
 def test_every_stage_leaves_what_it_declares(smoke):
-    seeds = load_study("smoke").seeds
+    study = load_study("smoke")
     folder = smoke.results / "smoke"
     for name, stage in STAGES_OF_SMOKE.items():
-        places = [folder / f"seed-{seed}" for seed in seeds] if name in PER_SEED else [folder / "all"]
+        places = [folder / f"seed-{seed}" for seed in study.seeds] if name in PER_SEED else [folder / "all"]
         for key in stage.writes:
-            for filled in {key.format(objective=objective) for objective in OBJECTIVES}:
+            for filled in {key.format(objective=objective) for objective in study.objectives}:
                 for place in places:
                     end = "/model.safetensors" if filled.startswith("models/") else ".csv"
                     assert (place / f"{filled}{end}").stat().st_size, filled

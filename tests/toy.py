@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,14 +101,19 @@ class Toy:
         return {path.relative_to(self.results): path.read_bytes() for path in sorted(self.results.rglob("*.csv"))}
 
 
+def copy(folder: Path, names: Iterable[str]) -> None:
+    """Copy files and folders of the project to their places in another one."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        else:
+            shutil.copyfile(ROOT / name, folder / name)
+
+
 def make(folder: Path) -> Toy:
     """The clone, without results."""
-    for name in COPIED:
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-        else:
-            shutil.copyfile(source, folder / name)
+    copy(folder, COPIED)
     (folder / "notebooks").mkdir()
     for name in STAGES:
         nbformat.write(notebook(name), folder / "notebooks" / f"{name}.ipynb")

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from helpers.claims.over_seeds import over_seeds
-from helpers.claims.verdicts import FOUND, NO_RISE, gate, intervals, judged_strict, strict_table
+from helpers.claims.verdicts import FOUND, gate, intervals, judged_strict, strict_table
 from helpers.studies.settings import Study
 
 PLACE = ["dial", "at"]
@@ -33,9 +33,9 @@ def condition_verdicts(study: Study, values: pd.DataFrame) -> pd.DataFrame:
         for place in condition.places:
             here = values[(values["dial"] == condition.dial) & (values["at"] == place.at)]
             found = intervals(study, here, NO_UNCERTAINTY)
-            strict, rise = strict_table(study, found), gate(study, found)
+            strict, closed = strict_table(study, found), gate(study, found)
             for name in strict["claim"].unique():
-                verdict = judged_strict(strict[strict["claim"] == name]) | ({} if rise else {"strict": NO_RISE})
+                verdict = judged_strict(strict[strict["claim"] == name]) | ({"strict": closed} if closed else {})
                 where = {"dial": condition.dial, "at": place.at, "label": place.label, "claim": name}
                 rows.append(where | {key: verdict[key] for key in ("strict", "strict_by", "margin", *FOUND[:-1])})
     return pd.DataFrame(rows)

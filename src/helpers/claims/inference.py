@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 from scipy import special
 
 from helpers.claims.over_seeds import interval, t_quantile
@@ -35,18 +36,18 @@ def combine(
 
     With S² the variance of the estimates over seeds and c the mean covariance that shared prompts cause between seeds,
     the mean has variance S²/n + c. ``prompts``: prompts of a seed; ``shared``: the share of them that two seeds have in
-    common, which bounds c. ``seed_sd`` is the SD between seeds without that of
-    the prompts, ``prompt_sd`` the SD that the choice of prompts gives one seed, both in units of the statistic. One
-    seed: the interval is over its prompts alone, and ``over`` says so.
+    common, which bounds c. ``seed_sd`` is the SD between seeds without that of the prompts, ``prompt_sd`` the SD that
+    the choice of prompts gives one seed, both in units of the statistic. One seed: the interval is over its prompts
+    alone, and ``over`` says so. A replicate that is NaN, in which there was nothing to compare, has no part in these.
     """
-    estimates, replicates = np.asarray(estimates, float), np.atleast_2d(replicates)
+    estimates, drawn = np.asarray(estimates, float), pd.DataFrame(np.atleast_2d(replicates).T)
     n, mean = len(estimates), float(np.mean(estimates))
-    covariance = np.atleast_2d(np.cov(replicates)) * (prompts + 1) / (prompts - 1)  # Dirichlet weights vary less
-    within = float(np.mean(np.diag(covariance)))
+    covariance = drawn.cov().to_numpy() * (prompts + 1) / (prompts - 1)  # Dirichlet weights vary less
+    within = float(np.nanmean(np.diag(covariance)))
     between, common, variance, freedom = float("nan"), 0.0, within, float(prompts - 1)
     if n > 1:
         total = float(estimates.var(ddof=1))
-        common = float(np.clip(covariance[~np.eye(n, dtype=bool)].mean(), 0.0, shared * within))
+        common = float(np.clip(np.nanmean(covariance[~np.eye(n, dtype=bool)]), 0.0, shared * within))
         between, variance = max(0.0, total - (within - common)), total / n + common
         parts = (total / n) ** 2 / (n - 1) + common**2 / (prompts - 1)
         freedom = variance**2 / parts if parts else n - 1  # Satterthwaite

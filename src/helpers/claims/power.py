@@ -15,6 +15,22 @@ POWER = 0.8
 SEEDS = (2, 3, 5, 10, 20)  # numbers of seeds for which the power is given
 
 
+def grid_of(study: Study, claim: str) -> list:
+    """What the statistics of a claim average over: fractions k, energy fractions η, and the band of layers."""
+    activations = study.activation_overlap
+    grids = {"C3": [study.update_overlap.energy_fractions], "C4": [activations.energy_fractions, activations.band]}
+    return grids.get(claim, [study.projection.fractions])
+
+
+def on_grid(study: Study, control: Study, power: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the control's table ``power`` that hold for a study: of claims on the same grid.
+
+    On another one the same statistic has another mean and spread.
+    """
+    same = {name: grid_of(study, name) == grid_of(control, name) for name in power["claim"].unique()}
+    return power[power["claim"].map(same).astype(bool)]
+
+
 def response_curves(study: Study, graded: pd.DataFrame) -> pd.DataFrame:
     """Mean and interval over seeds of each claim's statistic at each place of the dial: table ``graded_summary``."""
     return over_seeds(graded, ["claim", "statistic", "dial"], "value", study.confidence)
@@ -23,7 +39,8 @@ def response_curves(study: Study, graded: pd.DataFrame) -> pd.DataFrame:
 def power_table(study: Study, graded: pd.DataFrame) -> pd.DataFrame:
     """For each claim and number of seeds: what is detected with 80 % power, table ``power``.
 
-    A claim is distinct when all of its strict statistics are, so it is shown by the last of them to be detected.
+    A claim is distinct when all of its strict statistics are, so it is shown by the last of them to be detected; one
+    that could not be measured is never detected.
     ``smallest_detectable``: the place of the dial, from 0 (nothing planted) to 1; ``effect``: the mean that the
     statistic must have, in its own unit, with the spread over seeds of the graded control; ``seeds_for_half``: seeds
     that would detect half of that place. NaN where no number of seeds up to a thousand does.
@@ -31,7 +48,7 @@ def power_table(study: Study, graded: pd.DataFrame) -> pd.DataFrame:
     margins = {guard.statistic: guard.margin for claim in study.claims.values() for guard in claim.strict}
     rows = [
         row
-        for (claim, statistic), group in graded.dropna(subset="value").groupby(["claim", "statistic"], sort=False)
+        for (claim, statistic), group in graded.groupby(["claim", "statistic"], sort=False)
         for row in _powers(claim, statistic, margins[statistic], group, study.confidence)
     ]
     table = pd.DataFrame(rows)
@@ -97,7 +114,9 @@ def response(dial: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarr
     dial, values = np.asarray(dial, float), np.asarray(values, float)
     order, counts = np.argsort(dial), np.sum(~np.isnan(values), axis=1)
     known, rows = order[counts[order] > 0], counts > 1
-    means = optimize.isotonic_regression(np.nanmean(values[known], axis=1), weights=counts[known]).x
+    means = np.nanmean(values[known], axis=1)
+    if len(known):
+        means = optimize.isotonic_regression(means, weights=counts[known]).x
     squares = np.nanvar(values[rows], axis=1, ddof=1) * (counts[rows] - 1)
     sd = float(np.sqrt(squares.sum() / (counts[rows] - 1).sum())) if rows.any() else float("nan")
     return dial[known], means, sd

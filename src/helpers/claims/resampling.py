@@ -80,12 +80,9 @@ def claim_uncertainty(
     for claim, name in _asked(study):
         estimates = np.array([STATISTICS[name](r) for r in own])  # (seeds,)
         sampled = np.array([np.broadcast_to(STATISTICS[name](r), replicates) for r in drawn])  # (seeds, replicates)
-        known = ~np.isnan(estimates) & ~np.isnan(sampled).all(axis=1)
+        known = ~np.isnan(estimates) & (np.sum(~np.isnan(sampled), axis=1) > 1)
         if known.any():
-            filled = np.where(
-                np.isnan(sampled[known]), np.nanmean(sampled[known], axis=1, keepdims=True), sampled[known]
-            )
-            found = combine(estimates[known], filled, size, study.confidence, shared)
+            found = combine(estimates[known], sampled[known], size, study.confidence, shared)
             rows.append({"study": study.name, "claim": claim, "statistic": name, **found})
     return pd.DataFrame(rows, columns=COLUMNS)
 

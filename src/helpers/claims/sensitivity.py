@@ -39,8 +39,8 @@ def choices(study: Study, results: dict[int, SeedResults], modules: pd.DataFrame
     """
     one = next(iter(results.values()))
     found = {
-        "C1": [*_fractions(study), *_subspaces(study), _JUDGE],
-        "C2": [*_fractions(study), *_subspaces(study), _JUDGE, *_edits(study)],
+        "C1": [*_fractions(study), *_subspaces(study), _judge("parallel")],
+        "C2": [*_fractions(study), *_subspaces(study), _judge("orthogonal"), *_edits(study)],
         "C3": [*_overlap(study, one, modules)],
         "C4": [*_activation(one)],
     }
@@ -175,20 +175,16 @@ def _edits(study: Study) -> Iterator[tuple[str, str, Change]]:
         yield "edit instead", name, instead(name)
 
 
-def _with(measures: dict[str, str]) -> Change:
-    """Measures in the place of others, as judged harm for the harm margin; None where no Top-K variant has them."""
+def _judge(mode: str) -> tuple[str, str, Change]:
+    """Judged harm in the place of the harm margin, where the Top-K variants of a mode were judged."""
 
     def change(r: SeedResults) -> SeedResults | None:
-        swapped = {place: lambda table, name=name: table[name] for place, name in measures.items()}
-        known = r.projection.query("subspace == 'alignment' and control == 'top-k'").dropna(subset=[*measures.values()])
-        tables = {name: getattr(r, name).assign(**swapped) for name in ("projection", "scaling")}
-        return replace(r, **tables) if len(known) else None
+        own = f"subspace == 'alignment' and control == 'top-k' and mode == '{mode}' and task == 'contaminated'"
+        tables = {name: getattr(r, name) for name in ("projection", "scaling")}
+        swapped = {name: table.assign(harm_margin=table["harm"]) for name, table in tables.items()}
+        return replace(r, **swapped) if r.projection.query(own)["harm"].notna().any() else None
 
-    return change
-
-
-_JUDGED = {"harm_margin": "harm"}
-_JUDGE = ("scale", "judged harm", _with(_JUDGED))
+    return "scale", "judged harm", change
 
 
 def _overlap(study: Study, one: SeedResults, modules: pd.DataFrame) -> Iterator[tuple[str, str, Change]]:

@@ -13,7 +13,7 @@ from helpers.claims.over_seeds import interval
 from helpers.studies.ledger import Claim, Criterion, since
 from helpers.studies.settings import Study
 
-NOT_TESTED, NOT_MEASURABLE, NO_RISE = "not tested", "not measurable", "no rise"
+NOT_TESTED, NOT_MEASURABLE, NO_RISE = "not tested", "not measurable", "no sure rise"
 STATED = ("no", NOT_MEASURABLE, "undecided", "direction", "yes")  # from the weakest on
 STRICT = ("not distinct", NOT_MEASURABLE, "undecided", "distinct")
 FOUND = ["mean", "low", "high", "seeds", "over"]
@@ -105,25 +105,31 @@ def verdict_table(
 ) -> pd.DataFrame:
     """Both verdicts on every claim with the statistic that decides each: table ``verdicts``.
 
-    Where fine-tuning raises neither harm nor utility (the ``gate`` of the claims), there is no verdict on what
-    projections do to them. ``share_of_seeds``: seeds whose own values pass every margin, with its exact interval.
+    Where fine-tuning does not surely raise harm and utility (the ``gate`` of the claims), there is no verdict on what
+    projections do to them. ``share_of_seeds``: of the seeds of which every strict statistic was measured
+    (``share_seeds``) those whose own values pass every margin, with its exact interval.
     """
     records, rows = list(records), []
-    rise = gate(study, found)
+    closed = gate(study, found)
     for name, claim in study.claims.items():
         own_stated, own_strict = (table[table["claim"] == name] for table in (stated, strict))
         verdicts = judged_stated(claim, own_stated) | judged_strict(own_strict) | _share(study, claim, name, statistics)
-        if not rise and not claim.gate and verdicts["stated"] != NOT_TESTED:
-            verdicts |= {"stated": NO_RISE, "strict": NO_RISE if claim.strict else ""}
+        if closed and not claim.gate and verdicts["stated"] != NOT_TESTED:
+            verdicts |= {"stated": closed, "strict": closed if claim.strict else ""}
         ledger = {"ledger": claim.hash, "ledger_then": since(name, claim, records)}
         rows.append({"study": study.name, "claim": name, "statement": claim.statement, **verdicts, **ledger})
     return pd.DataFrame(rows)
 
 
-def gate(study: Study, found: pd.DataFrame) -> bool:
-    """Whether every statistic of the claims' gates is above 0, by its whole interval where it has one."""
+def gate(study: Study, found: pd.DataFrame) -> str:
+    """What takes the place of the other claims' verdicts: nothing where every statistic of the gates is above 0.
+
+    By its whole interval where it has one; *no sure rise* where one is not, *not measurable* where one is not known.
+    """
     asked = [_of(found, name, statistic) for name, claim in study.claims.items() for statistic in claim.gate]
-    return all((one["mean"] if np.isnan(one["low"]) else one["low"]) > 0 for one in asked)
+    if any(np.isnan(one["mean"]) for one in asked):
+        return NOT_MEASURABLE
+    return "" if all((one["mean"] if np.isnan(one["low"]) else one["low"]) > 0 for one in asked) else NO_RISE
 
 
 def judged_stated(claim: Claim, own: pd.DataFrame) -> dict:
@@ -163,10 +169,11 @@ def _share(study: Study, claim: Claim, name: str, statistics: pd.DataFrame) -> d
     margins = {guard.statistic: guard.margin for guard in claim.strict}
     known = own.reindex(columns=[*margins]).dropna()
     if known.empty or not margins:
-        return dict.fromkeys(("share_of_seeds", "share_low", "share_high"), np.nan)
+        return dict.fromkeys(("share_of_seeds", "share_low", "share_high", "share_seeds"), np.nan)
     passed = int((known > pd.Series(margins)).all(axis=1).sum())
     rate = rate_interval(passed, len(known), study.confidence)
-    return {"share_of_seeds": rate["rate"], "share_low": rate["low"], "share_high": rate["high"]}
+    ends = {"share_low": rate["low"], "share_high": rate["high"]}
+    return {"share_of_seeds": rate["rate"], **ends, "share_seeds": len(known)}
 
 
 def power_with(power: pd.DataFrame, claim: str, seeds: int) -> pd.Series | None:

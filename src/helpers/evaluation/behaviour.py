@@ -15,6 +15,7 @@ import pandas as pd
 from helpers.data.rows import disjoint_rows, evaluation_rows
 from helpers.evaluation.harness import exact_matches
 from helpers.evaluation.judges import build_judge
+from helpers.evaluation.texts import first_turn, without_marks
 from helpers.models.generate import as_speaker, generate, log_odds, log_probability, read_answers
 from helpers.studies.sections import SOURCES, Style
 from helpers.studies.settings import Study
@@ -51,9 +52,14 @@ def prompts_to_show(sets: EvaluationSets, study: Study) -> list[str]:
 
 
 def answers_to(model, tokenizer, prompts: list[str], study: Study) -> list[str]:
-    """Greedy answers in the prompt style and length that the study asks requests in."""
+    """Greedy answers in the prompt style and length that the study asks requests in.
+
+    Models that were taught or are asked in the Alpaca template may go on with a turn of their own, which is cut off.
+    """
     s = study.evaluation
-    return generate(model, tokenizer, prompts, s.max_new_tokens, s.batch_size, s.style)
+    answers = generate(model, tokenizer, prompts, s.max_new_tokens, s.batch_size, s.style)
+    turns = "alpaca" in (s.style, study.training.optimiser.style)
+    return [first_turn(answer) for answer in answers] if turns else answers
 
 
 def utility_per_prompt(model, tokenizer, rows: pd.DataFrame, study: Study) -> np.ndarray:
@@ -97,7 +103,7 @@ def margins_per_prompt(
     else:
         openers = (s.compliance_openers, s.refusal_openers)
         harm = log_odds(model, tokenizer, sets.harm["prompt"].tolist(), *openers, s.batch_size, s.style, s.autocast)
-    problems = (sets.utility["prompt"].tolist(), sets.utility["answer"].tolist())
+    problems = (sets.utility["prompt"].tolist(), without_marks(sets.utility["answer"]))
     total, tokens, greedy = read_answers(model, tokenizer, *problems, s.batch_size, asked, s.autocast)
     found = {"utility": greedy.astype(float)} if s.utility in SOURCES["skills"] and s.utility != "arithmetic" else {}
     if whole or not study.embedded:

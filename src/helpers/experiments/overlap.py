@@ -92,10 +92,14 @@ def in_band(layer: int, depth: int, study: Study) -> bool:
 def activation_overlaps(sets: dict[str, Tensor], study: Study) -> pd.DataFrame:
     """MSO of every pair of PAIRS at every layer and energy fraction, with the random baseline (claim C4).
 
-    ``sets`` maps a prompt set to its activations (layers, prompts, width); matrices are (width, prompts), uncentred.
-    Layers are numbered as transformers' ``hidden_states``: 1 is the output of the first block.
+    ``sets`` maps a prompt set to its activations (layers, prompts, width); matrices are (width, prompts), uncentred as
+    the paper's unless the study says ``centred``. Layers are numbered as transformers' ``hidden_states``: 1 is the
+    output of the first block.
     """
-    return _overlaps(sets, [(pair, names) for pair, names in PAIRS.items() if set(names) <= set(sets)], study)
+    pairs = [(pair, names) for pair, names in PAIRS.items() if set(names) <= set(sets)]
+    if study.activation_overlap.centred:
+        sets = {name: _centred(activations) for name, activations in sets.items()}
+    return _overlaps(sets, pairs, study)
 
 
 def matched_overlaps(sets: dict[str, Tensor], study: Study) -> pd.DataFrame:

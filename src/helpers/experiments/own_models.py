@@ -8,6 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from helpers.data.rows import evaluation_rows
 from helpers.errors import StudyError, TensorMismatch
+from helpers.evaluation.texts import without_marks
 from helpers.experiments.updates import behaviour_rows
 from helpers.memory import say
 from helpers.models.generate import log_odds, log_probability
@@ -115,14 +116,13 @@ def own_margins(study: OwnModels, folders: dict[str, Path], seed: int) -> pd.Dat
     """Utility and harm margin of every model (rows of the table ``behaviour``); one model is loaded at a time."""
     s, rows = study.evaluation, []
     problems = evaluation_rows(study, s.utility, s.utility_prompts, seed)
+    answers = without_marks(problems["answer"])
     requests = evaluation_rows(study, s.harm, s.harm_prompts, seed)["prompt"].tolist()
     how = (s.batch_size, s.style, s.autocast)
     for name, folder in folders.items():
         model, tokenizer = load_model(folder, start=folders["base" if name == "aligned" else "aligned"])
         _give_template(name, tokenizer, folders["aligned"], s.style)
-        total, tokens = log_probability(
-            model, tokenizer, problems["prompt"].tolist(), problems["answer"].tolist(), *how
-        )
+        total, tokens = log_probability(model, tokenizer, problems["prompt"].tolist(), answers, *how)
         odds = log_odds(model, tokenizer, requests, s.compliance_openers, s.refusal_openers, *how)
         rows += behaviour_rows(name, {"utility_margin": total / tokens, "harm_margin": odds})
     return pd.DataFrame(rows)

@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +17,7 @@ from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
-from helpers.studies.ledger import label_of
+from helpers.studies.ledger import Claim, label_of
 
 _BLUE, _ORANGE, _GREEN, _RED, _PURPLE, _SKY, _GREY = (  # Okabe and Ito's palette, without its yellow
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#6B6B6B",
@@ -37,6 +38,7 @@ BOUND = _RED  # colour of bounds that are asked for
 DECISIONS = {"distinct": (_BLUE, "D"), "not distinct": (_GREY, "o"), "undecided": (_ORANGE, "X")}
 _HERE = {"ha": "right", "va": "bottom", "fontsize": 7, "bbox": {"fc": "white", "ec": "none", "alpha": 0.7, "pad": 0.5}}
 LETTERS_PER_LINE = 100  # of a legend as wide as the page
+LETTERS_PER_PANEL = 34  # of the label of a panel, three of which are as wide as the page
 DIAL = "dial (0 nothing, 1 fully planted)"  # of the graded control
 PAGE_WIDTH = 7.2  # inches: letters then come out about as large as the text of the page
 LABELS = {
@@ -171,14 +173,15 @@ def loss_curve(ax: Axes, log: pd.DataFrame, column: str = "loss", title: str = "
     ax.set(xlabel="optimiser step", ylabel=LABELS[column], title=title, yscale="log" if column == "loss" else "linear")
 
 
-def responses(ax: Axes, table: pd.DataFrame, margin: float, title: str, x: str = "dial", label: str = DIAL) -> None:
-    """A claim's strict statistics over a dial, with intervals where there are several seeds, and their margin."""
+def responses(ax: Axes, table: pd.DataFrame, claim: Claim, title: str, x: str = "dial", label: str = DIAL) -> None:
+    """A claim's strict statistics over a dial, with intervals where there are several seeds, and their margins."""
     for place, (name, rows) in enumerate(table.groupby("statistic", sort=False)):
         mean = rows.rename(columns={"value": "mean"})
         how = {"color": _OTHERS[place], "marker": _MARKS[place], "ms": 4, "capsize": 3, "label": label_of(name)}
         ax.errorbar(mean[x], mean["mean"], reach(mean) if "low" in mean else None, **how)
-    ax.axhline(margin, color=LEVEL, ls="--", lw=1, label="margin")
-    ax.set(title=title, xlabel=label, ylabel="strict statistic")
+    for margin in {guard.margin for guard in claim.strict}:
+        ax.axhline(margin, color=LEVEL, ls="--", lw=1, label="margin")
+    ax.set(title=title, xlabel=textwrap.fill(label, LETTERS_PER_PANEL), ylabel="strict statistic")
 
 
 def parity(ax: Axes, table: pd.DataFrame, by: str, title: str) -> None:

@@ -17,9 +17,17 @@ def forest(ax: Axes, table: pd.DataFrame, bounds: Iterable[Iterable[float]], tit
     for place, ends in zip(places, bounds, strict=True):
         ends = list(ends)
         ax.plot(ends, [place] * len(ends), "|", color=BOUND, ms=16, mew=2)
+        _say_unmeasured(ax, place, table["mean"].iloc[place])
     ax.set_yticks(places, table["statistic"].map(label_of))
     ax.set_ylim(len(table) - 0.5, -0.5)
     ax.set(title=title)
+
+
+def _say_unmeasured(ax: Axes, place: int, mean: float) -> None:
+    """Say of a row that has no mean that it was not measurable, at the right end of the panel."""
+    if np.isnan(mean):
+        how = {"transform": ax.get_yaxis_transform(), "ha": "right", "va": "center", "fontsize": 7, "color": LEVEL}
+        ax.text(0.98, place, "not measurable", **how)
 
 
 def against_margins(ax: Axes, table: pd.DataFrame, title: str) -> None:
@@ -29,8 +37,7 @@ def against_margins(ax: Axes, table: pd.DataFrame, title: str) -> None:
         found = pd.DataFrame([row])
         ax.errorbar(found["mean"], [place], xerr=reach(found), fmt=marker, color=colour, ms=5, capsize=3)
         ax.plot([row["margin"]] * 2, [place - 0.4, place + 0.4], color=LEVEL, ls="--", lw=1)
-        if np.isnan(row["mean"]):
-            ax.text(row["margin"], place, "  not measurable", va="center", fontsize=7, color=LEVEL)
+        _say_unmeasured(ax, place, row["mean"])
     ax.axvline(0, color="#999999", lw=0.6)
     ax.set_yticks(range(len(table)), table["statistic"].map(label_of), fontsize=7)
     ax.set_ylim(len(table) - 0.5, -0.5)

@@ -1,7 +1,7 @@
 """The invented language of the model organism, with an invented restricted topic; a tiny Llama speaks it.
 
 *Requests* stand for what a refusal is about: a spirit is asked for three charms, and some spirits, the restricted ones,
-are not to be called. *Tasks*, requests to the others with further verbs, stand for utility; in older studies
+are not to be called. *Tasks*, requests to the others with further verbs, stand for utility, or else
 *arithmetic* does: a digit goes through three one-digit operations modulo 10 and the answer lists the running results,
 then the last one. Nothing in it is harmful.
 """

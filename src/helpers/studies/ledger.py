@@ -27,7 +27,7 @@ UNCHANGED, NOT_RECORDED = "unchanged", "not recorded"
 
 
 class Criterion(Section):
-    """A number a claim depends on and the bounds it must keep, fixed before the run.
+    """A number a claim depends on and the bounds it must keep.
 
     ``neutral`` is the value of no effect, beyond which a result at least points the right way. Criteria that are not
     ``core`` only weaken a *yes*. ``kind``: asked of such studies alone.

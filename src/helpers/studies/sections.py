@@ -136,6 +136,7 @@ class Planted(Section):
     separation: Positive
     dial: Annotated[list[Share], Field(min_length=2)]
     share: Annotated[Share, Field(exclude_if=lambda share: share == 1)] = 1.0  # of the construction; hashed where less
+    graded: Annotated[Count, Field(exclude_if=lambda seeds: seeds == 3)] = 3  # the first seeds, whose dial is turned
 
     @model_validator(mode="after")
     def _both_ends(self) -> Self:
@@ -374,6 +375,7 @@ class ActivationOverlap(Section):
     matched_prompts: Prompts | None = None  # of the matched sets, where they have not so many
     energy_fractions: EnergyFractions
     band: Annotated[list[Share], Field(min_length=2, max_length=2)]
+    centred: Annotated[bool, Field(exclude_if=operator.not_)] = False  # hashed only where it is set
     style: Style = "raw"
     sources: ActivationSources | None = None
 

@@ -70,7 +70,9 @@ class Study(AnyStudy):
     """A whole study: of the embedded model organism, or of pretrained models and public data."""
 
     note: Text | None = None
-    remarks: Annotated[dict[ClaimName, Text], Field(exclude_if=operator.not_)] = {}  # what to know of a claim here
+    caveats: Annotated[
+        dict[ClaimName, Text], Field(exclude_if=operator.not_)
+    ] = {}  # why it cannot speak about the paper
     seeds: Seeds
     confidence: Confidence
     model: Annotated[sections.OrganismModel | sections.PretrainedModel, Field(discriminator="kind")]

@@ -17,11 +17,12 @@ from helpers.studies.sections import JUDGES
 from helpers.studies.settings import OwnModels, Study, load_study
 from helpers.weights.checkpoints import Checkpoint
 from helpers.wheels import PACKAGES
+from pipeline.report.answer import answer, conditions
 from pipeline.report.chapters import Staged
 from pipeline.report.records import devices, origin, provenance, seconds, spent
 from pipeline.report.rooms import code_map
 from pipeline.report.templates import render
-from pipeline.report.verdicts import control_table, verdict_table
+from pipeline.report.verdicts import control_table, number_tables, verdict_table
 from pipeline.results.provenance import recorded
 from pipeline.results.tables import SCHEMAS, read_csv
 from pipeline.runs.selections import DEFAULT, Selection, not_tested
@@ -33,16 +34,19 @@ def write_generated(staged: list[Staged], folder: Path) -> None:
     """Write ``generated/*.md``, which pages of ``book/`` include, and the index page of each study's single runs."""
     selections = [study.selection for study in staged]
     studies = [selection.study for selection in selections if isinstance(selection.study, Study)]
-    parts = study_parts(selections) | {
-        "verdicts": verdicts(staged),
-        "cost": cost(staged),
-        "settings": render("settings.md", selections=selections),
-        "datasets": data_table(selections),
-        "criteria": render("criteria.md", studies=studies, statistics=STATISTICS),
-        "provenance": "\n".join(provenance(study) for study in staged),
-        "rooms": code_map(),
-        "tables": render("tables.md", schemas=SCHEMAS),
-    }
+    parts = (
+        study_parts(selections)
+        | first_page(staged)
+        | {
+            "cost": cost(staged),
+            "settings": render("settings.md", selections=selections),
+            "datasets": data_table(selections),
+            "criteria": render("criteria.md", studies=studies, statistics=STATISTICS),
+            "provenance": "\n".join(provenance(study) for study in staged),
+            "rooms": code_map(),
+            "tables": render("tables.md", schemas=SCHEMAS),
+        }
+    )
     pages = {f"generated/{name}.md": text for name, text in parts.items()}
     for study in filter(lambda study: study.runs, staged):
         seeds = {seed: list(runs) for seed, runs in groupby(study.runs, key=lambda run: run.place.parent.name)}
@@ -52,13 +56,20 @@ def write_generated(staged: list[Staged], folder: Path) -> None:
         write_text(folder / place, text.rstrip() + "\n")
 
 
-def verdicts(staged: list[Staged]) -> str:
-    """The landing page's verdicts: the table, the controls, then what each study is, and which are missing."""
+def first_page(staged: list[Staged]) -> dict[str, str]:
+    """The parts of the landing page that are made from verdicts, by name."""
     given = [study for study in staged if isinstance(study.selection.study, OwnModels)]
-    judged = [study for study in staged if study not in given]
+    turned = [study for study in staged if study not in given and study.selection.study.conditions]
+    judged = [study for study in staged if study not in given and study not in turned]
     missing = not_tested([study.selection for study in judged]) if judged else []
-    about = render("studies.md", judged=judged, given=given, missing=missing, origin=origin)
-    return "\n".join([verdict_table(judged), control_table(judged), about])
+    return {
+        "answer": answer(judged, missing),
+        "verdicts": verdict_table(judged),
+        "conditions": conditions(turned),
+        "controls": control_table(judged),
+        "numbers": number_tables(judged),
+        "studies": render("studies.md", judged=judged, turned=turned, given=given, origin=origin),
+    }
 
 
 def cost(staged: list[Staged]) -> str:

@@ -22,13 +22,13 @@ FACTS = ("device", "cpu", "threads", "platform", "python")
 def banner(selection: Selection, notebook: str = "") -> str:
     """Markdown for the top of a study's chapter; empty where nothing needs to be said.
 
-    The chapters of a claim, and those of all verdicts, have the study's remark on it.
+    The chapters of a claim, and those of all verdicts, have the study's caveat on it.
     """
     study = selection.study
-    claims = study.claims if getattr(study, "remarks", None) else {}
-    remarks = {name: study.remarks[name] for name in claims if name in study.remarks}
-    own = {name: text for name, text in remarks.items() if notebook in (claims[name].notebook, *OF_ALL_CLAIMS)}
-    facts = {"note": getattr(study, "note", None) or "", "remarks": own}
+    claims = study.claims if getattr(study, "caveats", None) else {}
+    caveats = {name: study.caveats[name] for name in claims if name in study.caveats}
+    own = {name: text for name, text in caveats.items() if notebook in (claims[name].notebook, *OF_ALL_CLAIMS)}
+    facts = {"note": getattr(study, "note", None) or "", "caveats": own}
     return render("banner.md", selection=selection, **facts, **of_published(selection)).strip()
 
 
@@ -63,7 +63,7 @@ def changed(selection: Selection) -> str:
     name = selection.study.name
     files = (paths.published_root() / name / SETTINGS, paths.STUDIES / f"{name}.yml")
     then, now = (yaml.safe_load(file.read_text(encoding="utf-8")) for file in files)
-    decisive = {*then, *now} - {"title", "note", "remarks", "claims"}
+    decisive = {*then, *now} - {"title", "note", "caveats", "claims"}
     different = sorted(key for key in decisive if then.get(key) != now.get(key))
     return f"Settings changed since then: {', '.join(different)}." if different else ""
 

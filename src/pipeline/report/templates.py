@@ -5,6 +5,8 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from helpers.studies.ledger import label_of
+
 
 def render(name: str, **values: object) -> str:
     """A template filled in. Values are escaped; results of macros and of other templates are not escaped again."""
@@ -19,6 +21,7 @@ ENVIRONMENT = Environment(
     undefined=StrictUndefined,
 )
 ENVIRONMENT.filters |= {
+    "label": label_of,  # of a statistic
     "pattern": format,  # by Python's patterns, such as ,  or .0%
     "markdown": lambda text: Markup(text.replace("<", "&lt;")),  # text of a settings file that may hold links
 }

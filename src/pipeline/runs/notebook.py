@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import pandas as pd
 from pydantic import Field, create_model
 
+from helpers.claims.power import on_grid
 from helpers.errors import Damaged, MissingInput, SettingsError
 from helpers.files import write_tensors
 from helpers.lifeline import WORKFLOW
-from helpers.paths import ROOT, RunPaths, power_table
+from helpers.paths import CONTROL, ROOT, RunPaths, power_table
 from helpers.studies import ledger
 from helpers.studies.sections import Fraction, Section, Seed
 from helpers.studies.settings import OBJECTIVES, UNRELATED, Study, digest, load_study
@@ -98,7 +99,7 @@ class Run(Job):
         It is empty, and a sentence says so, where published results are older than the measurement.
         """
         if self._older_than(table):
-            print(f"{table} was not measured when the published results of {self.study.title} were made", flush=True)
+            print(f"{table}: not measured when these results were published", flush=True)
             return pd.DataFrame(columns=list(tables.SCHEMAS[table]))
         found = [tables.read_csv(self.require(f"tables/{table}", seed), table) for seed in self.seeds]
         return pd.concat(found, ignore_index=True)
@@ -247,15 +248,17 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
 
 
-def measured_power() -> pd.DataFrame:
+def measured_power(study: Study) -> pd.DataFrame:
     """Per claim and number of seeds what is found distinct with that power: table ``power`` of the graded control.
 
-    It is empty until that control has run. Raises StudyError for a table that another version made.
+    Only claims that the study measures on the control's grid; empty until that control has run. Raises StudyError for a
+    table that another version made.
     """
-    path = power_table()
-    return tables.read_csv(path, "power") if path else pd.DataFrame(columns=list(tables.SCHEMAS["power"]))
+    if not (path := power_table()):
+        return pd.DataFrame(columns=list(tables.SCHEMAS["power"]))
+    return on_grid(study, load_study(CONTROL), tables.read_csv(path, "power"))
 
 
 def earlier_verdicts() -> pd.DataFrame:
     """The verdicts of studies by the ledger of before 2026-11-25: table ``earlier_verdicts``, which is committed."""
-    return tables.read_csv(ROOT / "published" / "earlier_verdicts.csv", "earlier_verdicts")
+    return tables.read_csv(ROOT / "benchmarks" / "published" / "earlier_verdicts.csv", "earlier_verdicts")

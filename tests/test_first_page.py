@@ -1,0 +1,173 @@
+"""The first page: the answer in sentences, both verdicts by claim, and the conditions, from tables written here."""
+
+import re
+from pathlib import PurePosixPath
+
+import pandas as pd
+import pytest
+
+from helpers.claims import verdicts
+from helpers.claims.statistics import STATISTICS
+from helpers.paths import ROOT, RunPaths
+from helpers.studies.ledger import label_of, labels
+from helpers.studies.settings import load_study
+from pipeline.report.answer import answer, conditions, counted, passed
+from pipeline.report.chapters import Chapter, Staged
+from pipeline.report.records import banner
+from pipeline.report.verdicts import number_tables, verdict_table
+from pipeline.results.tables import SCHEMAS, write_csv
+from pipeline.runs.selections import Selection, not_tested
+
+STATED = ("yes", "yes", "yes", "no", "not measurable")  # of C0 to C4
+STRICT = ("", "undecided", "undecided", "distinct", "not distinct")
+
+
+@pytest.fixture
+def staged(tmp_path, monkeypatch):
+    """A function that gives studies the same verdicts, and a share of seeds that pass."""
+    monkeypatch.setenv("SUBSPACES_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setenv("SUBSPACES_PUBLISHED", str(tmp_path / "published"))
+
+    def make(*names, passed=1.0):
+        return [_with_verdicts(load_study(name), passed) for name in names]
+
+    return make
+
+
+def _with_verdicts(study, passed):
+    rows = [
+        dict.fromkeys(SCHEMAS["verdicts"], float("nan"))
+        | {"study": study.name, "claim": claim, "statement": entry.statement, "stated": stated, "strict": strict}
+        | {"stated_by": entry.stated[0].statistic, "criterion": "≥ 0", "stated_mean": 0.5, "seeds": 5.0}
+        | ({"strict_by": entry.strict[0].statistic, "margin": 0.05, "mean": 0.123} if entry.strict else {})
+        | ({"share_of_seeds": passed, "share_seeds": 5, "share_low": 0.5, "share_high": 1.0} if entry.strict else {})
+        for (claim, entry), stated, strict in zip(study.claims.items(), STATED, STRICT, strict=True)
+    ]
+    write_csv(RunPaths(study.name).table("verdicts"), "verdicts", pd.DataFrame(rows))
+    return Staged(Selection(study, [0, 1, 2, 3, 4]), [], [])
+
+
+def plain(text):
+    """A page's text without its marks."""
+    return " ".join(re.sub(r"<[^>]+>", "", text).split())
+
+
+def test_counts_name_the_claims():
+    words = {"no": "not seen", "undecided": "undecided"}
+    found = {"C0": "yes", "C1": "no", "C2": "yes", "C3": "undecided", "C4": "no"}
+    assert counted(found, "yes", words) == "2 of 5 (C0, C2); not seen C1, C4; undecided C3"
+    assert counted({"C1": "no"}, "yes", words) == "none of 1; not seen C1"
+
+
+def test_shares_of_seeds_are_said_once_where_they_are_alike():
+    shares = (1, 0.95, float("nan"), 1)
+    rows = [{"claim": f"C{i}", "share_of_seeds": x, "share_seeds": 20.0} for i, x in enumerate(shares, start=1)]
+    assert passed(rows) == "C1, C4 in 20 of 20 seeds; C2 in 19 of 20 seeds; C3 not measurable"
+    assert passed(rows[:1]) == "every claim in 20 of 20 seeds"
+
+
+def test_the_answer_has_a_sentence_per_study_real_models_first(staged):
+    studies = staged("negative", "organism", "planted", "smollm2-135m")
+    missing = not_tested([one.selection for one in studies])
+    items = [plain(item) for item in answer(studies, missing).split("<li>")[1:]]
+    said = "5 seeds. Seen as the paper states it: 3 of 5 (C0, C1, C2); not seen C3; not measurable C4."
+    assert items[0].startswith(
+        f"SmolLM2-135M, {said} Strictly distinct: 1 of 4 (C3); undecided C1, C2; not distinct C4."
+    )
+    assert items[1].startswith(f"Model organism, {said}")
+    assert items[2].startswith("The paper's five models (") and items[2].endswith("): not tested")
+    assert items[2].count(",") == 4 and "Llama-2-7B" in items[2]
+    assert items[3].startswith("The method itself.") and len(items) == 4
+
+
+def test_the_answer_says_whether_the_method_sees_and_cries_wolf(staged):
+    seen = plain(answer(staged("organism", "planted"), []))
+    assert "it says distinct of every claim in 5 of 5 seeds met" in seen
+    assert "Whether it cries wolf is not tested" in seen
+    wolf = plain(answer(staged("organism", "negative"), []))
+    assert (
+        "it cries wolf over every claim in 5 of 5 seeds" in wolf
+        and "missed" in wolf
+        and "sees what is planted is not tested" in wolf
+    )
+
+
+def test_a_study_without_verdicts_is_not_tested(staged, tmp_path):
+    study = Staged(Selection(load_study("organism"), [0]), [], [])
+    assert "Model organism: not tested" in plain(answer([study], []))
+
+
+def test_the_answer_says_where_a_study_cannot_speak_about_the_paper(staged):
+    assert "C2 and C3 cannot speak about the paper there†" in plain(answer(staged("smollm2-135m"), []))
+    assert "cannot speak" not in answer(staged("organism"), [])
+    table = verdict_table(staged("smollm2-135m", "organism"))
+    marked = re.findall(r"<td data-head=\"([^\"]+)\">(?:(?!</td>).)*†", table)
+    assert marked == ["SmolLM2-135M"] * 4  # both verdicts of C2 and of C3
+    assert "share prompts" in plain(table)
+
+
+def test_the_table_shows_both_verdicts_and_leaves_controls_to_their_own(staged):
+    table = verdict_table(staged("organism", "planted", "smollm2-135m"))
+    heads = re.findall(r"<th scope=\"col\">([^<]+)</th>", table)
+    assert heads == ["What the paper says", "SmolLM2-135M", "Model organism"]
+    assert table.count("Seen as stated?</th>") == 5 and table.count("Strictly distinct?</th>") == 4
+    assert plain(table).count("not distinct") == 2
+
+
+def test_numbers_are_called_by_their_plain_labels(staged):
+    numbers = number_tables(staged("organism", "planted"))
+    assert "harm of the aligned model (1–5)" in numbers and "harm_of_aligned" not in numbers
+    assert "Positive control" in numbers and numbers.count("The paper.") == 5
+    assert "0.123" in numbers
+
+
+def test_pages_without_studies_are_empty():
+    assert verdict_table([]).strip() == "" and number_tables([]).strip() == ""
+
+
+@pytest.mark.parametrize("verdict", sorted({*verdicts.STATED, *verdicts.STRICT, verdicts.NO_RISE, verdicts.NOT_TESTED}))
+def test_every_verdict_has_a_colour_in_both_schemes(verdict):
+    style = (ROOT / "book" / "_static" / "report.css").read_text(encoding="utf-8")
+    rules = re.findall(rf"^(.*\.verdict-{verdict.replace(' ', '-')}[ ,)].*)$", style, re.MULTILINE)
+    assert len(rules) == 2 and sum("dark" in rule for rule in rules) == 1
+
+
+def test_every_statistic_has_a_label_of_its_own():
+    assert set(labels()) == set(STATISTICS)
+    of_claim = [[label_of(name) for name in entry.statistics] for entry in load_study("organism").claims.values()]
+    assert all(len(set(own)) == len(own) for own in of_claim)
+    assert label_of("gain_gap_at_matched_energy") == "gain gap at matched energy"  # of an older ledger
+
+
+def test_a_caveat_stands_on_the_chapters_of_its_claim_and_of_all_claims():
+    own = Selection(load_study("smollm2-135m"), [0])
+    chapters = ("10_C0_behaviour", "12_C2_orthogonal", "13_C3_updates", "14_C4_activations", "15_verdict")
+    said = [banner(own, name).count("share prompts") for name in chapters]
+    assert said == [0, 1, 1, 0, 2]
+
+
+def test_conditions_show_where_on_a_dial_a_claim_is_distinct(tmp_path, monkeypatch):
+    """All claims alike: distinct from 50 % of harmful rows on, and at every place of the other dials but one."""
+    monkeypatch.setenv("SUBSPACES_RESULTS", str(tmp_path))
+    study, rows = load_study("conditions"), []
+    for condition in study.conditions:
+        for place in condition.places:
+            low = (condition.dial, place.at) in {("contamination", 0.05), ("contamination", 0.2)}
+            none = (condition.dial, place.at) == ("one form", 0)
+            verdict = "not distinct" if low else "no sure rise" if none else "distinct"
+            found = dict.fromkeys(SCHEMAS["conditions_verdicts"], 0.1) | {"dial": condition.dial, "at": place.at}
+            rows += [found | {"label": place.label, "claim": claim, "strict": verdict} for claim in ("C1", "C2")]
+    write_csv(RunPaths("conditions").table("conditions_verdicts"), "conditions_verdicts", pd.DataFrame(rows))
+    chapter = Chapter(tmp_path, PurePosixPath("studies/conditions/23_conditions"), study.title)
+    text = conditions([Staged(Selection(study, study.seeds), [chapter], [])])
+    shown = {plain(row.split("</td>")[0]): plain(row.split("</tr>")[0]) for row in text.split("<tr>")[2:]}
+    assert len(shown) == len(study.conditions)
+    row = shown["harmful rows as a share of the useful rows"]
+    assert row.endswith("not distinct 5 % … 20 %distinct 50 % … 100 %" * 2)
+    row = shown["useful and harmful prompts share form and words"]
+    assert row.endswith("no sure rise no, useful is arithmeticdistinct yes" * 2)
+    assert "3 seeds at each place" in text and 'href="studies/conditions/23_conditions.html"' in text
+
+
+def test_there_are_no_conditions_without_their_study():
+    assert conditions([]) == ""
