@@ -66,7 +66,7 @@ def adapter(folder: Path, start: Checkpoint, rank: int = 3) -> Path:
     module = f"base_model.model.{Q.removesuffix('.weight')}"
     folder.mkdir()
     save_file({f"{module}.lora_A.weight": a, f"{module}.lora_B.weight": b}, folder / "adapter_model.safetensors")
-    config = {"peft_type": "LORA", "r": rank, "lora_alpha": 2 * rank, "target_modules": ["q_proj"], "bias": "none"}
+    config = {"peft_type": "LORA", "r": rank, "lora_alpha": 2 * rank, "bias": "none", "target_modules": [module[17:]]}
     (folder / "adapter_config.json").write_text(json.dumps(config | {"task_type": "CAUSAL_LM"}))
     return folder
 

@@ -114,12 +114,14 @@ def write_adapter(tuned: Adapted, changed: Edited, folder: Path) -> None:
     """The adapter of ``tuned`` with other changes of the same matrices: ``changed(name)`` (m, n), or None if it stays.
 
     Names, ranks and configuration are those of its files. Raises StudyError, naming the tensor, where the adapter is
-    more than two matrices for each weight, or a change does not fit into its rank.
+    other than two matrices for each weight, or a change does not fit into its rank.
     """
     factors = {raw: tuned.raw.tensor(raw) for raw in tuned.raw.names}
     for name, module in tuned.low_rank.items():
-        if set(module.parts) != {"A", "B"} or module.table or tuned.whole:
-            raise StudyError(f"the adapter changes {name} by more than two matrices: write the whole model instead")
+        if set(module.parts) != {"A", "B"} or module.turned or module.expert or tuned.whole:
+            raise StudyError(
+                f"the adapter changes {name} by other than two matrices of its own: merge it, and make a card of that"
+            )
         if (change := changed(name)) is not None:
             raw_a, raw_b = module.parts["A"], module.parts["B"]
             b, a = _factors(name, change.double() / module.scale, len(factors[raw_a]))
@@ -140,7 +142,9 @@ def _factors(name: str, change: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     q = torch.linalg.qr(change @ probe)[0]  # (m, columns): of a matrix of that rank the whole range
     inner = q.T @ change
     if float((change - q @ inner).norm()) > EXACT * float(change.norm()):
-        raise StudyError(f"the change of {name} has a rank above the adapter's {rank}: write the whole model instead")
+        raise StudyError(
+            f"the change of {name} has a rank above the adapter's {rank}: merge it, and make a card of that"
+        )
     u, s, v = torch.linalg.svd(inner, full_matrices=False)
     b, a = (q @ u) * s.sqrt(), s.sqrt()[:, None] * v
     pad = rank - columns
