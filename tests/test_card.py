@@ -14,15 +14,18 @@ from scipy.stats import binomtest
 from helpers.claims.card_sentences import advice, at_matched_utility, behaviour_sentences, verdict, where
 from helpers.claims.paired import change
 from helpers.errors import SettingsError, StudyError
-from helpers.experiments.card import divergence
-from helpers.experiments.card_variants import CardContext, layout_of, variants_of
+from helpers.experiments import card
+from helpers.experiments.card import Asked, divergence
+from helpers.experiments.card_variants import CardContext, variants_of, write_whole
 from helpers.figures.cards import layer_map
 from helpers.methods.door import Edit, edit_named
+from helpers.models import load
 from helpers.models.load import load_model
 from helpers.weights.adapters import Adapted
 from helpers.weights.checkpoints import Checkpoint
 from helpers.weights.matching import agree
 from helpers.weights.written import write_adapter, write_model
+from pipeline.card import bench
 from pipeline.card.__main__ import main
 from pipeline.card.arguments import card_study, named, organism_of, origin, settings
 from pipeline.card.record import open_card
@@ -228,15 +231,13 @@ def test_a_written_model_is_the_edited_one(own, tmp_path):
     study, checkpoints = own
     context = CardContext(study, checkpoints)
     edit = edit_named("orthogonal")
-    write_model(
-        layout_of(context, "harmful"), lambda name: context.edited("harmful", edit, 0.5, name), tmp_path / "out"
-    )
+    write_model(checkpoints["harmful"], lambda name: context.edited("harmful", edit, 0.5, name), tmp_path / "out")
     written = load_model(tmp_path / "out")[0].state_dict()
     base, aligned, tuned = (checkpoints[name].tensor(Q).double().numpy() for name in ("base", "aligned", "harmful"))
     u = np.linalg.svd(aligned - base)[0][:, : round(0.5 * min(base.shape))]
     expected = tuned - u @ (u.T @ (tuned - aligned))
     np.testing.assert_allclose(written[Q].numpy(), expected, atol=1e-6)
-    write_model(layout_of(context, "harmful"), lambda name: None, tmp_path / "same")
+    write_model(checkpoints["harmful"], lambda name: None, tmp_path / "same")
     same = Checkpoint(tmp_path / "same")
     assert same.names == checkpoints["harmful"].names
     assert all(torch.equal(same.tensor(name), checkpoints["harmful"].tensor(name)) for name in same.names)
@@ -269,14 +270,14 @@ def test_from_folders_to_a_page(folders, tmp_path, monkeypatch, capsys, chromium
     out, err = capsys.readouterr()
     assert "minutes on two idle cores" in err and "[1/" in err and out.startswith("card: ")
     name = next(path.name for path in (tmp_path / "results").iterdir())
-    card = open_card(name)
-    text = card.page.read_text(encoding="utf-8")
+    made = open_card(name)
+    text = made.page.read_text(encoding="utf-8")
     assert "<script" not in text and 'title="layer' in text and "http://" not in text and "Traceback" not in text
-    assert {*card.read("card_edits")["edit"]} == {"scaling", "parallel", "orthogonal"} and not card.notes["failed"]
-    assert set(card.record()["inputs"]) and not card.folder.scratch("variants").exists()
+    assert {*made.read("card_edits")["edit"]} == {"scaling", "parallel", "orthogonal"} and not made.notes["failed"]
+    assert set(made.record()["inputs"]) and not made.folder.scratch("variants").exists()
     for width in (1300, 400):
         page = chromium.new_page(viewport={"width": width, "height": 900})
-        page.goto(card.page.as_uri())
+        page.goto(made.page.as_uri())
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         page.close()
     for task, file in (("harmful", "model.safetensors.index.json"), ("lora", "adapter_model.safetensors")):
@@ -285,3 +286,66 @@ def test_from_folders_to_a_page(folders, tmp_path, monkeypatch, capsys, chromium
     shutil.rmtree(tmp_path / "lora")
     assert main(["write", name, "nobody", "scaling:0.5", str(tmp_path / "x")]) == 1
     assert "the card has no fine-tune 'nobody'" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_card_that_was_stopped_goes_on(folders, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SUBSPACES_RESULTS", str(tmp_path / "results"))
+    given = ["--base", str(folders["base"]), "--aligned", str(folders["aligned"])]
+    given += ["--tuned", str(folders["useful"]), "--prompts", "4"]
+    measured, whole = [], bench.behaviour
+
+    def stopping(*arguments, **named):
+        measured.append(1)
+        if len(measured) == 4:
+            raise KeyboardInterrupt
+        return whole(*arguments, **named)
+
+    monkeypatch.setattr(bench, "behaviour", stopping)
+    assert main(given) == 130
+    assert "the same command goes on where it was" in capsys.readouterr().err
+    assert main(given) == 0
+    assert len(measured) == 1 + 2 + 9 + 1  # aligned; the fine-tune and its null; its edits; what was stopped, again
+    name = next(path.name for path in (tmp_path / "results").iterdir())
+    assert len(open_card(name).read("card_edits")) == 9
+
+
+def test_what_does_not_fit_in_memory_is_read_from_its_files(own, tmp_path, monkeypatch):
+    study, checkpoints = own
+    asked = Asked.of(study)
+
+    def measured(room):
+        speaker = load_model(checkpoints["harmful"].folder, "cpu", room=room)
+        found = card.behaviour(*speaker, asked, study, card.reference_of(*speaker, asked, study), True)
+        return speaker[0], found
+
+    _, right = measured(None)
+    monkeypatch.setattr(load, "free", lambda: 200_000)
+    model, found = measured(tmp_path / "room")
+    assert any(parameter.is_meta for parameter in model.parameters())
+    assert all((found[name] == right[name]).all() for name in right)
+
+
+def test_an_adapter_is_written_whole_as_peft_merges_it(own, tmp_path):
+    _, checkpoints = own
+    aligned, base = checkpoints["aligned"], checkpoints["base"]
+    lora = adapter(tmp_path / "lora", aligned)
+    agreed = agree({"alignment": (aligned, base), "mine": (Checkpoint(lora), aligned)})
+    folder = write_whole(agreed.updates["mine"][0], tmp_path / "whole")
+    merged = load_model(lora, "cpu", starts=[aligned.folder])[0].state_dict()
+    torch.testing.assert_close(dict(load_model(folder, "cpu")[0].state_dict()), dict(merged), atol=1e-6, rtol=1e-6)
+    assert not torch.equal(merged[Q], aligned.tensor(Q))
+
+
+def test_an_adapter_upon_an_aligned_adapter_is_both(own, tmp_path):
+    _, checkpoints = own
+    base = checkpoints["base"]
+    below, above = adapter(tmp_path / "aligned", base), adapter(tmp_path / "mine", base, rank=2)
+    model = load_model(above, "cpu", starts=[below, base.folder])[0]
+    change = torch.zeros_like(base.tensor(Q))
+    for folder in (below, above):
+        b, a = (
+            load_file(folder / "adapter_model.safetensors")[f"base_model.model.{Q[:-7]}.lora_{x}.weight"] for x in "BA"
+        )
+        change += 2 * b @ a
+    torch.testing.assert_close(model.state_dict()[Q], base.tensor(Q) + change, atol=1e-5, rtol=1e-5)

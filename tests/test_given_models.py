@@ -126,7 +126,7 @@ def test_a_folder_with_an_adapter_is_merged_in_memory(start, tokenizer, tmp_path
     wrapped = under_an_adapter(load_model(start, "cpu")[0], **settings)
     wrapped.save_pretrained(tmp_path / "adapter")
     right = behaviour(wrapped.merge_and_unload(), tokenizer)
-    found, its_tokenizer = load_model(tmp_path / "adapter", "cpu", start=start)
+    found, its_tokenizer = load_model(tmp_path / "adapter", "cpu", starts=[start])
     assert type(found) is tf.LlamaForCausalLM and len(its_tokenizer) == len(tokenizer)
     assert same(behaviour(found, tokenizer), right)
     assert same(behaviour(load_model(tmp_path / "adapter", "cpu")[0], tokenizer), right)  # upon the one that it names
@@ -138,9 +138,9 @@ def test_an_adapter_without_its_start_or_upon_another_one_is_one_sentence(start,
     config = tf.LlamaConfig(vocab_size=len(tokenizer), **TEXT | {"num_hidden_layers": 1})
     save_model(tf.LlamaForCausalLM(config), tokenizer, tmp_path / "other")
     with pytest.raises(StudyError, match="adapter"):
-        load_model(adapter, "cpu", start=tmp_path / "other")
+        load_model(adapter, "cpu", starts=[tmp_path / "other"])
     shutil.rmtree(start)
-    with pytest.raises(StudyError, match=r"is an adapter upon .*start, which is not here: give .* start="):
+    with pytest.raises(StudyError, match=r"is an adapter upon .*start, which is not here: give .* starts="):
         load_model(adapter, "cpu")
 
 
@@ -160,7 +160,7 @@ def test_an_adapter_with_a_larger_vocabulary_brings_its_rows(start, tokenizer, t
     wrapped = under_an_adapter(larger, modules_to_save=["embed_tokens", "lm_head"])
     wrapped.save_pretrained(tmp_path / "adapter")
     own.save_pretrained(tmp_path / "adapter")
-    found, its = load_model(tmp_path / "adapter", "cpu", start=start)
+    found, its = load_model(tmp_path / "adapter", "cpu", starts=[start])
     assert len(its) == len(own) == found.config.vocab_size
     assert same(behaviour(found, own), behaviour(wrapped.merge_and_unload(), own))
 

@@ -4,6 +4,7 @@ import gc
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 from helpers.errors import StudyError
@@ -27,6 +28,32 @@ def free_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def free() -> int:
+    """Bytes of memory that this process may still take: what the machine has, or a container or a job is allowed."""
+    import psutil
+
+    found = [psutil.virtual_memory().available]
+    for folder in {Path("/sys/fs/cgroup"), *_groups()}:
+        limit, used = folder / "memory.max", folder / "memory.current"
+        if limit.is_file() and (text := limit.read_text().strip()) != "max":
+            found.append(int(text) - int(used.read_text()) + _reclaimable(folder))
+    return max(0, min(found))
+
+
+def _groups() -> list[Path]:
+    """The folders of this process's control group (version 2) and of those around it."""
+    own = Path("/proc/self/cgroup")
+    lines = own.read_text().splitlines() if own.is_file() else []
+    paths = [Path("/sys/fs/cgroup") / line.removeprefix("0::/") for line in lines if line.startswith("0::/")]
+    return [folder for path in paths for folder in (path, *path.parents) if folder.is_relative_to("/sys/fs/cgroup")]
+
+
+def _reclaimable(folder: Path) -> int:
+    """Bytes of files that a control group keeps in memory and can give up."""
+    lines = (folder / "memory.stat").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.split()[0] in ("inactive_file", "active_file"))
 
 
 def say(line: str) -> None:

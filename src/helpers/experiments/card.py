@@ -13,7 +13,6 @@ from helpers.claims.paired import Change, change
 from helpers.data.rows import evaluation_rows
 from helpers.evaluation.judges.rules import reference_judge, text_judge
 from helpers.models.generate import as_speaker, generate, log_odds, read_answers
-from helpers.models.load import load_model
 from helpers.models.logits import logits_at
 from helpers.models.prompts import in_batches, prompt_ids
 from helpers.models.within import language_model
@@ -68,9 +67,8 @@ class Reference:
     log_p: list[Tensor]
 
 
-def reference_of(folder: Path, asked: Asked, study: OwnModels) -> Reference:
+def reference_of(model, tokenizer, asked: Asked, study: OwnModels) -> Reference:
     """The reference that an aligned model gives; its log-probabilities are float32 on the CPU."""
-    model, tokenizer = load_model(folder)
     s, prompts = study.evaluation, asked.harmless["prompt"].tolist()
     said = generate(as_speaker(model, s.autocast), tokenizer, prompts, FIRST, s.batch_size, s.style)
     contexts = prompt_ids(tokenizer, prompts, s.style)
@@ -106,14 +104,12 @@ def divergence(p: Tensor, q: Tensor) -> Tensor:
 
 
 def behaviour(
-    folder: Path, aligned: Path, asked: Asked, study: OwnModels, reference: Reference, judged: bool
+    model, tokenizer, asked: Asked, study: OwnModels, reference: Reference, judged: bool
 ) -> dict[str, np.ndarray]:
     """Values of a model for every prompt (prompts,): margins, KL to the aligned model, and, if ``judged``, refusals.
 
-    ``aligned``: the model that it stands upon if it is an adapter. ``kl_first``: after the prompt; ``kl_eight``: mean
-    over at most eight tokens of the aligned model's own answer.
+    ``kl_first``: after the prompt; ``kl_eight``: mean over at most eight tokens of the aligned model's own answer.
     """
-    model, tokenizer = load_model(folder, start=aligned)
     s = study.evaluation
     how = (s.batch_size, s.style, s.autocast)
     problems = (asked.problems["prompt"].tolist(), asked.problems["answer"].tolist())

@@ -120,7 +120,7 @@ def write_variants(context: CardContext, task: str, variants: dict[Variant, Edit
     An edit that needs what a card has not is left out, with its own sentence as the reason.
     """
     failed: dict[str, str] = {}
-    layout = layout_of(context, task)
+    tuned = context.checkpoints[task]
     folders = {variant: scratch / f"{variant[0]}-{variant[1]:g}" for variant in variants}
 
     def edited(key: str, tensor: str) -> Tensor | None:
@@ -128,20 +128,37 @@ def write_variants(context: CardContext, task: str, variants: dict[Variant, Edit
         if variant[0] in failed:
             return None
         try:
-            return context.edited(task, variants[variant], variant[1], tensor)
+            return whole(tuned, tensor, context.edited(task, variants[variant], variant[1], tensor))
         except StudyError as error:
             failed[variant[0]] = str(error)
             return None
 
     keys = {str(place): variant for place, variant in enumerate(folders)}
-    write_models(layout, {key: folders[variant] for key, variant in keys.items()}, edited)
+    write_models(layout_of(tuned), {key: folders[variant] for key, variant in keys.items()}, edited)
     return {"folders": {v: f for v, f in folders.items() if v[0] not in failed}, "failed": failed}
 
 
-def layout_of(context: CardContext, task: str) -> Checkpoint:
-    """The checkpoint whose files a whole model made of a fine-tune takes after: of an adapter what it stands on."""
-    tuned = context.checkpoints[task]
-    return context.checkpoints["aligned"] if isinstance(tuned, Adapted) else tuned
+def layout_of(model: Checkpoint) -> Checkpoint:
+    """The checkpoint whose files a whole model takes after: of an adapter what it stands on."""
+    return layout_of(model.start) if isinstance(model, Adapted) else model
+
+
+def whole(model: Checkpoint, name: str, edited: Tensor | None = None) -> Tensor | None:
+    """A tensor of a model that is written in full: the edited one, else the model's own where the files have another.
+
+    Raises StudyError for an adapter that gives a tensor another shape than what it stands on has.
+    """
+    if edited is not None or not isinstance(model, Adapted):
+        return edited
+    if model.shape(name) != layout_of(model).shape(name):
+        raise StudyError(f"the adapter in {model.folder} changes the shape of {name}: merge it, and give that model")
+    return model.tensor(name)
+
+
+def write_whole(model: Checkpoint, folder: Path) -> Path:
+    """Write what an adapter makes of the model that it stands on, rounded to the type in which that is stored."""
+    write_model(layout_of(model), lambda name: whole(model, name), folder)
+    return folder
 
 
 def write_null(context: CardContext, task: str, folder: Path) -> str:
@@ -150,21 +167,21 @@ def write_null(context: CardContext, task: str, folder: Path) -> str:
     Where another fine-tune is named ``unrelated``, that one's update, scaled to the size of this; else Gaussian numbers
     with the norm of this update, tensor by tensor.
     """
-    own = context.updates[task]
+    own, aligned = context.updates[task], context.checkpoints["aligned"]
     other = context.updates.get(UNRELATED) if task != UNRELATED else None
     size, others = (math.sqrt(sum(_energy(pair, name) for name in context.names)) for pair in (own, other or own))
     scale = size / others if others else 0.0
 
     def made(name: str) -> Tensor | None:
         if name not in context.names or name in context.left(task):
-            return None
-        start = context.checkpoints["aligned"].tensor(name).double()
+            return whole(aligned, name)
+        start = aligned.tensor(name).double()
         if other is not None:
             return start + scale * update(*other, name)
         noise = torch.randn(start.shape, generator=generator_for(context.seed, task, name, "null"))
         return start + noise.double() * (math.sqrt(_energy(own, name)) / float(noise.double().norm()))
 
-    write_model(context.checkpoints["aligned"], made, folder)
+    write_model(layout_of(aligned), made, folder)
     return UNRELATED if other is not None else RANDOM
 
 

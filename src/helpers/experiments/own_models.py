@@ -17,7 +17,6 @@ from helpers.models.origins import resolve
 from helpers.studies.sections import Style
 from helpers.studies.settings import OwnModels
 from helpers.weights.checkpoints import Checkpoint
-from helpers.weights.folders import is_adapter
 from helpers.weights.geometry import Geometry, weight_geometry
 from helpers.weights.names import listed
 
@@ -34,16 +33,21 @@ def own_folders(study: OwnModels) -> dict[str, Path]:
             folders[name] = resolve(origin)
         except StudyError as error:
             raise StudyError(f"{study.name}, model {name}: {error}") from None
-    whole = folders["base" if is_adapter(folders["aligned"]) else "aligned"]
-    tokenizers = {name: _tokenizer(name, folder, whole) for name, folder in folders.items()}
+    tokenizers = {name: _tokenizer(name, folder, starts(name, folders)) for name, folder in folders.items()}
     for name, tokenizer in tokenizers.items():
         _same_tokens(tokenizers["base"], tokenizer, folders["base"], folders[name])
     return folders
 
 
-def _tokenizer(name: str, folder: Path, start: Path) -> PreTrainedTokenizerBase:
+def starts(name: str, folders: dict[str, Path]) -> tuple[Path, ...]:
+    """The models that one stands on if it is an adapter: the nearest first."""
+    below = {"base": (), "aligned": ("base",)}.get(name, ("aligned", "base"))
+    return tuple(folders[one] for one in below)
+
+
+def _tokenizer(name: str, folder: Path, starts: tuple[Path, ...]) -> PreTrainedTokenizerBase:
     try:
-        return load_tokenizer(folder, start if is_adapter(folder) else None)
+        return load_tokenizer(folder, *starts)
     except StudyError as error:
         raise StudyError(f"model {name}: {error}") from None
 
@@ -112,15 +116,18 @@ def _trained_upon_aligned(name: str, tuned: Checkpoint, study: OwnModels, folder
         )
 
 
-def own_margins(study: OwnModels, folders: dict[str, Path], seed: int) -> pd.DataFrame:
-    """Utility and harm margin of every model (rows of the table ``behaviour``); one model is loaded at a time."""
+def own_margins(study: OwnModels, folders: dict[str, Path], seed: int, room: Path | None = None) -> pd.DataFrame:
+    """Utility and harm margin of every model (rows of the table ``behaviour``); one model is loaded at a time.
+
+    ``room``: a folder for what one that does not fit in memory leaves on disk.
+    """
     s, rows = study.evaluation, []
     problems = evaluation_rows(study, s.utility, s.utility_prompts, seed)
     answers = without_marks(problems["answer"])
     requests = evaluation_rows(study, s.harm, s.harm_prompts, seed)["prompt"].tolist()
     how = (s.batch_size, s.style, s.autocast)
     for name, folder in folders.items():
-        model, tokenizer = load_model(folder, start=folders["base" if name == "aligned" else "aligned"])
+        model, tokenizer = load_model(folder, starts=starts(name, folders), room=room)
         _give_template(name, tokenizer, folders["aligned"], s.style)
         total, tokens = log_probability(model, tokenizer, problems["prompt"].tolist(), answers, *how)
         odds = log_odds(model, tokenizer, requests, s.compliance_openers, s.refusal_openers, *how)

@@ -23,7 +23,7 @@ def start_of(adapter: Path) -> Path:
     except Exception:  # no such model in the cache, or a name that no model has
         raise StudyError(
             f"{adapter} is an adapter upon {name or 'a model that it does not name'}, which is not here: give the "
-            "folder of that model as load_model(…, start=…)"
+            "folder of that model as load_model(…, starts=[…])"
         ) from None
 
 

@@ -2,9 +2,12 @@
 
 import logging
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+from accelerate.utils import get_max_memory
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -17,12 +20,13 @@ from transformers.utils import is_protobuf_available, is_sentencepiece_available
 
 from helpers.errors import StudyError
 from helpers.files import beside, replace_folder
-from helpers.memory import say
+from helpers.memory import free, say
 from helpers.models.adapters import merged, start_of
-from helpers.weights.folders import is_adapter, refuse_pickles
+from helpers.weights.folders import is_adapter, numbers, refuse_pickles
 
 Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 WRAPPERS = ("_orig_mod.", "module.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")  # in names, by what wraps
+SHARE, FLOAT32 = 0.5, 4  # of free memory, which a model's weights may take; bytes
 AGAIN = "save the model again with save_pretrained(), or fetch it again"
 
 
@@ -42,31 +46,53 @@ LOADER = logging.getLogger("transformers.modeling_utils")
 LOADER.addFilter(REPORT)
 
 
+def exceeds_memory(folder: Path) -> bool:
+    """Whether the weights in a folder, in float32, are more than a share of the memory that is free."""
+    return FLOAT32 * numbers(folder) > SHARE * free()
+
+
+def beyond_memory(folder: Path, room: Path) -> dict[str, Any]:
+    """How transformers is to read a model: options that leave what does not fit in memory in its files, or none.
+
+    Blocks are then read one by one in every pass. What is not in the files as it is needed is written to ``room``.
+    """
+    if not exceeds_memory(folder):
+        return {}
+    say(f"{folder} does not fit in the memory that is free: most of it is read again in every pass, which takes long")
+    limits = {place: limit for place, limit in get_max_memory().items() if place != "cpu"}
+    return {"device_map": "auto", "max_memory": limits | {"cpu": int(SHARE * free())}, "offload_folder": room}
+
+
 def best_device() -> str:
     """``cuda`` where there is a GPU, else ``cpu``."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def load_model(
-    folder: Path | str, device: str | None = None, dtype: str = "float32", start: Path | str | None = None
+    folder: Path | str,
+    device: str | None = None,
+    dtype: str = "float32",
+    starts: Sequence[Path] = (),
+    room: Path | None = None,
 ) -> Loaded:
     """A model and its tokenizer, from safetensors only and without remote code, ready for evaluation.
 
     ``device`` defaults to a GPU where there is one; ``dtype`` may be ``auto``, as the weights are stored. An adapter of
-    PEFT is merged in memory into the model in ``start``, or else into the one that it names. A tokenizer without a
-    padding token pads with its end-of-sequence token, which is masked. Raises StudyError if the files cannot be read,
-    do not hold every weight, are pickles only, or are those of two models.
+    PEFT is merged in memory into the first of ``starts``, which may be one upon the next, or else into the one that it
+    names. With ``room``, a folder, a model that does not fit in memory is read from its files while it runs
+    (``beyond_memory``). A tokenizer without a padding token pads with its end-of-sequence token, which is masked.
+    Raises StudyError if the files cannot be read, do not hold every weight, are pickles only, or are of two models.
     """
-    folder = Path(folder)
+    folder, apart = Path(folder), {}
     refuse_pickles(folder)
     try:
         if is_adapter(folder):
-            start = Path(start or start_of(folder))
-            model = merged(load_model(start, "cpu", dtype)[0], folder)
-            tokenizer = load_tokenizer(folder, start)
+            start, *further = starts = starts or [start_of(folder)]
+            model = merged(load_model(start, "cpu", dtype, further)[0], folder)
         else:
-            model = read_weights(folder, dtype=dtype, use_safetensors=True, local_files_only=True)
-            tokenizer = load_tokenizer(folder)
+            apart = beyond_memory(folder, room) if room else {}
+            model = read_weights(folder, dtype=dtype, use_safetensors=True, local_files_only=True, **apart)
+        tokenizer = load_tokenizer(folder, *starts)
     except StudyError:
         raise
     except Exception as error:  # the formats' readers raise many kinds
@@ -74,16 +100,16 @@ def load_model(
         raise StudyError(
             f"the model in {folder} cannot be read ({reason}): delete it and make or fetch it again"
         ) from None
-    return model.to(device or best_device()).eval(), tokenizer
+    return (model if apart else model.to(device or best_device())).eval(), tokenizer
 
 
-def load_tokenizer(folder: Path, otherwise: Path | None = None) -> PreTrainedTokenizerBase:
-    """The tokenizer in a folder, or in the folder ``otherwise`` where an adapter has none of its own.
+def load_tokenizer(folder: Path, *starts: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer in a folder, or of an adapter that has none of its own that of the next of ``starts``.
 
     Raises StudyError, which names the package that is missing if ``tokenizer.model`` alone needs one.
     """
-    if otherwise is not None and not any(folder.glob("tokenizer*")):
-        folder = Path(otherwise)
+    while starts and is_adapter(folder) and not any(folder.glob("tokenizer*")):
+        folder, *starts = starts
     alone = not (folder / "tokenizer.json").exists() and next(iter(sorted(folder.glob("*.model"))), None)
     readers = {"sentencepiece": is_sentencepiece_available(), "protobuf": is_protobuf_available()}
     if alone and (missing := [name for name, here in readers.items() if not here]):

@@ -1,6 +1,7 @@
 """What a folder of a model holds: one file of safetensors or shards with an index, full weights or a LoRA adapter."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,15 @@ def files_of(folder: Path) -> dict[Path, set[str] | None]:
     if (folder / INDEX).is_file():
         return _indexed(folder / INDEX)
     raise MissingInput(f"{folder} holds neither {SINGLE} nor {INDEX}: make or download the model first")
+
+
+def numbers(folder: Path) -> int:
+    """How many numbers the files of a folder hold, of 8-bit types and packed ones as many as bytes."""
+    total = 0
+    for file in files_of(folder):
+        with opened(file) as held:
+            total += sum(math.prod(held.get_slice(name).get_shape()) for name in held.keys())  # noqa: SIM118
+    return total
 
 
 def _indexed(index: Path) -> dict[Path, set[str]]:

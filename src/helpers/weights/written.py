@@ -18,7 +18,7 @@ from helpers.weights.checkpoints import Checkpoint
 from helpers.weights.folders import ADAPTER, ADAPTER_CONFIG, files_of
 from helpers.weights.stored import Stored
 
-SHARD = 2**29  # bytes of a file, unless one tensor is larger
+SHARD = 2**29  # bytes of the files in work together, unless one tensor is larger
 BESIDE = {".json", ".jinja", ".model", ".txt"}  # endings of what belongs to a model beside its weights
 NOT_BESIDE = ("model.safetensors.index.json", "adapter_config.json", "README")
 EXACT = 1e-6  # share of the norm of a change that may lie outside its adapter: the rounding of float32
@@ -28,13 +28,13 @@ Edited = Callable[[str], Tensor | None]  # of a tensor's name: what it becomes, 
 class Writer:
     """A model that is written to a folder one tensor after the other; only the shard in work is in memory."""
 
-    def __init__(self, folder: Path):
-        self.folder, self.waiting, self.shards = folder, {}, []
+    def __init__(self, folder: Path, shard: int = SHARD):
+        self.folder, self.shard, self.waiting, self.shards = folder, shard, {}, []
         folder.mkdir(parents=True, exist_ok=True)
 
     def add(self, name: str, tensor: Tensor) -> None:
         """The next tensor, in the type in which it is to be stored."""
-        if self.waiting and sum(map(_bytes, self.waiting.values())) + _bytes(tensor) > SHARD:
+        if self.waiting and sum(map(_bytes, self.waiting.values())) + _bytes(tensor) > self.shard:
             self._flush()
         self.waiting[name] = tensor.contiguous()
 
@@ -73,7 +73,7 @@ def write_models(layout: Checkpoint, folders: dict[str, Path], edited: Callable[
     before any gets the next, so that what they share about it is computed once. Numbers are rounded to the stored
     type. Raises StudyError for weights that are quantised.
     """
-    writers = {model: Writer(folder) for model, folder in folders.items()}
+    writers = {model: Writer(folder, SHARD // len(folders)) for model, folder in folders.items()}
     for key, raw, parts in _raw(layout):
         found = {model: raw for model in writers}
         for name, stored in parts.items():

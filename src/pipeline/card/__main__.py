@@ -11,12 +11,11 @@ import torch
 
 from helpers.errors import StudyError
 from helpers.experiments.card_variants import variants_of
-from helpers.experiments.own_models import own_folders
+from helpers.experiments.own_models import own_folders, starts
 from helpers.memory import say
 from helpers.models.load import load_tokenizer
 from helpers.studies.settings import OwnModels
 from helpers.studies.wording import validate
-from helpers.weights.folders import is_adapter
 from pipeline.card.arguments import LARGE, card_study, settings
 from pipeline.card.estimate import estimate
 from pipeline.card.make import make
@@ -42,8 +41,7 @@ def card_of(base: str, aligned: str, tuned: str, prompts: int) -> tuple[Card, di
     first |= {"geometry": {"fractions": [0.1], "energy_fractions": [0.5]}}
     study = validate(OwnModels, first, "the card's arguments")
     folders, size = own_folders(study), exact(config_of(study.base, ask=True))
-    asked, aligned = [folder for name, folder in folders.items() if name != "base"], folders["aligned"]
-    readers = [load_tokenizer(folder, aligned if is_adapter(folder) else None) for folder in asked]
+    readers = [load_tokenizer(folder, *starts(name, folders)) for name, folder in folders.items() if name != "base"]
     return Card(card_study(models, readers, size.parameters if size else 0, prompts)), folders, size
 
 
@@ -116,7 +114,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise StudyError(f"{what} is not given: make card BASE=… ALIGNED=… TUNED=…, each a folder or id@commit")
         return made(given.base, given.aligned, given.tuned, given.prompts)
 
-    return exit_status(work, "stopped: the same command begins again; the geometry that is done is kept")
+    return exit_status(work, "stopped: the same command goes on where it was; what was measured is kept")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,11 @@
 """What a card will take here, said before it starts: minutes, memory and disk."""
 
 from collections import Counter
+from math import ceil
 
-from helpers.experiments.card import ANSWER, FIRST, sources
+from helpers.experiments.card import ANSWER, FIRST, VOCABULARIES, sources
+from helpers.memory import free
+from helpers.models.load import SHARE
 from helpers.studies.settings import OwnModels
 from pipeline.plan import work as counting
 from pipeline.plan.sizes import Size
@@ -10,6 +13,7 @@ from pipeline.plan.sizes import Size
 START = 25.0  # seconds of imports, of the notebook and of the page
 GEOMETRY = 0.6  # of the work that is counted for energies: no random bases are drawn
 EDITING = 0.7  # of the same work for one update: the modes of alignment, and the products of the edits
+DISK = 1e9  # bytes a second that a disk reads: assumed, since what was read last may still be in memory
 WIDEST = 6  # matrices of the largest size that an edit holds in float64
 
 
@@ -33,9 +37,20 @@ def estimate(study: OwnModels, size: Size, variants: int) -> dict[str, float]:
     second = counting.seconds(algebra, rates)  # beside the passes, on another core
     largest = max((m * n for m, n in size.matrices), default=0)
     logits = 2 * s.harm_prompts * FIRST * counting.FLOAT32 * size.vocabulary
-    memory = max(counting.FLOAT32 * size.parameters + logits, WIDEST * counting.FLOAT64 * min(largest, 2**28))
+    weights = counting.FLOAT32 * size.parameters
+    beyond = max(0.0, weights - SHARE * free())  # is read again in every pass
+    runs = models * passes_of(study, judged=True) + tuned * variants * passes_of(study, study.embedded)
+    memory = max(weights - beyond + logits, WIDEST * counting.FLOAT64 * min(largest, 2**28))
     return {
-        "seconds": START + max(counting.seconds(passes + editing, rates), second),
+        "seconds": START + runs * beyond / DISK + max(counting.seconds(passes + editing, rates), second),
         "memory": counting.PROCESS + memory,
-        "disk": counting.FLOAT32 * size.parameters * (variants + 1),
+        "disk": weights * (variants + 1),
     }
+
+
+def passes_of(study: OwnModels, judged: bool) -> int:
+    """How often a model is run to measure it: margins, the divergence, and the tokens of judged answers."""
+    s = study.evaluation
+    batches, problems = ceil(s.harm_prompts / s.batch_size), ceil(s.utility_prompts / s.batch_size)
+    answers = 2 * batches * ANSWER[study.embedded] if judged else 0
+    return problems + batches + ceil(s.harm_prompts / VOCABULARIES) + answers

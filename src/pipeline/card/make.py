@@ -1,7 +1,7 @@
 """All steps of a card, in order, with what has been done and what is left: weights beside, models one at a time."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,23 +12,21 @@ import pandas as pd
 
 from helpers.errors import StudyError
 from helpers.experiments.card import (
-    Asked,
-    behaviour,
     changes,
     energies,
     geometry_of,
-    reference_of,
     spectra,
     tensor_table,
     updates_of,
 )
-from helpers.experiments.card_variants import CardContext, variants_of, write_null, write_variants
-from helpers.files import remove, sha256
+from helpers.experiments.card_variants import variants_of
+from helpers.files import remove
 from helpers.memory import say
 from helpers.weights.checkpoints import Checkpoint
+from pipeline.card.bench import Bench, Measures
 from pipeline.card.record import Card
 
-Values = dict[str, dict[str, np.ndarray]]  # model -> measure -> (prompts,)
+Values = dict[str, Measures]  # by model
 
 
 class Progress:
@@ -69,12 +67,13 @@ def make(card: Card, folders: dict[str, Path], few: bool, seconds: float | None)
     progress = Progress(3 + len(tuned) * (3 + len(variants)), seconds)
     with ThreadPoolExecutor(1) as beside, scratch_of(card) as scratch:
         geometry = beside.submit(geometry_of, study, updates_of(study, checkpoints), card.folder.root / "geometry")
-        measured, edits, failed = _behaviours(card, folders, checkpoints, variants, scratch, progress)
+        bench = Bench(card, folders, checkpoints, scratch)
+        measured, edits, failed = _behaviours(bench, variants, progress)
         progress.step("waiting for the geometry of the updates")
         found = geometry.result()
     progress.step("writing the tables")
     tables = {
-        "card_models": _models(checkpoints, folders, card),
+        "card_models": _models(checkpoints, bench.hashes, card),
         "card_behaviour": _compared(measured, tuned, study.confidence),
         "card_prompts": _prompts(measured),
         "card_energy": energies(found, tuned),
@@ -88,56 +87,36 @@ def make(card: Card, folders: dict[str, Path], few: bool, seconds: float | None)
     return {"failed": failed, "remarks": [*found.remarks, *found.left_out]}
 
 
-def _behaviours(
-    card: Card, folders: dict, checkpoints: dict, variants: dict, scratch: Path, progress: Progress
-) -> tuple[Values, pd.DataFrame, dict[str, str]]:
-    study = card.study
+def _behaviours(bench: Bench, variants: dict, progress: Progress) -> tuple[Values, pd.DataFrame, dict[str, str]]:
     progress.step("the aligned model: answers and margins")
-    asked = Asked.of(study)
-    reference = reference_of(folders["aligned"], asked, study)
-
-    def values(folder: Path, judged: bool = True) -> dict[str, np.ndarray]:
-        return behaviour(folder, folders["aligned"], asked, study, reference, judged)
-
-    measured = {"aligned": values(folders["aligned"])}
-    context, rows, failed = CardContext(study, checkpoints), [], {}
-    for task in study.tuned:
+    measured, rows, failed = {"aligned": bench.of_model("aligned")}, [], {}
+    for task in bench.study.tuned:
         progress.step(f"{task}: answers and margins")
-        measured[task] = values(folders[task])
+        measured[task] = bench.of_model(task)
         progress.step(f"{task}: an unrelated update of its size")
         try:
-            write_null(context, task, scratch / "null")
-            measured[f"null of {task}"] = values(scratch / "null")
+            measured[f"null of {task}"] = bench.of_null(task)
         except StudyError as error:  # of quantised weights, which no edit is written in
             failed[f"an unrelated update of the size of {task}"] = str(error)
-        remove(scratch / "null")
-        made, reasons = _edited(context, task, variants, scratch, values, progress)
+        made, reasons = _edited(bench, task, variants, progress)
         rows, failed = rows + made, failed | reasons
     return measured, pd.DataFrame(rows), failed
 
 
-def _edited(
-    context: CardContext,
-    task: str,
-    variants: dict,
-    scratch: Path,
-    values: Callable[..., dict[str, np.ndarray]],
-    progress: Progress,
-) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Rows of ``card_edits`` for one fine-tune; each edited model is removed once it has been measured."""
+def _edited(bench: Bench, task: str, variants: dict, progress: Progress) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Rows of ``card_edits`` for one fine-tune, and why edits are not among them."""
     progress.step(f"{task}: writing {len(variants)} edits")
     try:
-        written = write_variants(context, task, variants, scratch)
+        edits, failed = bench.edits(task, variants)
     except StudyError as error:
         return [], {f"every edit of {task}": str(error)}
     rows = []
-    for (edit, dial), folder in written["folders"].items():
+    for edit, dial in edits:
         progress.step(f"{task}: {edit} at {dial:g}")
-        found = values(folder, judged=context.study.embedded)
+        found = bench.of_edit(task, (edit, dial))
         means = {measure: float(value.mean()) for measure, value in found.items()}
         rows.append({"task": task, "edit": edit, "kind": variants[edit, dial].kind, "dial": dial, **means})
-        remove(folder)
-    return rows, written["failed"]
+    return rows, failed
 
 
 def _compared(measured: Values, tuned: list[str], confidence: float) -> pd.DataFrame:
@@ -162,7 +141,7 @@ def _prompts(measured: Values) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def _models(checkpoints: dict[str, Checkpoint], folders: dict[str, Path], card: Card) -> pd.DataFrame:
+def _models(checkpoints: dict[str, Checkpoint], hashes: dict[str, str], card: Card) -> pd.DataFrame:
     rows = []
     for name, checkpoint in checkpoints.items():
         origin = card.study.origins[name]
@@ -170,5 +149,5 @@ def _models(checkpoints: dict[str, Checkpoint], folders: dict[str, Path], card: 
         numbers = sum(int(np.prod(checkpoint.shape(tensor))) for tensor in checkpoint.names)
         given = origin.path or f"{origin.id}@{origin.revision}"
         rows.append({"model": name, "origin": given, "parameters": numbers, "stored": " ".join(types)})
-        rows[-1]["sha256"] = sha256(folders[name])
+        rows[-1]["sha256"] = hashes[name]
     return pd.DataFrame(rows)

@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from helpers.errors import SettingsError, StudyError
-from helpers.experiments.card_variants import CardContext, layout_of
+from helpers.experiments.card_variants import CardContext
 from helpers.files import write_text
 from helpers.methods.door import Edit, edit_named
 from helpers.studies.doors import tenants
@@ -58,7 +58,7 @@ def write(card: Card, folders: dict[str, Path], task: str, text: str, out: Path)
     if isinstance(tuned, Adapted):
         write_adapter(tuned, changed, out)
     else:
-        write_model(layout_of(context, task), edited, out)
+        write_model(tuned, edited, out)
     write_text(out / "README.md", model_card(card, task, edit, dial, context.left(task)))
     return out
 

@@ -1,0 +1,88 @@
+"""The models of a card, measured one at a time; what was found is kept, so that a card that was stopped goes on."""
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.numpy import load_file
+
+from helpers.experiments.card import Asked, Reference, behaviour, reference_of
+from helpers.experiments.card_variants import CardContext, Variant, write_null, write_variants, write_whole
+from helpers.experiments.own_models import starts
+from helpers.files import remove, sha256, write_tensors
+from helpers.models.load import Loaded, exceeds_memory, load_model
+from helpers.studies.settings import OwnModels, digest
+from helpers.weights.checkpoints import Checkpoint
+from helpers.weights.folders import is_adapter
+from pipeline.card.record import Card
+
+BEHAVIOUR = 1  # raised whenever a measure of a model changes, so that older values are not taken for it
+Measures = dict[str, np.ndarray]  # (prompts,) each
+
+
+class Bench:
+    """Where models are measured: those of a card, updates that mean nothing, and edits, written to ``scratch``."""
+
+    def __init__(self, card: Card, folders: dict[str, Path], checkpoints: dict[str, Checkpoint], scratch: Path):
+        self.study, self.folders, self.scratch = card.study, folders, scratch
+        self.context, self.asked = CardContext(card.study, checkpoints), Asked.of(card.study)
+        self.hashes = {name: sha256(folder) for name, folder in folders.items()}
+        self.kept = card.folder.root / "values" / digest(card.study, self.hashes, BEHAVIOUR)
+
+    def of_model(self, name: str) -> Measures:
+        """Of one of the card's models."""
+        return self._once(name, lambda: behaviour(*self._loaded(name), *self._compared, judged=True))
+
+    def of_null(self, task: str) -> Measures:
+        """Of the aligned model with an update as large as a fine-tune's that means nothing. Raises StudyError."""
+
+        def measured() -> Measures:
+            write_null(self.context, task, self.scratch / "null")
+            return self._of_written(self.scratch / "null", judged=True)
+
+        return self._once(f"null of {task}", measured)
+
+    def edits(self, task: str, variants: dict) -> tuple[list[Variant], dict[str, str]]:
+        """Write those edits of a fine-tune that are not measured; returns which there are, and why others are not.
+
+        Raises StudyError where none can be written.
+        """
+        if all(self._file(_label(task, variant)).exists() for variant in variants):
+            return [*variants], {}
+        written = write_variants(self.context, task, variants, self.scratch)
+        return [*written["folders"]], written["failed"]
+
+    def of_edit(self, task: str, variant: Variant) -> Measures:
+        """Of an edit that has been written, which is then removed."""
+        folder = self.scratch / "{}-{:g}".format(*variant)
+        return self._once(_label(task, variant), lambda: self._of_written(folder, judged=self.study.embedded))
+
+    @cached_property
+    def _compared(self) -> tuple[Asked, OwnModels, Reference]:
+        return self.asked, self.study, reference_of(*self._loaded("aligned"), self.asked, self.study)
+
+    def _loaded(self, name: str) -> Loaded:
+        folder = self.folders[name]
+        if is_adapter(folder) and exceeds_memory(self.folders["base"]):
+            folder = write_whole(self.context.checkpoints[name], self.scratch / name)
+        return load_model(folder, starts=starts(name, self.folders), room=self.scratch / "offload")
+
+    def _of_written(self, folder: Path, judged: bool) -> Measures:
+        found = behaviour(*load_model(folder, room=self.scratch / "offload"), *self._compared, judged=judged)
+        remove(folder)
+        return found
+
+    def _file(self, label: str) -> Path:
+        return self.kept / f"{label}.safetensors"
+
+    def _once(self, label: str, measure: Callable[[], Measures]) -> Measures:
+        file = self._file(label)
+        if not file.exists():
+            write_tensors(file, {name: torch.from_numpy(values) for name, values in measure().items()})
+        return load_file(file)
+
+
+def _label(task: str, variant: Variant) -> str:
+    return "{}-{}-{:g}".format(task, *variant)
