@@ -88,9 +88,14 @@ class SeedResults:
         return table[rows & (table["k_a"] > 1) & (table["k_b"] > 1)]
 
     def matched(self, pair: str) -> float:
-        """Overlap of centred activations of one pair less its random baseline, mean over the band's layers and η."""
+        """Overlap of centred activations of one pair less its random baseline, mean over the band's layers and η.
+
+        Over those with k > 1 on both sides, which vary less; over all where sets that spread along one line have none.
+        """
         table = self.matched_activations
-        rows = table[table["in_band"] & (table["pair"] == pair) & (table["k_a"] > 1) & (table["k_b"] > 1)]
+        rows = table[table["in_band"] & (table["pair"] == pair)]
+        several = rows[(rows["k_a"] > 1) & (rows["k_b"] > 1)]
+        rows = several if len(several) else rows
         return float((rows["mso"] - rows["random"]).mean())
 
 
