@@ -3,9 +3,12 @@
 import copy
 import json
 import shutil
+from pathlib import Path
 
+import gguf
 import numpy as np
 import pytest
+import sentencepiece
 import torch
 import transformers as tf
 from peft import LoraConfig, get_peft_model
@@ -16,7 +19,10 @@ from helpers.activations import capture, decoder_layers
 from helpers.errors import StudyError
 from helpers.models.generate import generate, log_odds
 from helpers.models.load import load_model, load_tokenizer, save_model
+from helpers.models.origins import resolve
 from helpers.models.within import language_model
+from helpers.studies.sections import Origin
+from pipeline.card.arguments import origin
 
 PROMPTS = ["CALC 3 +4 *2 neg =", "CALL keep a WITH b c d"]
 LORA = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "down_proj"]}
@@ -189,3 +195,72 @@ def test_weights_in_shards_with_a_trainers_files_beside_load_as_they_are(start, 
     assert all(torch.equal(found[name], right[name]) for name in right)
     index = json.loads((tmp_path / "shards" / "model.safetensors.index.json").read_text(encoding="utf-8"))
     assert np.isfinite(index["metadata"]["total_size"])
+
+
+def packed(file: Path) -> np.ndarray:
+    """Write a GGUF file of a small Llama with a tokenizer; returns its rows of the embedding, (tokens, width)."""
+    generator = np.random.default_rng(0)
+    tokens = ["<unk>", "<s>", "</s>", "ab", *(chr(33 + i) for i in range(90))]
+    width, inner, blocks = 32, 64, 2
+    writer = gguf.GGUFWriter(str(file), "llama")
+    writer.add_block_count(blocks)
+    writer.add_context_length(64)
+    writer.add_embedding_length(width)
+    writer.add_feed_forward_length(inner)
+    writer.add_head_count(4)
+    writer.add_head_count_kv(4)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_dimension_count(width // 4)
+    writer.add_vocab_size(len(tokens))
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(tokens)
+    writer.add_token_types([3] * 3 + [1] * (len(tokens) - 3))
+    writer.add_token_merges(["a b"])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    square, up, down = (width, width), (inner, width), (width, inner)
+    maps = {"attn_q": square, "attn_k": square, "attn_v": square, "attn_output": square}
+    maps |= {"ffn_gate": up, "ffn_up": up, "ffn_down": down}
+    shapes = {f"blk.{i}.{name}.weight": shape for i in range(blocks) for name, shape in maps.items()}
+    shapes |= {f"blk.{i}.{name}.weight": (width,) for i in range(blocks) for name in ("attn_norm", "ffn_norm")}
+    shapes |= {"output_norm.weight": (width,), "token_embd.weight": (len(tokens), width)}
+    shapes |= {"output.weight": (len(tokens), width)}
+    tensors = {name: generator.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    for name, tensor in tensors.items():
+        writer.add_tensor(name, tensor)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return tensors["token_embd.weight"]
+
+
+@pytest.mark.parametrize("place", [".", "mine.gguf"])
+def test_a_gguf_file_and_a_folder_with_nothing_but_one_are_models(tmp_path, monkeypatch, place):
+    monkeypatch.setenv("SUBSPACES_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "given").mkdir()
+    rows = packed(tmp_path / "given" / "mine.gguf")
+    given = origin(str(tmp_path / "given" / place))
+    folder = resolve(Origin(**given))
+    model, tokenizer = load_model(folder, "cpu")
+    np.testing.assert_array_equal(model.get_input_embeddings().weight.detach().numpy(), rows)
+    assert tokenizer("ab")["input_ids"][-1] == 3
+    (tmp_path / "given" / "second.gguf").touch()
+    with pytest.raises(StudyError, match="holds 2 GGUF files: say which one by its path"):
+        resolve(Origin(origin="folder", path=str(tmp_path / "given")))
+
+
+def test_a_tokenizer_model_alone_is_read_as_its_own_library_reads_it(tmp_path):
+    text = tmp_path / "text"
+    text.write_text("\n".join(f"model {i} answers a request about topic {i % 7}" for i in range(300)))
+    prefix = str(tmp_path / "tokenizer")
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(text), model_prefix=prefix, vocab_size=90, model_type="bpe", minloglevel=2
+    )
+    config = {"tokenizer_class": "LlamaTokenizer", "add_bos_token": True, "add_eos_token": False, "legacy": False}
+    config |= {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    right = sentencepiece.SentencePieceProcessor(model_file=f"{prefix}.model")
+    found = load_tokenizer(tmp_path)
+    for said in ("a request about topic 3", "model answers"):
+        assert found(said)["input_ids"] == [right.bos_id(), *right.encode(said)]

@@ -19,7 +19,9 @@ from helpers.errors import SettingsError, StudyError, TensorMismatch
 from helpers.experiments.own_models import own_folders, own_geometry, own_margins
 from helpers.models.language import Language
 from helpers.models.organism import build_tokenizer
+from helpers.models.origins import resolve
 from helpers.paths import ROOT, STUDIES
+from helpers.studies.sections import Origin
 from helpers.studies.settings import OwnModels, load_study, parse_seeds, read_study
 from pipeline.results import tables
 from pipeline.runs.jobs import Job, jobs_of, settings_of
@@ -291,3 +293,14 @@ def test_papermill_and_other_notebooks(clone, tmp_path, folders):
     missing = clone("pipeline.runs.execute", "notebooks/30_own_models.ipynb", str(tmp_path / "x" / "z.ipynb"), *options)
     assert missing.returncode == 1 and missing.stderr.count("\n") == 1
     assert "model base: the model folder" in missing.stderr and "does not exist" in missing.stderr
+
+
+def test_a_place_beside_the_model_is_named(tmp_path, folders):
+    run = tmp_path / "run"
+    shutil.copytree(folders["useful"], run / "checkpoint-500")
+    with pytest.raises(
+        StudyError, match="holds no model but checkpoints of a training: give one of them, .*checkpoint-500"
+    ):
+        resolve(Origin(origin="folder", path=str(run)))
+    with pytest.raises(StudyError, match="model.safetensors is a file: give the folder that it is in"):
+        resolve(Origin(origin="folder", path=str(run / "checkpoint-500" / "model.safetensors")))

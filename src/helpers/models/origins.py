@@ -43,6 +43,10 @@ def resolve(origin: Origin) -> Path:
     refuse_pickles(folder)
     if is_adapter(folder):
         return folder
+    if not weights and (within := sorted(folder.glob("checkpoint-*/config.json"))):
+        raise StudyError(
+            f"{folder} holds no model but checkpoints of a training: give one of them, {within[-1].parent}"
+        )
     if not weights or not (folder / "config.json").exists():
         raise StudyError(f"{folder} has no config.json with *.safetensors: save the model there with save_pretrained()")
     return folder
@@ -51,6 +55,8 @@ def resolve(origin: Origin) -> Path:
 def local(what: str, origin: Origin) -> Path:
     """The folder ``what`` of an origin 'folder', relative to the clone. Raises StudyError if there is none."""
     folder = ROOT / Path(origin.path).expanduser()
+    if folder.is_file():
+        raise StudyError(f"{what} {folder} is a file: give the folder that it is in")
     if not folder.is_dir():
         raise StudyError(f"{what} {folder} does not exist: correct `path` in the study's settings")
     return folder

@@ -62,7 +62,8 @@ def _sentence(values: dict, problem: dict) -> str:
         must = f"be one of {problem['ctx']['expected']}"
     else:
         must = f"be {_NOUNS[kind]}" if kind in _NOUNS else re.sub(r"^\w+ should ", "", problem["msg"])
-    return f"{place} is {shown_value(problem['input'])}; it must {must}"
+    quoted = ", so put it in quotes" if kind == "string_type" and not isinstance(problem["input"], dict | list) else ""
+    return f"{place} is {shown_value(problem['input'])}; it must {must}{quoted}"
 
 
 def _place(values: Any, location: tuple[str | int, ...]) -> str:
