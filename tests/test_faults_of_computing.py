@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from fault_table import assert_one_sentence, assert_promised
+from helpers import memory
 from helpers.activations import capture
 from helpers.errors import StudyError
 from helpers.models.generate import generate, log_odds, log_probability
@@ -155,3 +156,20 @@ def test_a_hub_that_is_not_there(tmp_path):
     said = {kind: process.communicate(timeout=300)[0].splitlines()[-1] for kind, process in asked.items()}
     assert_promised("the hub cannot be reached for a model", said["model"])
     assert_promised("the hub cannot be reached for data", said["data"])
+
+
+@pytest.mark.parametrize(
+    ("limit", "used", "files"),
+    [
+        ("memory.max", "memory.current", "inactive_file 30\nactive_file 4\nanon 9"),
+        ("memory.limit_in_bytes", "memory.usage_in_bytes", "anon 5\ntotal_inactive_file 30\ntotal_active_file 4"),
+    ],
+)
+def test_a_job_may_take_what_its_control_group_allows(tmp_path, monkeypatch, limit, used, files):
+    (tmp_path / limit).write_text("1000\n")
+    (tmp_path / used).write_text("700\n")
+    (tmp_path / "memory.stat").write_text(files + "\n")
+    monkeypatch.setattr(memory, "_groups", lambda: [tmp_path])
+    assert memory.free() == 1000 - 700 + 34
+    (tmp_path / limit).write_text("max\n" if limit == "memory.max" else f"{2**63 - 4096}\n")
+    assert memory.free() > 10**6

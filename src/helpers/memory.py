@@ -1,6 +1,7 @@
 """Memory that runs out: how it shows, and the smaller batches that are tried before the user is asked."""
 
 import gc
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,11 @@ from typing import TypeVar
 from helpers.errors import StudyError
 
 Result = TypeVar("Result")
+CONTROL = Path("/sys/fs/cgroup")
+GROUP_FILES = (  # of a control group: its limit, what is used, and what of that are files that can be read again
+    ("memory.max", "memory.current", ("inactive_file", "active_file")),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", ("total_inactive_file", "total_active_file")),
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -34,26 +40,28 @@ def free() -> int:
     """Bytes of memory that this process may still take: what the machine has, or a container or a job is allowed."""
     import psutil
 
-    found = [psutil.virtual_memory().available]
-    for folder in {Path("/sys/fs/cgroup"), *_groups()}:
-        limit, used = folder / "memory.max", folder / "memory.current"
-        if limit.is_file() and (text := limit.read_text().strip()) != "max":
-            found.append(int(text) - int(used.read_text()) + _reclaimable(folder))
-    return max(0, min(found))
+    return max(0, min([psutil.virtual_memory().available, *map(_left_in, _groups())]))
 
 
 def _groups() -> list[Path]:
-    """The folders of this process's control group (version 2) and of those around it."""
-    own = Path("/proc/self/cgroup")
-    lines = own.read_text().splitlines() if own.is_file() else []
-    paths = [Path("/sys/fs/cgroup") / line.removeprefix("0::/") for line in lines if line.startswith("0::/")]
-    return [folder for path in paths for folder in (path, *path.parents) if folder.is_relative_to("/sys/fs/cgroup")]
+    """The folders of this process's control groups of memory, of version 2 or 1, and of those around them."""
+    own, found = Path("/proc/self/cgroup"), []
+    for line in own.read_text().splitlines() if own.is_file() else ():
+        _, kinds, path = line.split(":", 2)
+        if kinds in ("", "memory"):
+            top = CONTROL / kinds
+            inner = top / path.strip("/")
+            found += [folder for folder in (inner, *inner.parents) if folder.is_relative_to(top)]
+    return found
 
 
-def _reclaimable(folder: Path) -> int:
-    """Bytes of files that a control group keeps in memory and can give up."""
-    lines = (folder / "memory.stat").read_text().splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.split()[0] in ("inactive_file", "active_file"))
+def _left_in(group: Path) -> float:
+    """What a control group leaves to its processes, in bytes; memory that only keeps files can be had again."""
+    for limit, used, kept in GROUP_FILES:
+        if (group / limit).is_file() and (text := (group / limit).read_text().strip()) != "max":
+            facts = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+            return int(text) - int((group / used).read_text()) + sum(int(facts.get(name, 0)) for name in kept)
+    return math.inf
 
 
 def say(line: str) -> None:
