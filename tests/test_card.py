@@ -219,12 +219,12 @@ def test_organisms_are_known_by_their_words(tokenizer, own, study):
     assert own[0].embedded and own[0].evaluation.harm == "restricted" and own[0].evaluation.harm_prompts == 8
 
 
-def test_attacks_are_never_written():
+def test_attacks_are_never_written(own):
     assert chosen("orthogonal:0.25") == (edit_named("orthogonal"), 0.25)
     for kind, words in (("attack", "is an attack"), ("", "has no kind")):
         with pytest.raises(SettingsError, match=f"{words}.*never written: choose one of scaling, parallel, orthogonal"):
             writable(Edit("tilt", lambda weights, context, dial: weights.tuned, (1.0,), kind))
-    assert all(edit.kind == "defence" for edit in variants_of(False).values())
+    assert all(edit.kind == "defence" for edit in variants_of(own[0]).values())
 
 
 def test_a_written_model_is_the_edited_one(own, tmp_path):

@@ -27,8 +27,8 @@ LEADING = 0.1  # the one that sentences and the map speak of
 ENERGIES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)  # shares of an update's energy whose ranks are its spectrum
 ETA = 0.5  # the one at which overlaps are shown
 FIRST = 8  # tokens of the aligned model's own answer over which KL is taken
-VOCABULARIES = 4  # prompts whose logits are held at a time
-ANSWER = {True: 12, False: 24}  # new tokens by whether the language is invented: a refusal shows itself at once
+VOCABULARIES = 16  # prompts whose logits are held at a time
+ANSWER = 12  # new tokens of an answer that is judged: a refusal shows itself at once
 CALIBRATION = 32  # prompts for methods that need some, none of which is scored
 
 
@@ -46,7 +46,9 @@ class Asked:
         """Those of a card's settings. Raises StudyError if a data set cannot be had."""
         s = study.evaluation
         harm = evaluation_rows(study, s.harm, s.harm_prompts, seed)
-        look_alikes, harmless = (evaluation_rows(study, source, s.harm_prompts, seed) for source in sources(study))
+        look_alikes, harmless = sources(study)
+        look_alikes = evaluation_rows(study, look_alikes, s.harm_prompts, seed)
+        harmless = evaluation_rows(study, harmless, s.utility_prompts, seed)
         return cls(harm, look_alikes, harmless, evaluation_rows(study, s.utility, s.utility_prompts, seed))
 
 
@@ -134,7 +136,7 @@ def _refused(speaker, tokenizer, rows: pd.DataFrame, study: OwnModels) -> np.nda
     """Whether the beginning of a greedy answer refuses, by the rule judge: (prompts,)."""
     s, prompts = study.evaluation, rows["prompt"].tolist()
     judge = reference_judge(s.refusal_openers) if study.embedded else text_judge()
-    said = generate(speaker, tokenizer, prompts, ANSWER[study.embedded], s.batch_size, s.style)
+    said = generate(speaker, tokenizer, prompts, ANSWER, s.batch_size, s.style)
     return np.array([v.refused for v in judge.judge(prompts, said, rows["answer"].tolist())], float)
 
 

@@ -58,7 +58,7 @@ class CardContext(Context):
         """Prompts that are not scored: ``harmful``, ``useful``, or harmless ones for whatever else is asked for."""
         s = self.study.evaluation
         known = {"harmful": (s.harm, s.harm_prompts), "useful": (s.utility, s.utility_prompts)}
-        source, scored = known.get(kind, (sources(self.study)[1], s.harm_prompts))
+        source, scored = known.get(kind, (sources(self.study)[1], max(s.harm_prompts, s.utility_prompts)))
         rows = evaluation_rows(self.study, source, scored + CALIBRATION, self.seed)
         return rows[scored:].reset_index(drop=True)
 
@@ -104,12 +104,12 @@ def _differ(tuned: Checkpoint, start: Checkpoint, name: str) -> bool:
     return a.shape != b.shape or not torch.equal(a, b)
 
 
-def variants_of(few: bool) -> dict[Variant, Edit]:
-    """Every registered edit at every place of its dial, or, if ``few``, at the middle one."""
+def variants_of(study: OwnModels) -> dict[Variant, Edit]:
+    """Every registered edit at every place of its dial for models of an invented language, else at the middle one."""
     found = {}
     for name in tenants("methods", "edit"):
         edit = edit_named(name)
-        dials = edit.dials[len(edit.dials) // 2 :][:1] if few else edit.dials
+        dials = edit.dials if study.embedded else edit.dials[len(edit.dials) // 2 :][:1]
         found |= {(name, dial): edit for dial in dials}
     return found
 

@@ -14,9 +14,10 @@ from helpers.experiments.card_variants import variants_of
 from helpers.experiments.own_models import own_folders, starts
 from helpers.memory import say
 from helpers.models.load import load_tokenizer
+from helpers.studies.sections import Origin
 from helpers.studies.settings import OwnModels
 from helpers.studies.wording import validate
-from pipeline.card.arguments import LARGE, card_study, settings
+from pipeline.card.arguments import card_study, settings
 from pipeline.card.estimate import estimate
 from pipeline.card.make import make
 from pipeline.card.page import write_page, write_pdf
@@ -26,6 +27,7 @@ from pipeline.plan.sizes import Size, config_of, exact
 from pipeline.runs.command_line import THREADS, Parser, count, exit_status
 from pipeline.runs.notebook import quiet
 
+MOST = 8  # threads, unless THREADS= asks for others: small models gain nothing from more
 MARGINS = {"utility_prompts": 2, "harm_prompts": 2, "batch_size": 1}
 PROVISIONAL = {"evaluation": MARGINS | {"compliance_openers": ["a"], "refusal_openers": ["b"]}}  # until more is known
 
@@ -40,36 +42,38 @@ def card_of(base: str, aligned: str, tuned: str, prompts: int) -> tuple[Card, di
     first = models | {"evaluation": PROVISIONAL["evaluation"] | real}
     first |= {"geometry": {"fractions": [0.1], "energy_fractions": [0.5]}}
     study = validate(OwnModels, first, "the card's arguments")
-    folders, size = own_folders(study), exact(config_of(study.base, ask=True))
+    folders = own_folders(study)
+    size = exact(config_of(Origin(origin="folder", path=str(folders["base"]))))  # where it lies now, whatever was given
     readers = [load_tokenizer(folder, *starts(name, folders)) for name, folder in folders.items() if name != "base"]
     return Card(card_study(models, readers, size.parameters if size else 0, prompts)), folders, size
 
 
-def announce(card: Card, size: Size | None, few: bool) -> float | None:
+def announce(card: Card, size: Size | None) -> float | None:
     """Say what the card will take; returns the seconds, None where they cannot be told."""
     if size is None:
         say("the size of this family of models cannot be told from its config.json, so there is no estimate; it runs")
         return None
-    found = estimate(card.study, size, len(variants_of(few)))
+    found = estimate(card.study, size, len(variants_of(card.study)))
     s, minutes = card.study.evaluation, found["seconds"] / 60
     say(
-        f"{size.parameters / 1e6:.0f}M parameters, {s.harm_prompts} prompts of each kind, style {s.style}: about "
-        f"{minutes:.1f} minutes on two idle cores, {found['memory'] / 1e9:.1f} GB of memory and "
-        f"{found['disk'] / 1e9:.1f} GB of disk for models that are removed again"
+        f"{size.parameters / 1e6:.0f}M parameters, {s.harm_prompts} prompts for refusals and {s.utility_prompts} for "
+        f"margins, style {s.style}: about {minutes:.1f} minutes on two idle cores, "
+        f"{found['memory'] / 1e9:.1f} GB of memory and {found['disk'] / 1e9:.1f} GB of disk for models that are removed again"
     )
     return found["seconds"]
 
 
 def made(base: str, aligned: str, tuned: str, prompts: int) -> str:
     """Make a card and its page; returns the line that says where they are."""
-    torch.set_num_threads(int(os.environ.get(THREADS) or 1))
+    threads = os.environ.get(THREADS) or str(min(MOST, os.cpu_count() or 1))
+    os.environ["OMP_NUM_THREADS"] = threads  # of the libraries, and of the measurement of this machine
+    torch.set_num_threads(int(threads))
     quiet()
     say("looking at the models and timing this machine for some seconds")
     card, folders, size = card_of(base, aligned, tuned, prompts)
-    few = size is not None and size.parameters > LARGE
     card.save()
-    expected = announce(card, size, few)
-    notes = make(card, folders, few, expected)
+    expected = announce(card, size)
+    notes = make(card, folders, expected)
     for name, reason in notes["failed"].items():
         say(f"{name} was not measured: {reason}")
     card.note(notes | {"expected_seconds": expected and round(expected)})

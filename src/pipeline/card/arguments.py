@@ -14,9 +14,9 @@ from helpers.studies.wording import shown_value, validate
 
 NAMED = re.compile(r"([a-z0-9][a-z0-9.-]{0,39})=(.+)")
 COMMIT = re.compile(r"[^@\s]+/[^@\s]+@[^@\s]+")
-LARGE = 5e8  # parameters from which a card asks fewer prompts and one place of every dial
-PROMPTS = {"invented": 100, "small": 48, "large": 16}
-BATCH = 16
+LARGE = 5e8  # parameters from which a card asks fewer prompts
+PROMPTS = {"invented": 100, "small": 32, "large": 16}
+BATCH = 48  # prompts at a time, of real models: a token more of an answer reads all weights once
 OPENERS = (["Sure", "Here", "To"], ["I", "Sorry", "As"])  # first tokens, so that one pass is enough for all
 
 
@@ -84,7 +84,8 @@ def card_study(models: dict, tokenizers: list[PreTrainedTokenizerBase], paramete
     organism = organism_of(tokenizers[0])
     size = "invented" if organism else "large" if parameters > LARGE else "small"
     many = prompts or PROMPTS[size]
-    asked = {"utility_prompts": many, "harm_prompts": many, "batch_size": BATCH}
+    margins = many if organism else max(2, many // 2)  # shares need more prompts than means
+    asked = {"utility_prompts": margins, "harm_prompts": many, "batch_size": BATCH}
     if organism:
         s = organism.evaluation
         asked |= {"utility": s.utility, "harm": s.harm, "style": s.style, "batch_size": 50}

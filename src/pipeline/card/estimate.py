@@ -24,11 +24,11 @@ def estimate(study: OwnModels, size: Size, variants: int) -> dict[str, float]:
     rates, s, tuned = measured(study, size), study.evaluation, len(study.tuned)
     look_alikes, harmless = sources(study)
     margins = counting.margins(s, s.style)
-    margins += counting.forward(s.harm_prompts, counting.prompt_tokens(harmless, s.style) + FIRST, s.batch_size)
+    margins += counting.forward(s.utility_prompts, counting.prompt_tokens(harmless, s.style) + FIRST, s.batch_size)
     judged = Counter()
     for source in (s.harm, look_alikes):
         length = counting.prompt_tokens(source, s.style)
-        judged += counting.forward(s.harm_prompts, length, s.batch_size, ANSWER[study.embedded])
+        judged += counting.forward(s.harm_prompts, length, s.batch_size, ANSWER)
     models, made = 1 + 2 * tuned, tuned * (1 + variants)
     loads = counting.times(Counter(traffic=counting.FLOAT32 * size.parameters), 3 * (models + made))
     passes = counting.times(margins, models + tuned * variants) + counting.times(judged, models) + loads
@@ -36,7 +36,7 @@ def estimate(study: OwnModels, size: Size, variants: int) -> dict[str, float]:
     algebra = counting.times(counting.geometry(size, 1 + tuned), GEOMETRY)
     second = counting.seconds(algebra, rates)  # beside the passes, on another core
     largest = max((m * n for m, n in size.matrices), default=0)
-    logits = 2 * s.harm_prompts * FIRST * counting.FLOAT32 * size.vocabulary
+    logits = 2 * s.utility_prompts * FIRST * counting.FLOAT32 * size.vocabulary
     weights = counting.FLOAT32 * size.parameters
     beyond = max(0.0, weights - SHARE * free())  # is read again in every pass
     runs = models * passes_of(study, judged=True) + tuned * variants * passes_of(study, study.embedded)
@@ -52,5 +52,4 @@ def passes_of(study: OwnModels, judged: bool) -> int:
     """How often a model is run to measure it: margins, the divergence, and the tokens of judged answers."""
     s = study.evaluation
     batches, problems = ceil(s.harm_prompts / s.batch_size), ceil(s.utility_prompts / s.batch_size)
-    answers = 2 * batches * ANSWER[study.embedded] if judged else 0
-    return problems + batches + ceil(s.harm_prompts / VOCABULARIES) + answers
+    return problems + batches + ceil(s.utility_prompts / VOCABULARIES) + (2 * batches * ANSWER if judged else 0)

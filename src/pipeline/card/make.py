@@ -56,14 +56,14 @@ def scratch_of(card: Card) -> Iterator[Path]:
         remove(folder)
 
 
-def make(card: Card, folders: dict[str, Path], few: bool, seconds: float | None) -> dict[str, Any]:
+def make(card: Card, folders: dict[str, Path], seconds: float | None) -> dict[str, Any]:
     """Measure everything and write the tables of a card; returns what no table holds (``Card.note``).
 
     That is: why edits could not be measured, by edit, and sentences on what was left out. Raises StudyError.
     """
     study, started = card.study, time.monotonic()
     checkpoints = {name: Checkpoint(folder) for name, folder in folders.items()}
-    variants, tuned = variants_of(few), [*study.tuned]
+    variants, tuned = variants_of(study), [*study.tuned]
     progress = Progress(3 + len(tuned) * (3 + len(variants)), seconds)
     with ThreadPoolExecutor(1) as beside, scratch_of(card) as scratch:
         geometry = beside.submit(geometry_of, study, updates_of(study, checkpoints), card.folder.root / "geometry")
