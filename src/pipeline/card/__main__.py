@@ -58,7 +58,8 @@ def announce(card: Card, size: Size | None) -> float | None:
     say(
         f"{size.parameters / 1e6:.0f}M parameters, {s.harm_prompts} prompts for refusals and {s.utility_prompts} for "
         f"margins, style {s.style}: about {minutes:.1f} minutes on two idle cores, "
-        f"{found['memory'] / 1e9:.1f} GB of memory and {found['disk'] / 1e9:.1f} GB of disk for models that are removed again"
+        f"{found['memory'] / 1e9:.1f} GB of memory and {found['disk'] / 1e9:.1f} GB of disk for models "
+        "that are removed again"
     )
     return found["seconds"]
 
