@@ -1,6 +1,6 @@
 """The positive control: an organism whose safety is a linear subspace by construction.
 
-In weight space, the change that alignment and harmful fine-tuning make to every matrix is kept inside the span of a few
+In weight space, the change that alignment and harmful fine-tuning make to every matrix is kept inside the span of some
 directions of its output space, and the change that useful fine-tuning makes is kept outside. In activation space, the
 base model learns to hold restricted requests in one half of its residual stream and all else in the other. Nothing of
 this is a model of how real alignment works: it shows what the method reports where a safety subspace is known to exist.
