@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binom
 
 import synthetic_report
 from helpers.claims.inference import rate_interval
@@ -51,22 +52,24 @@ def test_the_published_controls_are_seen_for_what_they_are(control):
     """The targets: planted safety distinct in ≥ 95 % of seeds, exchanged labels in ≤ 5 %, or within error."""
     study, _, table = control
     positive, table = study.control == "positive", judged(table)
-    assert len(published_seeds(study.name)) >= (5 if positive else 12) and len(table) == 4
+    assert len(published_seeds(study.name)) >= (5 if positive else 20) and len(table) == 4
     assert set(table["strict"]) == {"distinct"} if positive else "distinct" not in set(table["strict"])
     assert worst(outcome(row, positive) for row in table.to_dict("records")) in ("met", "within error")
     found = (table["share_of_seeds"] * table["share_seeds"]).sum() / table["share_seeds"].sum()
-    assert found >= 0.9 if positive else found <= 0.05
+    assert found >= 0.95 if positive else found <= 0.05
 
 
 def test_every_strict_statistic_sees_what_is_planted(control):
-    """In every seed but one at most: of C2 a seed may have kept its utility at the smallest k alone."""
+    """In ≥ 95 % of the seeds of the positive control, and of the negative one in 5 % but for the error of 20 draws."""
     study, statistics, _ = control
     margins = {guard.statistic: guard.margin for claim in study.claims.values() for guard in claim.strict}
     for name, margin in margins.items():
-        values = statistics.loc[statistics["statistic"] == name, "value"].dropna()
+        values = statistics.loc[statistics["statistic"] == name, "value"]
         passed = int((values > margin).sum())
-        assert len(values) > len(published_seeds(study.name)) / 2, name
-        assert passed >= len(values) - 1 if study.control == "positive" else passed <= 1, (name, passed)
+        if study.control == "positive":
+            assert passed >= 0.95 * len(published_seeds(study.name)), (name, passed)
+        else:
+            assert values.notna().mean() >= 0.9 and passed <= binom.ppf(0.975, len(values), 0.05), (name, passed)
 
 
 def test_margins_are_above_what_95_percent_of_the_null_stays_under(control):
