@@ -12,9 +12,10 @@ from helpers.errors import StudyError
 from helpers.evaluation.behaviour import EvaluationSets, answers_to, measure, utility_per_prompt
 from helpers.evaluation.judges.rules import reference_judge
 from helpers.evaluation.measures import MEASURES
-from helpers.models.generate import LOGITS, generate, log_odds, log_probability, read_answers
+from helpers.models.generate import generate, log_odds, log_probability, read_answers
 from helpers.models.language import OPERATIONS, Language
 from helpers.models.load import load_model, save_model
+from helpers.models.logits import ROWS
 from helpers.models.organism import build_model
 from helpers.training.examples import IGNORED, tokenised
 from helpers.training.train import train
@@ -51,7 +52,7 @@ def log_p_of(model, tokenizer, prompt, answer):
 
 def test_log_probability_is_that_of_the_model(model, tokenizer):
     answers = ["7 4 6 ; 6", "wild", "SURE drum", "1"] * 40
-    assert sum(len(answer.split()) + 1 for answer in answers) > LOGITS  # so that a batch is scored in parts
+    assert sum(len(answer.split()) + 1 for answer in answers) > ROWS  # so that a batch is scored in parts
     found = [read_answers(model, tokenizer, PROMPTS * 40, answers, size) for size in (160, 3)]
     expected = [log_p_of(model, tokenizer, *pair) for pair in zip(PROMPTS, answers[:4], strict=True)] * 40
     for total, tokens, _ in found:

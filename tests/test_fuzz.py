@@ -14,6 +14,7 @@ from helpers.errors import SettingsError, StudyError
 from helpers.paths import CLAIMS, NOTEBOOKS, ROOT, STUDIES
 from helpers.studies.ledger import Ledger, read_ledger
 from helpers.studies.settings import OwnModels, Study, parse_seeds, read_study
+from pipeline.card.record import open_card
 from pipeline.runs import execute
 from pipeline.runs.notebook import begin
 from pipeline.runs.stages import STAGES
@@ -156,7 +157,7 @@ def parameters_of(name: str) -> list[str]:
     return list(papermill.inspect_notebook(str(NOTEBOOKS / f"{name}.ipynb")))
 
 
-@pytest.mark.parametrize("name", sorted(STAGES))
+@pytest.mark.parametrize("name", sorted(name for name, stage in STAGES.items() if stage.only != "card"))
 def test_every_bad_parameter_of_a_notebook_is_one_sentence_that_names_it(name):
     """Through the function that every notebook calls first."""
     known = parameters_of(name)
@@ -167,6 +168,12 @@ def test_every_bad_parameter_of_a_notebook_is_one_sentence_that_names_it(name):
         for bad in WRONG[key]:
             sentence = sentence_of(_all_read, name, **(right | {key: bad}))
             assert key in sentence, (bad, sentence)
+
+
+@pytest.mark.parametrize("bad", WRONG["study"])
+def test_a_card_that_is_not_there_is_one_sentence(bad):
+    assert parameters_of("31_card") == ["study"]
+    assert sentence_of(open_card, bad).startswith("there is no card ")
 
 
 def _all_read(name: str, **parameters) -> None:

@@ -301,32 +301,41 @@ def test_broken_checkpoint_leaves_earlier_results_whole(tmp_path, computed):
 
 
 MEASURED = """
-import sys, json
+import sys, json, threading, time
 from pathlib import Path
 from synthetic import *
 from helpers.weights.geometry import weight_geometry
 folder, request = Path(sys.argv[1]), eval(sys.argv[2])
 c = {p.name: Checkpoint(p) for p in folder.iterdir()}
-def peak(): return int(next(l for l in open("/proc/self/status") if l.startswith("VmHWM")).split()[1]) / 1024
+def held(): return int(next(l for l in open("/proc/self/status") if l.startswith("RssAnon")).split()[1]) / 1024
 updates = {"alignment": (c["aligned"], c["base"]), "safety": (c["safety"], c["base"])}
 updates |= {t: (c[t], c["aligned"]) for t in ("useful", "harmful", "contaminated")}
-before = peak()
+before, seen = held(), []
+def watch():
+    while True:
+        seen.append(held())
+        time.sleep(0.002)
+threading.Thread(target=watch, daemon=True).start()
 weight_geometry(updates, **request)
-print(json.dumps([before, peak()]))
+print(json.dumps(max(seen) - before))
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 def test_memory_does_not_grow_with_depth(tmp_path):
-    """Three times as many layers, 110 MB more of files and 180 MB more of float64 updates, cost no more memory."""
+    """Three times as many layers, with 180 MB more of float64 updates, cost no more memory; pages of files not counted.
+
+    The allocator is told to give back what is free, which by itself it keeps in pieces, some hundred MB in some runs.
+    """
     peaks = {}
     for layers in (2, 6):
         folder = tmp_path / str(layers)
         study_checkpoints(folder, layers=layers, width=256, inner=2048, vocabulary=512)
         command = [sys.executable, "-c", MEASURED, str(folder), repr(REQUEST)]
-        before, peaks[layers] = json.loads(subprocess.check_output(command, env=environment()))
-        assert peaks[layers] - before < 400  # MiB
-    assert peaks[6] < peaks[2] + 90  # MiB of the 180 that would show: what the allocator keeps varies by some 40
+        told = environment() | {"MALLOC_TRIM_THRESHOLD_": "1000000"}
+        peaks[layers] = json.loads(subprocess.check_output(command, env=told))
+        assert peaks[layers] < 150  # MiB
+    assert peaks[6] < peaks[2] + 40
 
 
 def environment() -> dict[str, str]:

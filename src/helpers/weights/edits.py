@@ -165,7 +165,8 @@ def _parameters(model: nn.Module, names: list[str], aligned: Checkpoint) -> dict
                 f"tensor {name} is {aligned.shape(name)} in {aligned.file(name)} and {found} in the live model: "
                 "load the model from that checkpoint"
             )
-    if sorted({id(live[one.key]) for one in stored.values()}) != sorted({id(parameter) for parameter in live.values()}):
+    held = {one.key for one in stored.values()}  # the slices of several experts are of one parameter
+    if sorted(id(live[key]) for key in held) != sorted({id(parameter) for parameter in live.values()}):
         raise TensorMismatch(
             f"the {len(names)} tensors of {aligned.folder} are not all parameters of the live model, each once: "
             "load the model from that checkpoint"

@@ -1,6 +1,7 @@
 """A card on disk: its settings, its tables and what it was made from, in ``results/<card>/all``."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +12,12 @@ from helpers.errors import MissingInput
 from helpers.files import write_text
 from helpers.paths import RunPaths, results_root
 from helpers.studies.settings import OwnModels, digest
-from helpers.studies.wording import validate
+from helpers.studies.wording import shown_value, validate
 from helpers.studies.yaml_files import read_yaml
 from pipeline.results import provenance, tables
 
 SETTINGS, NOTES = "settings.yml", "notes.json"
+NAME = re.compile(r"card-[a-z0-9.-]{1,80}")
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,9 @@ class Card:
 
 def open_card(name: str) -> Card:
     """The card of that name below the results. Raises MissingInput, with those that there are."""
-    path = results_root() / name / "all" / SETTINGS
-    if not path.is_file():
+    path = results_root() / str(name) / "all" / SETTINGS
+    if not NAME.fullmatch(str(name)) or not path.is_file():
         there = ", ".join(sorted(found.parents[1].name for found in results_root().glob(f"card-*/all/{SETTINGS}")))
         made = f"there are {there}" if there else "make one with `make card BASE=… ALIGNED=… TUNED=…`"
-        raise MissingInput(f"there is no card {name!r} in {results_root()}: {made}")
+        raise MissingInput(f"there is no card {shown_value(name)} in {results_root()}: {made}")
     return Card(validate(OwnModels, read_yaml(path, "make the card again"), str(path)))
