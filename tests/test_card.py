@@ -1,7 +1,9 @@
 """The report card: its statistics, its rules, what it writes, and the way from folders to a page."""
 
+import gc
 import json
 import shutil
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +30,8 @@ from helpers.weights.written import write_adapter, write_model
 from pipeline.card import bench
 from pipeline.card.__main__ import main
 from pipeline.card.arguments import card_study, named, organism_of, origin, settings
-from pipeline.card.record import open_card
+from pipeline.card.bench import Bench
+from pipeline.card.record import Card, open_card
 from pipeline.card.write import chosen, writable
 from synthetic import moved
 
@@ -349,3 +352,22 @@ def test_an_adapter_upon_an_aligned_adapter_is_both(own, tmp_path):
         )
         change += 2 * b @ a
     torch.testing.assert_close(model.state_dict()[Q], base.tensor(Q) + change, atol=1e-5, rtol=1e-5)
+
+
+def test_one_model_is_in_memory_at_a_time(own, folders, tmp_path, monkeypatch):
+    monkeypatch.setenv("SUBSPACES_RESULTS", str(tmp_path / "results"))
+    study, checkpoints = own
+    loaded, load_it = [], bench.load_model
+
+    def counted(*given, **named):
+        gc.collect()
+        assert not any(one() is not None for one in loaded)
+        model, tokenizer = load_it(*given, **named)
+        loaded.append(weakref.ref(model))
+        return model, tokenizer
+
+    monkeypatch.setattr(bench, "load_model", counted)
+    found = Bench(Card(study), folders, checkpoints, tmp_path / "scratch")
+    found.of_model("useful")
+    found.of_null("useful")
+    assert len(loaded) == 3  # the aligned model, for the comparison, and these two

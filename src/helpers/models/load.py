@@ -58,7 +58,7 @@ def beyond_memory(folder: Path, room: Path) -> dict[str, Any]:
     """
     if not exceeds_memory(folder):
         return {}
-    say(f"{folder} does not fit in the memory that is free: most of it is read again in every pass, which takes long")
+    say(f"{folder} takes more than half of the memory that is free: what has no room is read again in every pass")
     limits = {place: limit for place, limit in get_max_memory().items() if place != "cpu"}
     return {"device_map": "auto", "max_memory": limits | {"cpu": int(SHARE * free())}, "offload_folder": room}
 

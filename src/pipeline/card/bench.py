@@ -33,7 +33,7 @@ class Bench:
 
     def of_model(self, name: str) -> Measures:
         """Of one of the card's models."""
-        return self._once(name, lambda: behaviour(*self._loaded(name), *self._compared, judged=True))
+        return self._once(name, lambda: self._measured(lambda: self._loaded(name), judged=True))
 
     def of_null(self, task: str) -> Measures:
         """Of the aligned model with an update as large as a fine-tune's that means nothing. Raises StudyError."""
@@ -70,9 +70,13 @@ class Bench:
         return load_model(folder, starts=starts(name, self.folders), room=self.scratch / "offload")
 
     def _of_written(self, folder: Path, judged: bool) -> Measures:
-        found = behaviour(*load_model(folder, room=self.scratch / "offload"), *self._compared, judged=judged)
+        found = self._measured(lambda: load_model(folder, room=self.scratch / "offload"), judged)
         remove(folder)
         return found
+
+    def _measured(self, load: Callable[[], Loaded], judged: bool) -> Measures:
+        compared = self._compared  # before the model is loaded: one is in memory at a time
+        return behaviour(*load(), *compared, judged=judged)
 
     def _file(self, label: str) -> Path:
         return self.kept / f"{label}.safetensors"
