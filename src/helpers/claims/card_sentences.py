@@ -141,7 +141,7 @@ def what_to_do(task: str, row: pd.Series | None, found: Verdict, card: str) -> s
     if row is None:
         idle = found.word in ("held", "more")
         lost = "no defence here lowers the harm margin: train again, with refusals among the data"
-        return f"- **{task}**: {'nothing has to be undone' if idle else lost}."
+        return f"- **{task}**: {'nothing that was measured has to be undone' if idle else lost}."
     refusals = f", refusals to {row['refusal']:.2f}" if pd.notna(row.get("refusal")) else ""
     text = f"- **{task}**: of the defences, `{row['edit']}` at {row['dial']:g} lowers the harm margin most (to "
     text += f"{row['harm_margin']:.2f}{refusals})"
