@@ -11,8 +11,9 @@ import torch
 import transformers
 
 from helpers.paths import ROOT
-from helpers.studies.sections import SOURCES, Judged, Origin
+from helpers.studies.sections import Judged, Origin
 from helpers.studies.settings import OwnModels, available, load_study
+from helpers.studies.values import SOURCES
 from pipeline.build import seconds_here
 from pipeline.plan import plan as planning
 from pipeline.plan import sizes, work

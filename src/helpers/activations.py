@@ -11,7 +11,7 @@ from helpers.errors import StudyError
 from helpers.models.logits import computing
 from helpers.models.prompts import Side, in_batches, padded, prompt_ids
 from helpers.models.within import decoder_layers, language_model, text_config
-from helpers.studies.sections import Precision, Style
+from helpers.studies.values import Precision, Style
 
 
 @contextmanager

@@ -8,8 +8,9 @@ import pandas as pd
 from helpers.data import COLUMNS
 from helpers.errors import StudyError
 from helpers.models.language import Language
-from helpers.studies.sections import SOURCES, DataPart, Objective
+from helpers.studies.sections import DataPart, Objective
 from helpers.studies.settings import Study
+from helpers.studies.values import SOURCES
 
 SKILLS = SOURCES["skills"]
 FRUITLESS_DRAWS = 1000  # draws of the held-out part without a new prompt, after which there are hardly any left

@@ -17,8 +17,8 @@ from helpers.evaluation.harness import exact_matches
 from helpers.evaluation.judges import build_judge
 from helpers.evaluation.texts import first_turn, without_marks
 from helpers.models.generate import as_speaker, generate, log_odds, log_probability, read_answers
-from helpers.studies.sections import SOURCES, Style
 from helpers.studies.settings import Study
+from helpers.studies.values import SOURCES, Style
 
 # prose of about 75 words a paragraph on which perplexity is measured, as a check of general damage
 NEUTRAL = Path(__file__).with_name("neutral.txt").read_text(encoding="utf-8")

@@ -18,8 +18,8 @@ from helpers.experiments.card import CALIBRATION, sources, updates_of
 from helpers.methods.context import Context
 from helpers.methods.door import Edit, edit_named
 from helpers.studies.doors import tenants
-from helpers.studies.sections import Style
 from helpers.studies.settings import OwnModels
+from helpers.studies.values import Style
 from helpers.subspaces import Modes
 from helpers.weights.adapters import Adapted
 from helpers.weights.checkpoints import Checkpoint, update

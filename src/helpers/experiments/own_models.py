@@ -14,8 +14,8 @@ from helpers.memory import say
 from helpers.models.generate import log_odds, log_probability
 from helpers.models.load import best_device, load_model, load_tokenizer
 from helpers.models.origins import resolve
-from helpers.studies.sections import Style
 from helpers.studies.settings import OwnModels
+from helpers.studies.values import Style
 from helpers.weights.checkpoints import Checkpoint
 from helpers.weights.geometry import Geometry, weight_geometry
 from helpers.weights.names import listed

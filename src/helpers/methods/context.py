@@ -18,8 +18,8 @@ from helpers.data.rows import training_rows
 from helpers.draws import generator_for
 from helpers.errors import StudyError
 from helpers.models.load import Loaded, load_model
-from helpers.studies.sections import Style
 from helpers.studies.settings import Study
+from helpers.studies.values import Style
 from helpers.subspaces import Modes
 from helpers.training.examples import collate, tokenised
 from helpers.weights.checkpoints import Checkpoint, matched, study_updates, update

@@ -18,7 +18,7 @@ from helpers.models.openers import apart
 from helpers.models.precision import resolved
 from helpers.models.prompts import in_batches, padded, prompt_ids
 from helpers.models.within import language_model
-from helpers.studies.sections import Precision, Style
+from helpers.studies.values import Precision, Style
 
 
 def as_speaker(model: PreTrainedModel, autocast: Precision) -> PreTrainedModel:

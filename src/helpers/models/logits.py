@@ -16,7 +16,7 @@ from transformers.utils import ModelOutput
 from helpers.errors import StudyError
 from helpers.models.precision import resolved
 from helpers.models.prompts import Side, padded
-from helpers.studies.sections import Precision
+from helpers.studies.values import Precision
 
 ROWS = 256  # rows of logits that are held at a time: of a large vocabulary each has a megabyte
 

@@ -10,7 +10,7 @@ import time
 import torch
 
 from helpers.memory import say
-from helpers.studies.sections import Precision
+from helpers.studies.values import Precision
 
 SIZES = (128, 256, 512)  # of the square matrices, from the smallest
 CLEARLY = 1.2  # times as fast as float32 that bfloat16 must be

@@ -21,7 +21,7 @@ from transformers.utils import chat_template_utils
 
 from helpers.errors import StudyError
 from helpers.memory import backing_off, say
-from helpers.studies.sections import Style
+from helpers.studies.values import Style
 
 Side = Literal["left", "right"]
 ALPACA = (

@@ -15,7 +15,8 @@ from pydantic import Field, model_validator
 
 from helpers import paths
 from helpers.studies.doors import tenants
-from helpers.studies.sections import NoRepeats, Section, Text
+from helpers.studies.sections import Section
+from helpers.studies.values import NoRepeats, Text
 from helpers.studies.wording import validate
 from helpers.studies.yaml_files import read_yaml
 

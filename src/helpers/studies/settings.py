@@ -19,7 +19,8 @@ from helpers import paths
 from helpers.errors import SettingsError
 from helpers.studies import sections
 from helpers.studies.ledger import Claim, ClaimName, claims_of
-from helpers.studies.sections import LanguageSettings, Origin, Section, Several, Text
+from helpers.studies.sections import LanguageSettings, Origin, Section
+from helpers.studies.values import SOURCES, Control, Draws, EnergyFractions, Fraction, Seed, Several, Text
 from helpers.studies.wording import shown_value, validate
 from helpers.studies.yaml_files import read_yaml
 
@@ -27,7 +28,7 @@ OBJECTIVES: tuple[str, ...] = ("useful", "harmful", "contaminated", "safety")
 MODELS: tuple[str, ...] = ("base", "aligned", *OBJECTIVES)
 UPDATES: tuple[str, ...] = ("alignment", "safety", "useful", "harmful", "contaminated")
 UNRELATED = "unrelated"  # model, update and subspace of a fine-tuning of the base that teaches no safety
-Seeds = Several[sections.Seed]
+Seeds = Several[Seed]
 Confidence = Annotated[float, Field(ge=0.5, lt=1)]
 TunedName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$", max_length=40)]
 
@@ -38,7 +39,7 @@ class AnyStudy(Section):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
     title: Text
     language: LanguageSettings | None = None
-    data: dict[Literal[*sections.SOURCES["datasets"]], Origin] = {}
+    data: dict[Literal[*SOURCES["datasets"]], Origin] = {}
 
     @property
     def embedded(self) -> bool:
@@ -60,7 +61,7 @@ class AnyStudy(Section):
     @model_validator(mode="after")
     def _sources_fit(self) -> Self:
         for where, source in self.sources():
-            if (source in sections.SOURCES["embedded"]) != self.embedded:
+            if (source in SOURCES["embedded"]) != self.embedded:
                 remedy = "leave language out" if self.embedded else "give the organism's language"
                 raise ValueError(f"{where}: {source!r} does not fit these settings: choose other data, or {remedy}")
         return self
@@ -114,7 +115,7 @@ class Study(AnyStudy):
         """What the study checks the method by: safety that is planted, or "harm" that is utility under another name."""
         if self.planted:
             return "positive"
-        return "negative" if self.evaluation.harm in sections.SOURCES["skills"] else None
+        return "negative" if self.evaluation.harm in SOURCES["skills"] else None
 
     @property
     def objectives(self) -> tuple[str, ...]:
@@ -166,10 +167,10 @@ class Study(AnyStudy):
 class OwnGeometry(Section):
     """What a study of your own models asks of their updates."""
 
-    fractions: Several[sections.Fraction]
-    controls: Several[sections.Control] = ["top-k", "random-k", "random"]
-    random_k_draws: sections.Draws = 1
-    energy_fractions: sections.EnergyFractions
+    fractions: Several[Fraction]
+    controls: Several[Control] = ["top-k", "random-k", "random"]
+    random_k_draws: Draws = 1
+    energy_fractions: EnergyFractions
     vocabulary: Literal["exact", "intersection"] = "exact"
 
     @model_validator(mode="after")

@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerBase
 
 from helpers.errors import StudyError
 from helpers.models.prompts import padded, prompt_ids
-from helpers.studies.sections import Style
+from helpers.studies.values import Style
 
 IGNORED = -100  # label of a position whose loss is not counted
 

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from helpers.experiments.bases import Basis, bases_of
-from helpers.studies.sections import SOURCES, Margins, Objective
+from helpers.studies.sections import Margins, Objective
 from helpers.studies.settings import OwnModels, Study
+from helpers.studies.values import SOURCES
 from pipeline.plan.sizes import NUMBERS, Size
 
 TOKENS: dict[str, list[int]] = NUMBERS["tokens"]

@@ -13,8 +13,8 @@ from helpers.data.registry import DATASETS
 from helpers.files import write_text
 from helpers.models.language import Language
 from helpers.paths import ROOT, RunPaths
-from helpers.studies.sections import JUDGES
 from helpers.studies.settings import OwnModels, Study, load_study
+from helpers.studies.values import JUDGES
 from helpers.weights.checkpoints import Checkpoint
 from helpers.wheels import PACKAGES
 from pipeline.report.answer import answer, conditions

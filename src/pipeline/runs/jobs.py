@@ -16,8 +16,8 @@ from helpers.files import write_text
 from helpers.paths import PUBLISHED, ROOT, RunPaths, bench_tables, power_table, published_root, results_root
 from helpers.studies.doors import tenants
 from helpers.studies.ledger import labels
-from helpers.studies.sections import JUDGES
 from helpers.studies.settings import UNRELATED, OwnModels, Study, digest, parse_seeds
+from helpers.studies.values import JUDGES
 from pipeline.results.provenance import read_record, recorded_of, shown_path, sidecar
 from pipeline.results.tables import SCHEMAS
 from pipeline.runs.code import code_of

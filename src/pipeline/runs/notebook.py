@@ -19,8 +19,9 @@ from helpers.files import write_tensors
 from helpers.lifeline import WORKFLOW
 from helpers.paths import CONTROL, ROOT, RunPaths, power_table
 from helpers.studies import ledger
-from helpers.studies.sections import Fraction, Section, Seed
+from helpers.studies.sections import Section
 from helpers.studies.settings import OBJECTIVES, UNRELATED, Study, digest, load_study
+from helpers.studies.values import Fraction, Seed
 from helpers.studies.wording import shown_value, validate
 from pipeline.results import provenance, tables
 from pipeline.runs.jobs import Job, as_asked, jobs_of

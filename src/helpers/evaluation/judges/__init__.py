@@ -12,8 +12,8 @@ from importlib import import_module
 from typing import Any
 
 from helpers.errors import StudyError
-from helpers.studies.sections import JUDGES
 from helpers.studies.settings import Study, digest
+from helpers.studies.values import JUDGES
 
 
 @dataclass(frozen=True)
