@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers.figures import LABELS, curves, heatmap, is_empty, panels, reference, show
+from helpers.figures import LABELS, curves, heatmap, is_empty, panels, reference, responses, show
 from helpers.figures.verdicts import against_margins, forest
 from helpers.paths import RunPaths
 from helpers.studies.settings import load_study
@@ -65,3 +65,16 @@ def test_statistics_have_their_labels_and_say_what_was_not_measurable(mean):
         said = [text.get_text() for text in ax.texts]
         assert said == (["not measurable"] if np.isnan(mean) else [])
     assert re.search("strict.csv", shown(figure)[0])
+
+
+@pytest.mark.parametrize("columns", [2, 3])
+def test_no_label_of_a_dial_is_cut_at_the_edge(columns):
+    conditions = load_study("conditions").conditions
+    figure, axes = panels(len(conditions), columns=columns)
+    rows = pd.DataFrame({"statistic": "energy_gap_above_random", "at": [0.0, 1.0], "value": [-0.1, 0.2]})
+    for ax, condition in zip(axes, conditions, strict=True):
+        responses(ax, rows, RUN.study.claims["C1"], condition.dial, x="at", label=condition.label)
+    figure.canvas.draw()
+    for ax in axes:
+        box = ax.xaxis.label.get_window_extent()
+        assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1, ax.get_xlabel()
