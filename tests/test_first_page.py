@@ -5,14 +5,18 @@ from pathlib import PurePosixPath
 
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from helpers.claims import verdicts
 from helpers.claims.statistics import STATISTICS
 from helpers.paths import ROOT, RunPaths
 from helpers.studies.ledger import label_of, labels
 from helpers.studies.settings import load_study
-from pipeline.report.answer import answer, conditions, counted, passed
+from pipeline.report.answer import answer, conditions, counted, finding_of, passed
 from pipeline.report.chapters import Chapter, Staged
+from pipeline.report.claim_cards import claim_cards, seeds_to_tell, what_would_change
+from pipeline.report.forest import axis_of, effect, forest, place_on
 from pipeline.report.records import banner
 from pipeline.report.verdicts import number_tables, verdict_table
 from pipeline.results.tables import SCHEMAS, write_csv
@@ -70,26 +74,111 @@ def test_the_answer_has_a_sentence_per_study_real_models_first(staged):
     studies = staged("negative", "organism", "planted", "smollm2-135m")
     missing = not_tested([one.selection for one in studies])
     items = [plain(item) for item in answer(studies, missing).split("<li>")[1:]]
-    said = "5 seeds. Seen as the paper states it: 3 of 5 (C0, C1, C2); not seen C3; not measurable C4."
-    assert items[0].startswith(
-        f"SmolLM2-135M, {said} Strictly distinct: 1 of 4 (C3); undecided C1, C2; not distinct C4."
+    said = (
+        "5 seeds): yes in C3; no in C4; cannot tell in C1, C2. The paper's own comparisons come out as in the paper in "
+        "3 of 5 (C0, C1, C2); not seen C3; not measurable C4."
     )
-    assert items[1].startswith(f"Model organism, {said}")
+    assert items[0].startswith(f"SmolLM2-135M (a real base model, aligned here; {said}")
+    assert items[1].startswith(f"Model organism (a tiny model, trained here on an invented language; {said}")
     assert items[2].startswith("The paper's five models (") and items[2].endswith("): not tested")
     assert items[2].count(",") == 4 and "Llama-2-7B" in items[2]
-    assert items[3].startswith("The method itself.") and len(items) == 4
+    assert items[3].startswith("Can these tests be trusted?") and len(items) == 4
 
 
 def test_the_answer_says_whether_the_method_sees_and_cries_wolf(staged):
     seen = plain(answer(staged("organism", "planted"), []))
-    assert "it says distinct of every claim in 5 of 5 seeds met" in seen
-    assert "Whether it cries wolf is not tested" in seen
+    assert "they say distinct of every claim in 5 of 5 seeds met" in seen
+    assert "Whether they cry wolf is not tested" in seen
     wolf = plain(answer(staged("organism", "negative"), []))
     assert (
-        "it cries wolf over every claim in 5 of 5 seeds" in wolf
+        "they cry wolf over every claim in 5 of 5 seeds" in wolf
         and "missed" in wolf
-        and "sees what is planted is not tested" in wolf
+        and "they see what is planted is not tested" in wolf
     )
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "word", "counts"),
+    [
+        ([], "Not tested yet.", (0, 0, 0)),
+        (["not distinct"] * 4, "No.", (0, 4, 0)),
+        (["distinct"] * 3, "Yes, in every test.", (3, 0, 0)),
+        (["distinct", "not distinct", "undecided"], "In part.", (1, 1, 1)),
+        (["not distinct", "not measurable", "no sure rise"], "No such subspace was found, but not every", (0, 1, 2)),
+        (["undecided"], "No such subspace was found, but not every", (0, 0, 1)),
+    ],
+)
+def test_the_finding_counts_what_the_strict_tests_say(verdicts, word, counts):
+    found = finding_of(verdicts)
+    assert found["word"].startswith(word) and (found["yes"], found["no"], found["open"]) == counts
+    assert found["tests"] == len(verdicts)
+
+
+def test_controls_are_no_part_of_the_finding(staged):
+    text = plain(answer(staged("organism", "planted", "negative"), []))
+    assert "In part. Of 4 strict tests on 1 model, 1 says yes, 1 says no, and 2 cannot tell." in text
+
+
+def test_the_forest_draws_effects_as_multiples_of_their_margins(staged):
+    """The fixture's deciding effect is 0.123, its margin 0.05, without an interval: 2.46 on an axis from -1 to 3."""
+    text = forest(staged("negative", "organism", "smollm2-135m"))
+    assert re.findall(r'class="point [\w-]+" style="left:([\d.]+)%"', text) == ["86.5"] * 12  # (2.46 + 1) / 4
+    assert text.count('class="margin" style="left:50.0%"') == 12 and 'class="interval' not in text
+    names = re.findall(r'<th scope="row">(?:<a[^>]*>)?([^<]+)', text)
+    assert names == ["SmolLM2-135M", "Model organism", "Negative control"] * 5
+    assert text.count("0.123, margin 0.05") == 24  # in the label and on hover
+
+
+@given(st.lists(st.floats(-1e3, 1e3), max_size=5))
+def test_the_axis_holds_no_effect_the_margin_and_what_is_not_too_far(means):
+    low, high = axis = axis_of({"mean": mean, "low": float("nan"), "high": float("nan")} for mean in means)
+    assert low <= -1 and high >= 2 and all(low <= mean <= high for mean in means if abs(mean) <= 10)
+    assert (place_on(axis, low - 1), place_on(axis, high + 1)) == (0, 100) and low >= -10 and high <= 10
+
+
+def test_an_effect_that_was_not_measured_gives_way_to_the_weakest_that_was(staged):
+    (study,) = staged("smollm2-135m")
+    rows = [
+        dict.fromkeys(SCHEMAS["strict"], float("nan"))
+        | {"study": "smollm2-135m", "claim": "C1", "statistic": entry.statistic, "margin": entry.margin, "seeds": 1}
+        | {"mean": mean, "decision": "undecided", "over": "seeds"}
+        for entry, mean in zip(study.selection.study.claims["C1"].strict, (float("nan"), 0.4, 0.2), strict=False)
+    ]
+    write_csv(RunPaths("smollm2-135m").table("strict"), "strict", pd.DataFrame(rows))
+    found = effect(study, "C1", {"mean": float("nan"), "margin": 0.05})
+    assert found["missing"] == 1 and found["mean"] == pytest.approx(0.2 / rows[2]["margin"])
+    assert effect(study, "C2", {"mean": float("nan"), "margin": 0.05}) is None
+
+
+def test_a_card_per_claim_links_its_evidence_and_says_what_would_change(staged):
+    text = claim_cards(staged("organism", "planted", "smollm2-135m"), [])
+    assert re.findall(r'<section class="claim-card" id="(C\d)"', text) == ["C0", "C1", "C2", "C3", "C4"]
+    assert "Positive control" not in text and text.count("results/organism/all/tables/") == 5
+    assert plain(text).count("What would change it. More seeds: one has no interval over seeds") == 8
+    assert "share prompts" in plain(text)
+
+
+@pytest.mark.parametrize(
+    ("strict", "low", "high", "said"),
+    [
+        ("not distinct", 0.01, 0.03, "reaches its margin of 0.05; its upper end is 0.030"),
+        ("distinct", 0.06, 0.09, "reaches down to its margin of 0.05; its lower end is 0.060"),
+        ("no sure rise", 0.01, 0.03, "surely raises harm and utility"),
+        ("not measurable", 0.01, 0.03, "can be measured"),
+    ],
+)
+def test_what_would_change_a_verdict_follows_from_it(strict, low, high, said):
+    row = {"strict": strict, "strict_by": "energy_gap_above_random", "margin": 0.05, "mean": 0.02, "over": "seeds"}
+    assert said in what_would_change(row | {"low": low, "high": high, "seeds": 5.0}, 0.95)
+
+
+def test_seeds_that_would_tell_are_those_of_a_t_interval():
+    """SD 0.05 and mean 0.1 with a margin of 0.07: t(11) 2.201 × 0.05 / √12 = 0.0318, t(12) 2.179 × 0.05 / √13 = 0.0302,
+    t(13) 2.160 × 0.05 / √14 = 0.0289 < 0.03."""
+    half = 2.7764451 * 0.05 / 5**0.5
+    row = {"mean": 0.1, "low": 0.1 - half, "high": 0.1 + half, "margin": 0.07, "seeds": 5.0}
+    assert seeds_to_tell(row, 0.95) == 14
+    assert seeds_to_tell(row | {"margin": 0.1}, 0.95) is None
 
 
 def test_a_study_without_verdicts_is_not_tested(staged, tmp_path):

@@ -78,10 +78,12 @@ class Change(Section):
 class Claim(Section):
     """A claim of the paper, by what it is judged at both levels, and where its evidence is.
 
-    ``stated``: the paper's own comparison. ``strict``: statistics that must all pass their margins for the claim's
+    ``question``: what it is about in plain words, answered yes where it is distinct. ``stated``: the paper's own
+    comparison. ``strict``: statistics that must all pass their margins for the claim's
     subject to be called distinct. ``gate``: what must rise for the claims to have a verdict at all.
     """
 
+    question: Text
     paper: Text
     statement: Text
     stated: Annotated[list[Criterion], Field(min_length=1)]

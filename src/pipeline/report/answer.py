@@ -1,5 +1,6 @@
-"""What the first page begins with: one sentence for each study, made by rule from its verdicts, then the conditions."""
+"""What the first page begins with, by rule from verdicts: a finding, a sentence for each study, and the conditions."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import groupby
 
@@ -20,20 +21,38 @@ UNCLEAR = {
     NOT_TESTED: "not tested",
 }
 STATED = {"direction": "in direction only", "undecided": "undecided", "no": "not seen"} | UNCLEAR  # beside yes
-STRICT = {"undecided": "undecided", "not distinct": "not distinct"} | UNCLEAR  # beside distinct
+SAID = {"distinct": "yes in", "not distinct": "no in", "undecided": "cannot tell in"}
+SAID |= {NOT_MEASURABLE: "not measurable in", NO_RISE: "no sure rise, so no verdict in", NOT_TESTED: "not tested in"}
 
 
 def answer(studies: list[Staged], missing: list[Study]) -> str:
-    """One sentence per study, real models first, then what is not tested, then what the controls say of the method."""
+    """A finding over all studies, one sentence for each, real models first, and what the controls say of the method."""
     found = [_sentence(staged) for staged in in_order(studies) if staged.selection.study.control is None]
     own = [study for study in missing if study.model.aligned]  # base and aligned as published, as the paper's are
     others = [study for study in missing if study not in own]
     controls = {one["positive"]: one | {"said": passed(one["rows"])} for one in controls_of(studies)}
-    return render("answer.md", found=found, papers=own, others=others, controls=controls)
+    finding = finding_of([verdict for one in found if one["tested"] for verdict in one["strict"].values()])
+    models = sum(one["tested"] for one in found)
+    return render(
+        "answer.md", finding=finding, models=models, found=found, papers=own, others=others, controls=controls
+    )
+
+
+def finding_of(verdicts: list[str]) -> dict:
+    """What all strict tests of all models together say: a word, and how many of them say what."""
+    counts = Counter(verdicts)
+    yes, no, tests = counts["distinct"], counts["not distinct"], len(verdicts)
+    if not tests:
+        word = "Not tested yet."
+    elif yes:
+        word = "Yes, in every test." if yes == tests else "In part."
+    else:
+        word = "No." if no == tests else "No such subspace was found, but not every test can tell."
+    return {"word": word, "tests": tests, "yes": yes, "no": no, "open": tests - yes - no}
 
 
 def _sentence(staged: Staged) -> dict:
-    """What one study found, in words: how many claims are seen as stated, and how many are strictly distinct."""
+    """What one study found, in words: which claims are strictly distinct, and how many are seen as stated."""
     study, rows = staged.selection.study, verdicts_of(staged)
     stated = {name: rows[name]["stated"] if name in rows else NOT_TESTED for name in study.claims}
     strict = {
@@ -41,13 +60,23 @@ def _sentence(staged: Staged) -> dict:
         for name, claim in study.claims.items()
         if claim.strict
     }
-    facts = {"stated": counted(stated, "yes", STATED), "strict": counted(strict, "distinct", STRICT)}
     tested = {*stated.values(), *strict.values()} != {NOT_TESTED}
-    return {"study": study, "place": staged.places.get("15_verdict"), "seeds": len(staged.selection.seeds)} | {
-        "tested": tested,
-        "caveated": sorted(study.caveats),
-        **facts,
-    }
+    facts = {"strict": strict, "said": grouped(strict), "stated": counted(stated, "yes", STATED), "tested": tested}
+    names = {"study": study, "kind": kind_of(study), "caveated": sorted(study.caveats)}
+    return names | facts | {"place": staged.places.get("15_verdict"), "seeds": len(staged.selection.seeds)}
+
+
+def kind_of(study: Study) -> str:
+    """What sort of model a study is about, in a few words."""
+    if study.kind == "organism":
+        return "a tiny model, trained here on an invented language"
+    return "base and aligned as published" if study.model.aligned else "a real base model, aligned here"
+
+
+def grouped(verdicts: Mapping[str, str]) -> str:
+    """Which claims have which strict verdict: *no in C1, C2; cannot tell in C4*."""
+    having = {said: [name for name, one in verdicts.items() if one == verdict] for verdict, said in SAID.items()}
+    return "; ".join(f"{said} {', '.join(names)}" for said, names in having.items() if names)
 
 
 def passed(rows: Iterable[Mapping]) -> str:

@@ -19,6 +19,8 @@ from helpers.weights.checkpoints import Checkpoint
 from helpers.wheels import PACKAGES
 from pipeline.report.answer import answer, conditions
 from pipeline.report.chapters import Staged
+from pipeline.report.claim_cards import claim_cards
+from pipeline.report.forest import forest
 from pipeline.report.records import devices, origin, provenance, seconds, spent
 from pipeline.report.rooms import code_map
 from pipeline.report.templates import render
@@ -64,6 +66,8 @@ def first_page(staged: list[Staged]) -> dict[str, str]:
     missing = not_tested([study.selection for study in judged]) if judged else []
     return {
         "answer": answer(judged, missing),
+        "forest": forest(judged),
+        "claim_cards": claim_cards(judged, turned),
         "verdicts": verdict_table(judged),
         "conditions": conditions(turned),
         "controls": control_table(judged),

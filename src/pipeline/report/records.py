@@ -40,10 +40,15 @@ def of_published(selection: Selection) -> dict[str, str]:
 def origin(selection: Selection) -> str:
     """By which revision, on what device, and when the results of a selection were made, in a few words of Markdown."""
     entries = recorded(selection.runs)
-    revisions = sorted({f"`{entry['git_revision'][:12]}`{_dirty(entry)}" for entry in entries})
+    made = sorted({f"`{entry['git_revision'][:12]}`{_dirty(entry)}" for entry in entries})
     days = sorted(entry["finished"][:10] for entry in entries)
     when = f"on {days[0]}" if days[0] == days[-1] else f"from {days[0]} to {days[-1]}"
-    return f"by revision {' and '.join(revisions)} on {' and '.join(devices(entries))} {when}"
+    return f"by revision {' and '.join(made)} on {' and '.join(devices(entries))} {when}"
+
+
+def revisions(selection: Selection) -> list[str]:
+    """The revisions of the code that made the results of a selection's seeds, by their first 12 digits."""
+    return sorted({entry["git_revision"][:12] for entry in recorded(selection.runs)})
 
 
 def _dirty(entry: dict) -> str:

@@ -80,17 +80,23 @@ def _row(claim: str, staged: Staged, verdicts: dict) -> dict:
     """What one study found of one claim; ``verdict`` is None where its table does not have the claim."""
     study, verdict = staged.selection.study, verdicts.get(claim)
     entry = study.claims[claim]
-    seen = _seen(claim, verdict, measured_power(study))
+    seen = seen_of(claim, verdict, study)
     facts = {"verdict": verdict, "seen": seen, "caveat": study.caveats.get(claim, "")}
     return {"study": study, "entry": entry, "place": staged.places.get(entry.notebook), **facts}
 
 
-def _seen(claim: str, verdict: dict | None, power: pd.DataFrame) -> pd.Series | str:
+def seen_of(claim: str, verdict: Mapping | None, study: Study) -> pd.Series | str:
     """The row of table ``power`` on what would have been found with the seeds at hand, or why there is none."""
+    power = measured_power(study)
     if verdict is None or pd.isna(verdict["seeds"]) or power[power["claim"] == claim].empty:
         return "not measured"  # or on another grid than the graded control's
     best = power_with(power, claim, int(verdict["seeds"]))
     return "too few seeds" if best is None else best
+
+
+def number_of(value: float) -> str:
+    """A number in a sentence, as the tables show it."""
+    return f"{value:.3f}".replace("-", "−")
 
 
 def control_table(studies: list[Staged]) -> str:
