@@ -77,7 +77,7 @@ def what_would_change(verdict: Mapping, confidence: float) -> str:
 
 
 def seeds_to_tell(verdict: Mapping, confidence: float) -> int | None:
-    """Seeds with which a t interval over seeds leaves out the margin, if mean and SD stay; None beyond ``MOST_SEEDS``."""
+    """Seeds with which a t interval leaves out the margin, if mean and SD stay; None beyond ``MOST_SEEDS``."""
     seeds = int(verdict["seeds"])
     error = (verdict["high"] - verdict["low"]) / 2 / t_quantile(confidence, seeds - 1)  # of the mean
     sd, distance = error * seeds**0.5, abs(verdict["mean"] - verdict["margin"])
