@@ -17,6 +17,7 @@ import matplotlib.image
 import pytest
 from playwright.sync_api import Error as BrowserError
 
+import axe
 from helpers.errors import StudyError
 from helpers.paths import RunPaths
 from helpers.studies.settings import load_study
@@ -90,7 +91,7 @@ def pages_of(html: Path) -> list[str]:
 @pytest.fixture(scope="session")
 def visits(html, address, chromium):
     """What the browser saw on each page: facts of the page, console errors, failed and outside requests."""
-    context = chromium.new_context(color_scheme="light", viewport={"width": 1280, "height": 900})
+    context = chromium.new_context(color_scheme="light", viewport=axe.WIDE)
     seen = {name: visit(context, address, name) for name in pages_of(html)}
     context.close()
     return seen
@@ -112,7 +113,7 @@ def visit(context, address: str, name: str) -> dict:
     for mode in ("light", "dark"):
         page.emulate_media(color_scheme=mode)
         page.wait_for_function("mode => document.documentElement.dataset.theme === mode", arg=mode, timeout=10_000)
-        facts |= {f"poor contrast, {mode}": page.evaluate(CONTRAST)}
+        facts |= {f"poor contrast, {mode}": page.evaluate(CONTRAST), f"axe, {mode}": axe.violations(page, mode)}
     page.close()
     return facts | {"errors": errors, "outside": outside}
 
@@ -237,6 +238,11 @@ def test_on_a_phone_the_verdicts_need_no_scrolling(chromium, address):
 @pytest.mark.parametrize("mode", ["light", "dark"])
 def test_text_is_legible(visits, mode):
     assert each(visits, f"poor contrast, {mode}") == {}
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_axe_finds_no_violation_on_any_page(visits, mode):
+    assert each(visits, f"axe, {mode}") == {}
 
 
 @pytest.mark.parametrize("mode", ["light", "dark"])
