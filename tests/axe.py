@@ -16,7 +16,7 @@ RULES = FAST | {"runOnly": LEVELS} | {
 CONTRAST = FAST | {"runOnly": ["color-contrast", "link-in-text-block"]}
 FEW_ROWS = {"exclude": [["tbody tr:nth-child(n+4)"], ["mjx-container"], ["pre span span"]]}
 WIDE, NARROW = {"width": 1300, "height": 800}, {"width": 400, "height": 800}
-SETTLED = "() => new Promise((done) => setTimeout(done, 150))"  # the theme waits as long after a change of the width
+SETTLED = "() => new Promise((done) => setTimeout(done, 150))"  # milliseconds: longer than any transition of the theme
 
 
 def violations(page: Page, mode: str) -> list[str]:
@@ -24,6 +24,7 @@ def violations(page: Page, mode: str) -> list[str]:
 
     What does not depend on the scheme is looked at in the light one, at both widths; the page is wide again afterwards.
     """
+    page.evaluate(SETTLED)
     found = _found(page, CONTRAST, FEW_ROWS)
     for size in (WIDE, NARROW) if mode == "light" else ():
         page.set_viewport_size(size)

@@ -7,6 +7,7 @@ function nameLandmarks() {
   for (const element of document.querySelectorAll("summary[aria-label], .search-button-field[aria-label]")) {
     element.removeAttribute("aria-label"); // what is written on it names it, and says more
   }
+  document.querySelectorAll(".citation-list > .citation").forEach((entry) => entry.setAttribute("role", "listitem"));
 }
 
 function headingOver(element) {
