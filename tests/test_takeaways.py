@@ -58,10 +58,10 @@ def test_what_is_not_there_is_not_compared():
 
 def test_curves_are_compared_place_by_place():
     table = curves([0.9, 0.8, 0.5, 0.1], [0.1, 0.7, 0.4, 0.2], width=0.2)  # only the first pair lies apart
-    assert say.compared(table, "x", "name", "one", "two", "A") == "A: one is above two at 3 of 4 places, surely at 1."
-    assert say.compared(table, "x", "name", "two", "one", "A") == "A: two is below one at 3 of 4 places, surely at 1."
+    assert say.compared(table, "x", "name", "one", "two", "A") == "A: one is above two at 3 of 4 places, 1 surely."
+    assert say.compared(table, "x", "name", "two", "one", "A") == "A: two is below one at 3 of 4 places, 1 surely."
     alone = table.assign(low=np.nan, high=np.nan)
-    assert say.compared(alone, "x", "name", "one", "two", "A").endswith("3 of 4 places, surely at none.")
+    assert say.compared(alone, "x", "name", "one", "two", "A").endswith("3 of 4 places.")
     assert say.leading(table, "x", "name", "A") == "A: one is the highest at 3 of 4 places."
 
 
@@ -72,7 +72,7 @@ def test_equal_curves_are_level():
 
 def test_a_level_is_passed_with_the_whole_interval_or_not():
     table = rows({"a": -0.3, "b": -0.05, "c": 0.2})
-    assert say.against(table, 0.0, "Excess") == "Excess: below 0 at 2 of 3 places, surely at 1."
+    assert say.against(table, 0.0, "Excess") == "Excess: below 0 at 2 of 3 places, 1 surely."
 
 
 def test_ends_and_ranges():
@@ -112,6 +112,6 @@ def test_harm_that_goes_while_utility_stays(utility, said):
 
 
 def test_decisions_are_named_and_counted():
-    table = pd.DataFrame({"claim": ["C0", "C1", "C2", "C3"], "strict": [np.nan, "distinct", "undecided", "distinct"]})
+    table = pd.DataFrame({"claim": ["C0", "C1", "C2", "C3"], "strict": ["", "distinct", "undecided", "distinct"]})
     assert say.decided(table, "claim", "strict") == "Distinct: C1, C3. Undecided: C2."
     assert say.tallied(table, "strict", "claims") == "Of 3 claims: 2 distinct, 1 undecided."

@@ -1,7 +1,7 @@
 """What a figure shows, in a sentence made by rule from the table behind it: said over the figure, and to who hears it.
 
 Every rule counts or names what the table holds (columns mean, low, high) and asserts no more. *Surely* means that two
-intervals lie apart, or that one lies clear of a level; one seed has no interval, so that nothing is sure there.
+intervals lie apart, or that one lies clear of a level; where no such number is said, nothing is sure, as with one seed.
 """
 
 from collections.abc import Iterable
@@ -56,10 +56,8 @@ def _counted(what: str, words: str, above: pd.Series, below: pd.Series, sure: pd
     """The more frequent of above and below, in how many of all cases, and in how many of them surely."""
     word, those = ("above", above) if above.sum() >= below.sum() else ("below", below)
     surely = int((those & sure).sum())
-    count = f"at {int(those.sum())} of {len(those)} places" if len(those) > 1 else ""
-    sureness = f"surely at {surely}" if surely and len(those) > 1 else "surely" if surely else "surely at none"
     said = words.format(word) if those.any() else words.format("level with")
-    return f"{what}: {said} " + ", ".join(filter(None, [count, sureness])) + "."
+    return f"{what}: {said} at {int(those.sum())} of {len(those)} places" + (f", {surely} surely." if surely else ".")
 
 
 def _apart(one: pd.Series | pd.DataFrame, other: pd.Series | pd.DataFrame) -> np.bool_ | pd.Series:
@@ -131,7 +129,7 @@ def removed_at(removed: pd.DataFrame, curve: pd.DataFrame, subspace: str, contro
 
 def decided(table: pd.DataFrame, by: str, column: str) -> str:
     """Which rows have which decision: *Not distinct: C1, C3. Undecided: C2.*"""
-    rows = table.dropna(subset=[column])
+    rows = table[table[column].fillna("") != ""]  # some claims are not put to this question
     groups = {word: list(dict.fromkeys(own[by])) for word, own in rows.groupby(column, sort=False)}
     return " ".join(f"{word[:1].upper()}{word[1:]}: {', '.join(names)}." for word, names in groups.items())
 
