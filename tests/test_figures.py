@@ -104,8 +104,8 @@ def test_a_figure_without_data_is_a_sentence():
 def test_a_matrix_is_data():
     figure, (ax,) = panels(1)
     heatmap(ax, pd.DataFrame([[0.1, 0.2], [0.3, 0.4]]), "overlap")
-    assert [bar.get_ylabel() for bar in figure.axes[1:]] == [LABELS["mso"]]
     assert not is_empty(ax) and "<img" in shown(figure)[0]
+    assert [bar.get_xlabel() for bar in figure.axes[1:]] == [LABELS["mso"]]
 
 
 @pytest.mark.parametrize("mean", [0.2, np.nan])

@@ -136,7 +136,7 @@ def decided(table: pd.DataFrame, by: str, column: str) -> str:
 
 def tallied(table: pd.DataFrame, column: str, what: str) -> str:
     """How many rows have which decision: *Of 12 criteria 8 yes, 3 undecided, 1 no.*"""
-    counts = table[column].value_counts()
+    counts = table.loc[table[column].fillna("") != "", column].value_counts()
     if counts.empty:
         return NOTHING
     return f"Of {int(counts.sum())} {what}: " + ", ".join(f"{count} {word}" for word, count in counts.items()) + "."

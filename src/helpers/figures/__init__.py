@@ -163,11 +163,12 @@ def band(ax: Axes, places: pd.Series, label: str) -> None:
 
 
 def heatmap(ax: Axes, table: pd.DataFrame, title: str, unit: str = LABELS["mso"]) -> None:
-    """A matrix of values between 0 and 1, annotated, with a colour bar in their unit."""
+    """A matrix of values between 0 and 1, annotated; the colour bar under it says their unit."""
     import seaborn as sns  # here, because it imports scipy.stats, which figures without a matrix need not wait for
 
-    look = {"vmin": 0, "vmax": 1, "cmap": "cividis", "cbar_kws": {"label": unit, "shrink": 0.9}}
+    look = {"vmin": 0, "vmax": 1, "cmap": "cividis", "cbar": False}
     sns.heatmap(table, ax=ax, annot=True, fmt=".2f", annot_kws={"fontsize": 7}, **look)
+    ax.collections[0].set_gid(unit)
     ax.set(title=title, xlabel="", ylabel="")
     ax.grid(False)
     ax.tick_params(axis="x", rotation=35)
@@ -253,14 +254,13 @@ def show(figure: Figure, identifier: str, caption: str, run: Source, *tables: st
     found in it, said above it and to who hears it. Panels without data are not drawn but named; where all are without,
     a sentence takes the figure's place.
     """
-    panels_ = [ax for ax in figure.axes if not hasattr(ax, "_colorbar")]
-    empty = [ax for ax in panels_ if is_empty(ax)]
-    if len(empty) == len(panels_):
+    empty = [ax for ax in figure.axes if is_empty(ax)]
+    if len(empty) == len(figure.axes):
         plt.close(figure)
         return HTML(f'<p class="note">Not measured in these results: {html.escape(caption)}</p>')
     if empty:
         caption += f" Not measured: {'; '.join(map(named, empty))}."
-        leave_out(figure, panels_, empty)
+        leave_out(figure, empty)
     if any([cut(ax, POSSIBLE) for ax in figure.axes]):
         caption += " Intervals are drawn as far as the measure can go."
     image = base64.b64encode(drawn(figure)).decode()

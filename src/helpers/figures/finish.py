@@ -25,10 +25,10 @@ def named(ax: Axes) -> str:
     return ", ".join(filter(None, [*titles, ax.get_ylabel()])) or "one panel"
 
 
-def leave_out(figure: Figure, panels_: list[Axes], empty: list[Axes]) -> None:
+def leave_out(figure: Figure, empty: list[Axes]) -> None:
     """Take panels out of a figure; the others move up into their places."""
-    grid = panels_[0].get_subplotspec().get_gridspec()
-    left, height = [ax for ax in panels_ if ax not in empty], figure.get_figheight() / grid.nrows
+    grid = figure.axes[0].get_subplotspec().get_gridspec()
+    left, height = [ax for ax in figure.axes if ax not in empty], figure.get_figheight() / grid.nrows
     for ax in empty:
         ax.remove()
     columns = min(grid.ncols, len(left))
@@ -57,7 +57,11 @@ def cut(ax: Axes, possible: Mapping[str, tuple[float, float]]) -> bool:
 
 
 def drawn(figure: Figure) -> bytes:
-    """A figure as PNG, under it one legend of all panels that have none of their own."""
+    """A figure as PNG, under it a colour bar of its matrices and one legend of the panels without their own."""
+    meshes = {ax: one for ax in figure.axes for one in ax.collections if isinstance(one, QuadMesh)}
+    if meshes:
+        mesh = next(iter(meshes.values()))
+        figure.colorbar(mesh, ax=list(meshes), label=mesh.get_gid(), location="bottom", shrink=0.6, aspect=40)
     entries = {}
     for ax in figure.axes:
         if ax.get_legend() is None:
