@@ -42,6 +42,9 @@ FACTS = """() => ({
         image: !!f.querySelector('img')?.naturalWidth, alt: f.querySelector('img')?.alt.trim(),
         caption: f.querySelector('figcaption')?.textContent.trim(),
         tables: [...f.querySelectorAll('figcaption a[href$=".csv"]')].length})),
+    formulas: document.querySelectorAll('article .math').length,
+    loaded: performance.getEntriesByType('resource').filter((r) => r.initiatorType === 'script')
+        .map((r) => [r.name, r.decodedBodySize]),
     attacked: window.attacked ?? null,
     scripts: [...document.querySelectorAll('article :is(script, iframe, object, embed)')].length,
 })"""
@@ -133,6 +136,14 @@ def test_there_are_no_errors_on_any_page(visits):
 
 def test_no_page_asks_another_host_for_anything(visits):
     assert each(visits, "outside") == {}
+
+
+def test_scripts_are_light_and_formulas_have_theirs_alone(visits):
+    for name, seen in visits.items():
+        mathjax = {url for url, _ in seen["loaded"] if "mathjax" in url}
+        assert bool(mathjax) == bool(seen["formulas"]), name
+        others = {url.split("/_static/")[-1]: size for url, size in seen["loaded"] if url not in mathjax}
+        assert 0 < sum(others.values()) < 1_000_000, (name, others)
 
 
 def test_every_image_is_shown(visits):
@@ -250,7 +261,8 @@ def test_figures_keep_their_light_ground(chromium, address, mode):
     page = chromium.new_page(color_scheme=mode)
     page.goto(f"{address}/notebooks/10_C0_behaviour.html")
     image = page.locator("article figure img").first
-    assert image.evaluate("e => getComputedStyle(e).filter") == "none"
+    dimmed = {"light": "none", "dark": "brightness(0.85)"}  # colours keep their hues, and white does not dazzle
+    assert image.evaluate("e => getComputedStyle(e).filter") == dimmed[mode]
     pixels = matplotlib.image.imread(io.BytesIO(image.screenshot()))[..., :3]
     page.close()
     assert pixels.mean() > 0.75
@@ -264,6 +276,40 @@ def test_a_figure_opens_large_and_closes(chromium, address):
     assert page.locator("dialog.enlarged img").is_visible()
     page.keyboard.press("Escape")
     page.locator("dialog.enlarged").wait_for(state="detached")
+    page.close()
+
+
+def test_the_verdicts_begin_on_the_first_screen_of_their_chapter(chromium, smoke):
+    page = chromium.new_page(viewport=axe.WIDE)
+    page.goto((smoke.html / "notebooks" / "15_verdict.html").as_uri())
+    first = page.locator("article table").first
+    assert "as the paper states it" in first.inner_text()
+    assert first.bounding_box()["y"] < axe.WIDE["height"]
+    assert page.locator("article .cell_input:visible").count() == 0  # code is a click away
+    page.close()
+
+
+def test_tables_have_heads_and_captions(chromium, address):
+    page = chromium.new_page(viewport=axe.WIDE)
+    page.goto(f"{address}/notebooks/15_verdict.html")
+    tables = page.locator("article table")
+    assert tables.count() and page.locator("article th:not([scope])").count() == 0
+    assert all(tables.evaluate_all("all => all.map((table) => table.caption?.textContent.trim())"))
+    page.close()
+
+
+def test_on_paper_nothing_is_cut(chromium, address, html):
+    page = chromium.new_page(viewport={"width": 700, "height": 1000})  # about A4
+    page.emulate_media(media="print")
+    for name in ("index.html", "method.html", "notebooks/15_verdict.html", "add-your-own.html"):
+        page.goto(f"{address}/{name}")
+        page.evaluate("() => window.dispatchEvent(new Event('beforeprint'))")
+        beyond = page.locator("article :is(table, pre, figure img)").evaluate_all(
+            "all => all.filter((e) => e.offsetParent && e.getBoundingClientRect().right > innerWidth + 1).map((e) => e.outerHTML.slice(0, 80))"
+        )
+        assert beyond == [], name
+        assert page.locator("article details:not([open]):not(.hide)").count() == 0
+        assert page.locator("article .cell_input:visible, .bd-sidebar-primary:visible").count() == 0
     page.close()
 
 
