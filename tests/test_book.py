@@ -32,6 +32,8 @@ SELECTIONS = [
     Selection(load_study("smollm2-135m"), [0], published=True),
 ]
 CONTRAST = (Path(__file__).parent / "contrast.js").read_text(encoding="utf-8")
+BEYOND = """all => all.filter((e) => e.offsetParent && e.getBoundingClientRect().right > innerWidth + 1)
+    .map((e) => e.outerHTML.slice(0, 80))"""
 MATH_READY = """() => [...document.querySelectorAll('article .math')].every((e) => e.querySelector('mjx-container'))
     && document.readyState === 'complete'"""
 FACTS = """() => ({
@@ -289,6 +291,15 @@ def test_the_verdicts_begin_on_the_first_screen_of_their_chapter(chromium, smoke
     page.close()
 
 
+def test_terms_say_what_they_mean(chromium, address):
+    page = chromium.new_page(viewport=axe.WIDE)
+    page.goto(f"{address}/method.html")
+    words = page.locator("article abbr").evaluate_all("all => all.map((word) => [word.textContent, word.title])")
+    assert "MSO" in dict(words) and all(word and title for word, title in words)
+    assert page.locator("article :is(code, a, mjx-container) abbr").count() == 0
+    page.close()
+
+
 def test_tables_have_heads_and_captions(chromium, address):
     page = chromium.new_page(viewport=axe.WIDE)
     page.goto(f"{address}/notebooks/15_verdict.html")
@@ -304,9 +315,7 @@ def test_on_paper_nothing_is_cut(chromium, address, html):
     for name in ("index.html", "method.html", "notebooks/15_verdict.html", "add-your-own.html"):
         page.goto(f"{address}/{name}")
         page.evaluate("() => window.dispatchEvent(new Event('beforeprint'))")
-        beyond = page.locator("article :is(table, pre, figure img)").evaluate_all(
-            "all => all.filter((e) => e.offsetParent && e.getBoundingClientRect().right > innerWidth + 1).map((e) => e.outerHTML.slice(0, 80))"
-        )
+        beyond = page.locator("article :is(table, pre, figure img)").evaluate_all(BEYOND)
         assert beyond == [], name
         assert page.locator("article details:not([open]):not(.hide)").count() == 0
         assert page.locator("article .cell_input:visible, .bd-sidebar-primary:visible").count() == 0

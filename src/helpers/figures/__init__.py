@@ -242,9 +242,15 @@ def table(frame: pd.DataFrame, decimals: int = 2, missing: str = "", significant
     for column in frame.columns[[pd.api.types.is_float_dtype(kind) for kind in frame.dtypes]]:
         form = f".{columns.get(column, decimals)}{'g' if significant else 'f'}"
         shown[column] = [missing if np.isnan(value) else format(value, form) for value in frame[column]]
+    shown = shown.rename(columns=_in_words).rename_axis(index=_in_words, columns=_in_words)
     plain = isinstance(frame.index, pd.RangeIndex)
     with pd.option_context("display.max_colwidth", None):
         return HTML(shown.to_html(index=not plain, border=0, na_rep=missing))
+
+
+def _in_words(name: object) -> object:
+    """The name of a column as it is read; that of the table behind it is in the file."""
+    return name.replace("_", " ") if isinstance(name, str) else name
 
 
 def show(figure: Figure, identifier: str, caption: str, run: Source, *tables: str, takeaway: str = "") -> HTML:

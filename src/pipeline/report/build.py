@@ -24,8 +24,8 @@ from pipeline.runs.command_line import Parser
 from pipeline.runs.selections import Selection, select, with_results
 
 BUILDERS = ("jupyter-book", "sphinx", "sphinx-book-theme", "myst-nb", "sphinx-mathjax-offline", "jinja2", "nh3")
-# the theme's preloading of fonts is an error in a page opened as a file, and its script of all icons there are, of 1.5 MB,
-# does what its style sheet does with a font
+# the theme's preloading of fonts is an error in a page opened as a file; its script of all icons, 1.5 MB, does what its
+# style sheet does with a font
 NEEDLESS = re.compile(r'<link rel="preload" as="font"[^>]*>\n?|<script[^>]*/fontawesome/[^>]*></script>\n?')
 FORMULAS, MATH = re.compile(r"<script[^>]*/mathjax/[^>]*></script>\n?"), re.compile(r'class="[^"]*\bmath\b')
 SPARE = 2**20  # bytes: a disk with less is taken for full
