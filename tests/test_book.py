@@ -17,6 +17,7 @@ import matplotlib.image
 import pytest
 from playwright.sync_api import Error as BrowserError
 
+import axe
 from helpers.errors import StudyError
 from helpers.paths import RunPaths
 from helpers.studies.settings import load_study
@@ -31,6 +32,8 @@ SELECTIONS = [
     Selection(load_study("smollm2-135m"), [0], published=True),
 ]
 CONTRAST = (Path(__file__).parent / "contrast.js").read_text(encoding="utf-8")
+BEYOND = """all => all.filter((e) => e.offsetParent && e.getBoundingClientRect().right > innerWidth + 1)
+    .map((e) => e.outerHTML.slice(0, 80))"""
 MATH_READY = """() => [...document.querySelectorAll('article .math')].every((e) => e.querySelector('mjx-container'))
     && document.readyState === 'complete'"""
 FACTS = """() => ({
@@ -41,6 +44,9 @@ FACTS = """() => ({
         image: !!f.querySelector('img')?.naturalWidth, alt: f.querySelector('img')?.alt.trim(),
         caption: f.querySelector('figcaption')?.textContent.trim(),
         tables: [...f.querySelectorAll('figcaption a[href$=".csv"]')].length})),
+    formulas: document.querySelectorAll('article .math').length,
+    loaded: performance.getEntriesByType('resource').filter((r) => r.initiatorType === 'script')
+        .map((r) => [r.name, r.decodedBodySize]),
     attacked: window.attacked ?? null,
     scripts: [...document.querySelectorAll('article :is(script, iframe, object, embed)')].length,
 })"""
@@ -90,7 +96,7 @@ def pages_of(html: Path) -> list[str]:
 @pytest.fixture(scope="session")
 def visits(html, address, chromium):
     """What the browser saw on each page: facts of the page, console errors, failed and outside requests."""
-    context = chromium.new_context(color_scheme="light", viewport={"width": 1280, "height": 900})
+    context = chromium.new_context(color_scheme="light", viewport=axe.WIDE)
     seen = {name: visit(context, address, name) for name in pages_of(html)}
     context.close()
     return seen
@@ -112,7 +118,7 @@ def visit(context, address: str, name: str) -> dict:
     for mode in ("light", "dark"):
         page.emulate_media(color_scheme=mode)
         page.wait_for_function("mode => document.documentElement.dataset.theme === mode", arg=mode, timeout=10_000)
-        facts |= {f"poor contrast, {mode}": page.evaluate(CONTRAST)}
+        facts |= {f"poor contrast, {mode}": page.evaluate(CONTRAST), f"axe, {mode}": axe.violations(page, mode)}
     page.close()
     return facts | {"errors": errors, "outside": outside}
 
@@ -132,6 +138,14 @@ def test_there_are_no_errors_on_any_page(visits):
 
 def test_no_page_asks_another_host_for_anything(visits):
     assert each(visits, "outside") == {}
+
+
+def test_scripts_are_light_and_formulas_have_theirs_alone(visits):
+    for name, seen in visits.items():
+        mathjax = {url for url, _ in seen["loaded"] if "mathjax" in url}
+        assert bool(mathjax) == bool(seen["formulas"]), name
+        others = {url.split("/_static/")[-1]: size for url, size in seen["loaded"] if url not in mathjax}
+        assert 0 < sum(others.values()) < 1_000_000, (name, others)
 
 
 def test_every_image_is_shown(visits):
@@ -240,11 +254,17 @@ def test_text_is_legible(visits, mode):
 
 
 @pytest.mark.parametrize("mode", ["light", "dark"])
+def test_axe_finds_no_violation_on_any_page(visits, mode):
+    assert each(visits, f"axe, {mode}") == {}
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
 def test_figures_keep_their_light_ground(chromium, address, mode):
     page = chromium.new_page(color_scheme=mode)
     page.goto(f"{address}/notebooks/10_C0_behaviour.html")
     image = page.locator("article figure img").first
-    assert image.evaluate("e => getComputedStyle(e).filter") == "none"
+    dimmed = {"light": "none", "dark": "brightness(0.85)"}  # colours keep their hues, and white does not dazzle
+    assert image.evaluate("e => getComputedStyle(e).filter") == dimmed[mode]
     pixels = matplotlib.image.imread(io.BytesIO(image.screenshot()))[..., :3]
     page.close()
     assert pixels.mean() > 0.75
@@ -258,6 +278,47 @@ def test_a_figure_opens_large_and_closes(chromium, address):
     assert page.locator("dialog.enlarged img").is_visible()
     page.keyboard.press("Escape")
     page.locator("dialog.enlarged").wait_for(state="detached")
+    page.close()
+
+
+def test_the_verdicts_begin_on_the_first_screen_of_their_chapter(chromium, smoke):
+    page = chromium.new_page(viewport=axe.WIDE)
+    page.goto((smoke.html / "notebooks" / "15_verdict.html").as_uri())
+    first = page.locator("article table").first
+    assert "as the paper states it" in first.inner_text()
+    assert first.bounding_box()["y"] < axe.WIDE["height"]
+    assert page.locator("article .cell_input:visible").count() == 0  # code is a click away
+    page.close()
+
+
+def test_terms_say_what_they_mean(chromium, address):
+    page = chromium.new_page(viewport=axe.WIDE)
+    page.goto(f"{address}/method.html")
+    words = page.locator("article abbr").evaluate_all("all => all.map((word) => [word.textContent, word.title])")
+    assert "MSO" in dict(words) and all(word and title for word, title in words)
+    assert page.locator("article :is(code, a, mjx-container) abbr").count() == 0
+    page.close()
+
+
+def test_tables_have_heads_and_captions(chromium, address):
+    page = chromium.new_page(viewport=axe.WIDE)
+    page.goto(f"{address}/notebooks/15_verdict.html")
+    tables = page.locator("article table")
+    assert tables.count() and page.locator("article th:not([scope])").count() == 0
+    assert all(tables.evaluate_all("all => all.map((table) => table.caption?.textContent.trim())"))
+    page.close()
+
+
+def test_on_paper_nothing_is_cut(chromium, address, html):
+    page = chromium.new_page(viewport={"width": 700, "height": 1000})  # about A4
+    page.emulate_media(media="print")
+    for name in ("index.html", "method.html", "notebooks/15_verdict.html", "add-your-own.html"):
+        page.goto(f"{address}/{name}")
+        page.evaluate("() => window.dispatchEvent(new Event('beforeprint'))")
+        beyond = page.locator("article :is(table, pre, figure img)").evaluate_all(BEYOND)
+        assert beyond == [], name
+        assert page.locator("article details:not([open]):not(.hide)").count() == 0
+        assert page.locator("article .cell_input:visible, .bd-sidebar-primary:visible").count() == 0
     page.close()
 
 

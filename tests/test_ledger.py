@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import shutil
 
 import pandas as pd
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from helpers import paths
 from helpers.claims.statistics import STATISTICS
 from helpers.errors import SettingsError
-from helpers.studies.ledger import Claim, Statistic, claims_of, hashes, label_of, read_ledger, since
+from helpers.studies.ledger import Claim, Statistic, claims_of, hashes, label_of, labels, plainly, read_ledger, since
 from helpers.studies.settings import Study, available, load_study
 from pipeline.results.tables import SCHEMAS
 from pipeline.runs.notebook import begin
@@ -201,3 +202,13 @@ def test_a_bound_changed_after_a_result_shows_in_the_verdicts(tmp_path, monkeypa
     assert then() == dict.fromkeys(("C0", "C1", "C3", "C4"), "unchanged") | {
         "C2": f"changed after the results of {day}"
     }
+
+
+def test_every_statistic_that_a_change_names_is_read_by_its_label():
+    texts = [
+        text for claim in claims_of("organism").values() for one in claim.changes for text in (one.what, one.reason)
+    ]
+    assert any("energy_gap" in text or "extra_harm" in text for text in texts)
+    left = {name for text in texts for name in re.findall(r"[a-z]+(?:_[a-z]+)+", plainly(text))}
+    assert left == set()
+    assert plainly("Gone is energy_gap, not my_name.") == f"Gone is “{labels()['energy_gap']}”, not my_name."

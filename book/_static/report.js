@@ -1,4 +1,5 @@
-// Two conveniences of the report's pages: columns of tables are set by what they hold, and a figure opens on a click.
+// Conveniences of the report's pages: columns of tables are set by what they hold, a figure opens on a click, and what is
+// folded away is printed, but for code.
 
 const KINDS = [
   ["number", /^([−-]?[\d,]+(\.\d+)?( ?%)?|nan|)$/],
@@ -48,3 +49,8 @@ document.addEventListener("DOMContentLoaded", () => {
   document.querySelectorAll("article table").forEach(setColumns);
   makeFiguresOpen();
 });
+
+const folded = () => document.querySelectorAll("article details:not([open]):not(.hide)");
+let opened = [];
+window.addEventListener("beforeprint", () => (opened = [...folded()]).forEach((part) => (part.open = true)));
+window.addEventListener("afterprint", () => opened.forEach((part) => (part.open = false)));

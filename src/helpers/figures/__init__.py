@@ -2,7 +2,6 @@
 
 import base64
 import html
-import io
 import textwrap
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,10 +12,10 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML
 from matplotlib.axes import Axes
-from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
+from helpers.figures.finish import cut, drawn, is_empty, leave_out, named
 from helpers.studies.ledger import Claim, label_of
 
 _BLUE, _ORANGE, _GREEN, _RED, _PURPLE, _SKY, _GREY = (  # Okabe and Ito's palette, without its yellow
@@ -37,7 +36,6 @@ _MARKS = "osD^vPX<>h"  # a shape as well, for readers who see no colour; neighbo
 BOUND = _RED  # colour of bounds that are asked for
 DECISIONS = {"distinct": (_BLUE, "D"), "not distinct": (_GREY, "o"), "undecided": (_ORANGE, "X")}
 _HERE = {"ha": "right", "va": "bottom", "fontsize": 7, "bbox": {"fc": "white", "ec": "none", "alpha": 0.7, "pad": 0.5}}
-LETTERS_PER_LINE = 100  # of a legend as wide as the page
 LETTERS_PER_PANEL = 26  # of the label of a panel, three of which are as wide as the page
 DIAL = "dial (0 nothing, 1 fully planted)"  # of the graded control
 PAGE_WIDTH = 7.2  # inches: letters then come out about as large as the text of the page
@@ -56,6 +54,10 @@ LABELS = {
     "loss": "loss (nats per answer token)",
     "learning_rate": "learning rate",
 }
+POSSIBLE = {  # what a measure can be, by its label: intervals are drawn as far as that, and the caption says so
+    LABELS["utility"]: (0, 1), LABELS["harm"]: (1, 5), LABELS["harm_rate5"]: (0, 1), LABELS["over_refusal"]: (0, 1),
+    LABELS["energy_kept"]: (0, 1), LABELS["mso"]: (0, 1), "held-out accuracy": (0, 1),
+}  # fmt: skip
 
 
 class Source(Protocol):
@@ -79,7 +81,12 @@ def panels(count: int, columns: int = 0, height: float = 2.7) -> tuple[Figure, l
 
 
 def look(name: str, place: int) -> tuple[str, str]:
-    """Colour and mark of a name: its own, or for one that a user gave those of its place in the order."""
+    """Colour and mark of a name: its own, or for one that a user gave those of its place in the order.
+
+    What begins with a decision, as in *distinct, 5 seeds*, has the decision's colour.
+    """
+    if (decision := name.split(",")[0]) in DECISIONS:
+        return DECISIONS[decision][0], _MARKS[place % len(_MARKS)]
     known = list(COLOURS).index(name) if name in COLOURS else place
     return COLOURS.get(name, _OTHERS[place % len(_OTHERS)]), _MARKS[known % len(_MARKS)]
 
@@ -155,12 +162,13 @@ def band(ax: Axes, places: pd.Series, label: str) -> None:
         ax.axvspan(places.min() - 0.5, places.max() + 0.5, color="#000000", alpha=0.06, lw=0, label=label)
 
 
-def heatmap(ax: Axes, table: pd.DataFrame, title: str) -> None:
-    """A matrix of overlaps between 0 and 1, annotated."""
+def heatmap(ax: Axes, table: pd.DataFrame, title: str, unit: str = LABELS["mso"]) -> None:
+    """A matrix of values between 0 and 1, annotated; the colour bar under it says their unit."""
     import seaborn as sns  # here, because it imports scipy.stats, which figures without a matrix need not wait for
 
     look = {"vmin": 0, "vmax": 1, "cmap": "cividis", "cbar": False}
     sns.heatmap(table, ax=ax, annot=True, fmt=".2f", annot_kws={"fontsize": 7}, **look)
+    ax.collections[0].set_gid(unit)
     ax.set(title=title, xlabel="", ylabel="")
     ax.grid(False)
     ax.tick_params(axis="x", rotation=35)
@@ -234,45 +242,39 @@ def table(frame: pd.DataFrame, decimals: int = 2, missing: str = "", significant
     for column in frame.columns[[pd.api.types.is_float_dtype(kind) for kind in frame.dtypes]]:
         form = f".{columns.get(column, decimals)}{'g' if significant else 'f'}"
         shown[column] = [missing if np.isnan(value) else format(value, form) for value in frame[column]]
+    shown = shown.rename(columns=_in_words).rename_axis(index=_in_words, columns=_in_words)
     plain = isinstance(frame.index, pd.RangeIndex)
     with pd.option_context("display.max_colwidth", None):
         return HTML(shown.to_html(index=not plain, border=0, na_rep=missing))
 
 
-def is_empty(ax: Axes) -> bool:
-    """Whether a panel shows no data: no finite point and no matrix, whatever levels and bands are drawn in it."""
-    lines = [line for line in ax.get_lines() if line.get_transform() == ax.transData]
-    points_ = any(np.isfinite(line.get_xydata()).all(axis=1).any() for line in lines)
-    return not points_ and not any(isinstance(one, QuadMesh) for one in ax.collections)
+def _in_words(name: object) -> object:
+    """The name of a column as it is read; that of the table behind it is in the file."""
+    return name.replace("_", " ") if isinstance(name, str) else name
 
 
-def show(figure: Figure, identifier: str, caption: str, run: Source, *tables: str) -> HTML:
-    """A finished figure with caption, alternative text and links to the tables of the run, for notebook and book.
+def show(figure: Figure, identifier: str, caption: str, run: Source, *tables: str, takeaway: str = "") -> HTML:
+    """A finished figure with caption and links to the tables of the run, for notebook and book.
 
-    Links are relative to ``notebooks/``, so they work in JupyterLab and in the published book. An empty panel says that
-    it was not measured, and where all are empty a sentence takes the figure's place.
+    Links are relative to ``notebooks/``, so they work in JupyterLab and in the published book. ``takeaway``: what is
+    found in it, said above it and to who hears it. Panels without data are not drawn but named; where all are without,
+    a sentence takes the figure's place.
     """
     empty = [ax for ax in figure.axes if is_empty(ax)]
     if len(empty) == len(figure.axes):
         plt.close(figure)
         return HTML(f'<p class="note">Not measured in these results: {html.escape(caption)}</p>')
-    for ax in empty:
-        ax.text(0.5, 0.5, "not measured", transform=ax.transAxes, ha="center", va="center", color=LEVEL)
-    entries = {}
-    for ax in figure.axes:
-        if ax.get_legend() is None:
-            entries |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
-    if entries:
-        columns = max(1, min(len(entries), LETTERS_PER_LINE // (max(map(len, entries)) + 6)))
-        figure.legend(entries.values(), entries, loc="outside lower center", ncols=columns, frameon=False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150, facecolor="white", metadata={"Software": None})
-    plt.close(figure)
-    image = base64.b64encode(buffer.getvalue()).decode()
+    if empty:
+        caption += f" Not measured: {'; '.join(map(named, empty))}."
+        leave_out(figure, empty)
+    if any([cut(ax, POSSIBLE) for ax in figure.axes]):
+        caption += " Intervals are drawn as far as the measure can go."
+    image = base64.b64encode(drawn(figure)).decode()
     folder = f"../results/{run.study.name}/{run.folder.root.name}/tables"
     links = ", ".join(f'<a href="{folder}/{name}.csv">{name}.csv</a>' for name in tables)
-    text = html.escape(caption)
+    said = f'<p class="takeaway">{html.escape(takeaway)}</p>' if takeaway else ""
     return HTML(
-        f'<figure id="{html.escape(identifier)}"><img alt="{text}" src="data:image/png;base64,{image}" '
-        f'style="max-width:100%">\n<figcaption>{text} Data: {links}.</figcaption></figure>'
+        f'<figure id="{html.escape(identifier)}">{said}<img alt="{html.escape(takeaway or caption)}" '
+        f'src="data:image/png;base64,{image}" style="max-width:100%">\n'
+        f"<figcaption>{html.escape(caption)} Data: {links}.</figcaption></figure>"
     )

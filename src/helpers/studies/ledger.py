@@ -7,6 +7,7 @@ import datetime
 import functools
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -129,6 +130,9 @@ class Ledger(Section):
 
     claims: Annotated[dict[ClaimName, Claim], Field(min_length=1)]
     statistics: dict[Statistic, Annotated[Text, Field(max_length=60)]] = {}
+    former: dict[
+        str, Annotated[Text, Field(max_length=60)]
+    ] = {}  # of statistics that changes speak of and that are gone
 
 
 def claims_of(kind: str) -> dict[str, Claim]:
@@ -144,6 +148,13 @@ def labels() -> dict[str, str]:
 def label_of(statistic: str) -> str:
     """The plain label of a statistic; one that the ledger does not know, as of an older one, keeps its name."""
     return labels().get(statistic, statistic.replace("_", " "))
+
+
+def plainly(text: str) -> str:
+    """A text with the plain label of each statistic, former ones too, in the place of its name."""
+    ledger = _ledger(*_changed())
+    names = ledger.former | ledger.statistics
+    return re.sub(r"[a-z]+(?:_[a-z]+)+", lambda name: f"“{names[name[0]]}”" if name[0] in names else name[0], text)
 
 
 def _changed() -> tuple[Path, int]:

@@ -24,8 +24,10 @@ from pipeline.runs.command_line import Parser
 from pipeline.runs.selections import Selection, select, with_results
 
 BUILDERS = ("jupyter-book", "sphinx", "sphinx-book-theme", "myst-nb", "sphinx-mathjax-offline", "jinja2", "nh3")
-# the theme's preloading of fonts is an error in a page opened as a file, and a script draws its icons
-FONT_PRELOAD = re.compile(r'<link rel="preload" as="font"[^>]*>\n?')
+# the theme's preloading of fonts is an error in a page opened as a file; its script of all icons, 1.5 MB, does what its
+# style sheet does with a font
+NEEDLESS = re.compile(r'<link rel="preload" as="font"[^>]*>\n?|<script[^>]*/fontawesome/[^>]*></script>\n?')
+FORMULAS, MATH = re.compile(r"<script[^>]*/mathjax/[^>]*></script>\n?"), re.compile(r'class="[^"]*\bmath\b')
 SPARE = 2**20  # bytes: a disk with less is taken for full
 NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
 MARK = ".made-from"  # file in the report: what it was made from, by names, sizes and times, and by content
@@ -123,8 +125,14 @@ def _run_jupyter_book(staged: Path, cache: Path, log: Path) -> Path:
             f"the report could not be built, and the one in place is left as it is: see the warnings in {log}"
         )
     for page in (cache / "_build" / "html").rglob("*.html"):
-        page.write_text(FONT_PRELOAD.sub("", page.read_text(encoding="utf-8")), encoding="utf-8")
+        page.write_text(lightened(page.read_text(encoding="utf-8")), encoding="utf-8")
     return cache / "_build" / "html"
+
+
+def lightened(page: str) -> str:
+    """A page without what it does not need: scripts for icons, and those for formulas where it has none."""
+    page = NEEDLESS.sub("", page)
+    return page if MATH.search(page) else FORMULAS.sub("", page)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -20,6 +20,7 @@ from helpers.files import remove
 from helpers.paths import RunPaths
 from pipeline.report.chapters import Chapter, Staged
 from pipeline.report.inert import clean_output
+from pipeline.report.layout import code_folded, results_first
 from pipeline.report.records import banner
 from pipeline.results.provenance import read_record, records_of
 from pipeline.runs.jobs import Job
@@ -53,7 +54,7 @@ def stage(selections: list[Selection], folder: Path) -> list[Staged]:
         check_seeds(selection)
     remove(folder)
     shutil.copytree(paths.ROOT / "book", folder, ignore=shutil.ignore_patterns(".*"))
-    staged = [_notebooks(selection, main=selection is selections[0]) for selection in selections]
+    staged = [_notebooks(selection, selection is selections[0], len(selections) > 1) for selection in selections]
     labels: set[str] = set()
     for study in staged:
         for chapter in [*study.chapters, *study.runs]:
@@ -85,17 +86,20 @@ def check_seeds(selection: Selection) -> None:
             )
 
 
-def _notebooks(selection: Selection, main: bool) -> Staged:
-    """The executed notebooks of a study; those over all seeds by their numbers, of a further study its own ones."""
+def _notebooks(selection: Selection, main: bool, several: bool) -> Staged:
+    """The executed notebooks of a study; those over all seeds by their numbers, of a further study its own ones.
+
+    Where the report has several studies, the title of a chapter names its own.
+    """
     study, chapters, runs = selection.study, [], []
-    place, heading = ("notebooks", "") if main else (f"studies/{study.name}", study.title)
+    place, heading = "notebooks" if main else f"studies/{study.name}", study.title if several else ""
     for job in selection.jobs:
         if job.seed is not None:
             of_seed = f"seed-{job.seed}"
             found = _executed(job, selection, f"runs/{study.name}/{of_seed}", f"{study.name}, seed {job.seed}")
             runs.append(found)
         elif main or job.notebook not in COMMON:
-            chapters.append(_executed(job, selection, place, heading))
+            chapters.append(_executed(job, selection, place, "" if job.notebook in COMMON else heading))
     return Staged(selection, sorted(chapters, key=lambda chapter: chapter.place), runs)
 
 
@@ -146,15 +150,10 @@ def _contents(staged: list[Staged]) -> dict:
             titles = [f"{RESULTS}: {study.selection.study.title}" for study in staged]
             parts[-1]["caption"] = titles[0] if further else RESULTS
             for title, own in zip(titles[1:], further, strict=True):
-                parts.append({"caption": title, "chapters": [c.entry(_title(c.source)) for c in own]})
+                parts.append({"caption": title, "chapters": [c.entry() for c in own]})
     if appendix := [entry for study in staged for entry in _appendix(study)]:
         parts.append({"caption": "Appendix", "chapters": appendix})
     return contents | {"parts": parts}
-
-
-def _title(source: Path) -> str:
-    """Title of an executed notebook."""
-    return next(found[1] for c in nbformat.read(source, as_version=4).cells if (found := TITLE.search(c.source)))
 
 
 def _appendix(study: Staged) -> list[dict]:
@@ -174,7 +173,7 @@ def _stage_notebook(chapter: Chapter, study: Staged, said: str, folder: Path, la
     notebook.metadata = {"kernelspec": KERNEL, "language_info": {"name": "python", "pygments_lexer": "ipython3"}}
     texts = [cell for cell in notebook.cells if cell.cell_type == "markdown"]
     for cell in notebook.cells:
-        cell.metadata = {"tags": _tags(cell)}
+        cell.metadata = {"tags": sorted(cell.metadata.get("tags", []))}
         if cell.cell_type == "code":
             cell.outputs = [_shown(output, chapter.place, study.places) for output in cell.outputs]
     for cell in texts:
@@ -183,6 +182,9 @@ def _stage_notebook(chapter: Chapter, study: Staged, said: str, folder: Path, la
         before, title, after = TITLE.split(first.source, maxsplit=1)
         named = f"{title} ({chapter.heading})" if chapter.heading else title
         first.source = f"{before}# {named}" + (f"\n\n{said}" if said else "") + after
+    code_folded(notebook.cells)
+    if chapter not in study.runs:
+        results_first(notebook.cells)
     target = folder / f"{chapter.place}.ipynb"
     target.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, target)
@@ -193,12 +195,6 @@ def _refuse_failed(notebook: nbformat.NotebookNode, source: Path, selection: Sel
     if errors or notebook.metadata.get("papermill", {}).get("exception"):
         why = f" ({errors[0].ename}: {errors[0].evalue})" if errors else ""
         raise StudyError(f"{source} failed when it ran{why}: put that right and run `{selection.command}` again")
-
-
-def _tags(cell: nbformat.NotebookNode) -> list[str]:
-    """Tags of a cell; the code behind a figure or a table is folded away, one click from it."""
-    shows = any(output.output_type in ("display_data", "execute_result") for output in cell.get("outputs", []))
-    return sorted({*cell.metadata.get("tags", []), *(["hide-input"] if shows else [])})
 
 
 def _shown(output: dict, place: PurePosixPath, places: dict[str, PurePosixPath]) -> nbformat.NotebookNode:
