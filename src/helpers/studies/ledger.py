@@ -14,6 +14,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from helpers import paths
+from helpers.errors import SettingsError
 from helpers.studies.doors import tenants
 from helpers.studies.sections import Section
 from helpers.studies.values import NoRepeats, Positive, Share, Text
@@ -135,7 +136,7 @@ class Ledger(Section):
     """All claims, by their short names, the rule of the bench, and a plain label of each statistic."""
 
     claims: Annotated[dict[ClaimName, Claim], Field(min_length=1)]
-    bench: BenchRule = BenchRule(margin=0.1, kept=0.8, perplexity=1.1)
+    bench: BenchRule | None = None
     statistics: dict[Statistic, Annotated[Text, Field(max_length=60)]] = {}
 
 
@@ -146,7 +147,9 @@ def claims_of(kind: str) -> dict[str, Claim]:
 
 def bench_rule() -> BenchRule:
     """The rule of the bench in the ledger of the clone. Raises SettingsError."""
-    return _ledger(*_changed()).bench
+    if (rule := _ledger(*_changed()).bench) is None:
+        raise SettingsError(f"{paths.CLAIMS.name} has no rule of the bench: restore its section 'bench'")
+    return rule
 
 
 def labels() -> dict[str, str]:

@@ -26,7 +26,7 @@ from helpers.studies.wording import shown_value, validate
 from pipeline.results import provenance, tables
 from pipeline.runs.jobs import Job, as_asked, jobs_of
 from pipeline.runs.pieces import Pieces
-from pipeline.runs.stages import CHAPTERS, LATER, STAGES, file_of, of_study, result
+from pipeline.runs.stages import CHAPTERS, LATER, STAGES, file_of, of_study, place_of, result
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -82,7 +82,7 @@ class Run(Job):
         folder = self.folder if seed is None else RunPaths(self.study.name, seed, self.published)
         folders = [folder] if folder.seed is not None else [folder, replace(folder, published=True)]
         for place in folders:  # a measurement apart from the seeds is published with them
-            path = result(place, key)
+            path = place_of(self.study, place, key)
             if file_of(path).exists():
                 if not place.published:
                     provenance.check_unchanged(path)
@@ -231,6 +231,8 @@ def seeds_of_report(folder: RunPaths) -> str:
 
 def _how_to_make(study: Study, folder: RunPaths, key: str) -> str:
     """The sentence on a result that is missing in a folder."""
+    if isinstance(study, Study) and study.bench and key.startswith("models/"):
+        study, folder = load_study(study.models_of), replace(folder, study=study.models_of)
     jobs = jobs_of(study, "" if folder.seed is None else [folder.seed])
     maker = next(job for job in jobs if result(job.folder, key) in job.writes)
     options = " ".join(f"-p {name} {value}" for name, value in maker.parameters.items())
