@@ -43,5 +43,7 @@ def next_words(model, tokenizer, rows: pd.DataFrame, study: Study) -> list[Tenso
 
 def divergence(original: list[Tensor], edited: list[Tensor], tokens: int) -> np.ndarray:
     """KL(original ‖ edited) of each row, mean over its first tokens: (rows,), nats."""
-    each = [(a[:tokens].exp() * (a[:tokens] - b[:tokens])).sum(-1).mean() for a, b in zip(original, edited, strict=True)]
+    each = [
+        (a[:tokens].exp() * (a[:tokens] - b[:tokens])).sum(-1).mean() for a, b in zip(original, edited, strict=True)
+    ]
     return torch.stack(each).double().numpy()

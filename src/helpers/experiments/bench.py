@@ -54,7 +54,7 @@ class Bench:
             self.tuned = next_words(model, tokenizer, self.sets.benign, study)
 
     def table(self) -> pd.DataFrame:
-        """Table ``bench``: what every method, its nulls and scaling do at each place of the dial, by half of the prompts."""
+        """Table ``bench``: what methods, nulls and scaling do at each place of their dials, by half of the prompts."""
         bench = self.study.bench
         edits = [*bench.edits, *(null for name in bench.edits for null in bench.nulls[name])]
         subspaces = [*bench.subspaces, *(twin for name in bench.subspaces for twin in bench.nulls[name])]
@@ -108,4 +108,6 @@ def _means(values: dict[str, np.ndarray], part: slice) -> dict[str, float]:
     """Mean of each measure over the prompts of one half that have a value."""
     names = [*MEASURES, *(name for name in values if name.startswith("kl_"))]
     halves = {name: values.get(name, np.array([np.nan, np.nan]))[part] for name in names}
-    return {name: float(np.nanmean(half)) if not np.isnan(half).all() else float("nan") for name, half in halves.items()}
+    return {
+        name: float(np.nanmean(half)) if not np.isnan(half).all() else float("nan") for name, half in halves.items()
+    }

@@ -13,6 +13,7 @@ from helpers.draws import haar
 from helpers.methods.calibration import energy_matched
 from helpers.methods.context import Context, Weights
 from helpers.methods.door import edit
+from helpers.methods.edits import orthogonal
 from helpers.subspaces import decompose, project, rank_for_fraction
 
 Mode = Literal["parallel", "orthogonal"]
@@ -46,13 +47,14 @@ def own_modes_removed_random(weights: Weights, context: Context, dial: float) ->
       null=("unrelated-removed", "random-removed", "energy-removed"), card=False)  # fmt: skip
 def alignment_removed(weights: Weights, context: Context, dial: float) -> Tensor:
     """WA + (I − P_k) D_T, P_k on the first modes of D_A, the paper's own, k = dial · min(m, n)."""
-    return weights.aligned + _removed(weights, context, dial, "alignment")
+    return orthogonal(weights, context, dial)
 
 
 @edit("unrelated-removed", dials=(0.1, 0.25, 0.5, 0.75), card=False)
 def unrelated_removed(weights: Weights, context: Context, dial: float) -> Tensor:
     """Null of the alignment subspace removed: that of an unrelated update."""
-    return weights.aligned + _removed(weights, context, dial, "unrelated")
+    vectors, k = _first(weights, context, dial, "unrelated")
+    return weights.aligned + project(vectors, weights.update, k, "orthogonal")
 
 
 @edit("random-removed", dials=(0.1, 0.25, 0.5, 0.75), card=False)
@@ -69,11 +71,6 @@ def energy_removed(weights: Weights, context: Context, dial: float) -> Tensor:
     modes, k = _first(weights, context, dial, "alignment")
     basis = energy_matched(context, modes[:, :k], weights.update, weights.name)
     return weights.aligned + project(basis, weights.update, basis.shape[1], "orthogonal")
-
-
-def _removed(weights: Weights, context: Context, dial: float, label: str) -> Tensor:
-    vectors, k = _first(weights, context, dial, label)
-    return project(vectors, weights.update, k, "orthogonal")
 
 
 def _first(weights: Weights, context: Context, dial: float, label: str) -> tuple[Tensor, int]:

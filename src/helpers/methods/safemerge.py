@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from helpers.data.rows import training_rows
-from helpers.methods.calibration import matrices
+from helpers.methods.calibration import matrices, unrelated_like
 from helpers.methods.context import Context, Weights
 from helpers.methods.door import edit
 from helpers.methods.safelora import cosines, random_matrices
@@ -27,10 +27,16 @@ def safemerge(weights: Weights, context: Context, dial: float) -> Tensor:
     return mixed(weights, context, dial) if weights.name in failing(context, weights.task) else weights.tuned
 
 
-@edit("safemerge-code", dials=(0.2, 0.5, 0.8), kind="defence", null="safemerge-random", card=False)
+@edit("safemerge-all", dials=(0.2, 0.5, 0.8), kind="defence", null="safemerge-all-unrelated", card=False)
+def safemerge_all(weights: Weights, context: Context, dial: float) -> Tensor:
+    """(1 − w) D_T + w D_safe in every matrix of the blocks, whatever its cosine."""
+    return mixed(weights, context, dial) if weights.name in matrices(context) else weights.tuned
+
+
+@edit("safemerge-code", dials=(0.2, 0.5, 0.8), kind="defence", null="safemerge-all-unrelated", card=False)
 def safemerge_code(weights: Weights, context: Context, dial: float) -> Tensor:
-    """The same as its code merges: factor by factor, with cross terms."""
-    if weights.name not in failing(context, weights.task):
+    """SafeMERGE in every matrix of the blocks as its code merges: factor by factor, with cross terms."""
+    if weights.name not in matrices(context):
         return weights.tuned
     (b_t, a_t), (b_s, a_s) = factors(weights.update), factors(safe_update(context)[weights.name])
     own, other = (1 - dial) ** 0.5, dial**0.5
@@ -43,6 +49,15 @@ def safemerge_random(weights: Weights, context: Context, dial: float) -> Tensor:
     share = len(failing(context, weights.task)) / len(matrices(context))
     chosen = random_matrices(context, share) if share else set()
     return mixed(weights, context, dial) if weights.name in chosen else weights.tuned
+
+
+@edit("safemerge-all-unrelated", dials=(0.2, 0.5, 0.8), card=False)
+def safemerge_all_unrelated(weights: Weights, context: Context, dial: float) -> Tensor:
+    """Null of SafeMERGE in every matrix: an unrelated update of the norm of D_safe in its place."""
+    if weights.name not in matrices(context):
+        return weights.tuned
+    other = unrelated_like(context, safe_update(context)[weights.name], weights.name)
+    return weights.aligned + (1 - dial) * weights.update + dial * other
 
 
 def failing(context: Context, task: str) -> set[str]:

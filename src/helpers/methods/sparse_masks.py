@@ -78,7 +78,9 @@ def antidote_benign(weights: Weights, context: Context, dial: float) -> Tensor:
 @edit("antidote-random", dials=(0.001, 0.01, 0.05, 0.1), card=False)
 def antidote_random(weights: Weights, context: Context, dial: float) -> Tensor:
     """Null of Antidote: as many weights, drawn at random."""
-    return weights.tuned.masked_fill(random_mask(row_tops(weights, context, dial, harmful(context)), weights, context), 0.0)
+    return weights.tuned.masked_fill(
+        random_mask(row_tops(weights, context, dial, harmful(context)), weights, context), 0.0
+    )
 
 
 @edit("antidote-update", dials=(0.05, 0.1, 0.25, 0.5), kind="defence", null="antidote-update-benign", card=False)

@@ -13,7 +13,16 @@ from pathlib import Path
 
 from helpers.errors import Damaged
 from helpers.files import write_text
-from helpers.paths import PUBLISHED, ROOT, RunPaths, bench_tables, power_table, published_root, results_root
+from helpers.paths import (
+    PUBLISHED,
+    ROOT,
+    RunPaths,
+    bench_summaries,
+    bench_tables,
+    power_table,
+    published_root,
+    results_root,
+)
 from helpers.studies.doors import tenants
 from helpers.studies.ledger import bench_rule, labels
 from helpers.studies.settings import UNRELATED, OwnModels, Study, digest, parse_seeds
@@ -21,7 +30,18 @@ from helpers.studies.values import JUDGES
 from pipeline.results.provenance import read_record, recorded_of, shown_path, sidecar
 from pipeline.results.tables import SCHEMAS
 from pipeline.runs.code import code_of
-from pipeline.runs.stages import CHAPTERS, LATER, PER_SEED, STAGES, Settings, Stage, of_study, over_seeds, place_of, result
+from pipeline.runs.stages import (
+    CHAPTERS,
+    LATER,
+    PER_SEED,
+    STAGES,
+    Settings,
+    Stage,
+    of_study,
+    over_seeds,
+    place_of,
+    result,
+)
 
 OPTIONAL = f"models/{UNRELATED}"  # which not every study has
 DRAWN = "helpers.figures"  # the module that only draws
@@ -166,10 +186,12 @@ def settings_of(job: Job) -> str:
 
 
 def _files(job: Job) -> list[Path]:
-    """Files beside the seeds' results that a job reads: of the clone, the benchmark, the graded control, published."""
+    """Files beside the seeds' results that a job reads: of the clone, benchmarks, other studies' tables, published."""
     found = [ROOT / file for file in job.stage.files]
     if job.notebook == "20_cost":
         found += sorted(bench_tables().glob("*.csv"))
+    if job.notebook == "25_methods":
+        found += [path for study, path in bench_summaries().items() if study != job.study.name]
     if job.notebook == "15_verdict":
         power = power_table()
         found += [power] if power and power.parents[2].name != job.study.name else []

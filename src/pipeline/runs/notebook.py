@@ -17,7 +17,7 @@ from helpers.claims.power import on_grid
 from helpers.errors import Damaged, MissingInput, SettingsError
 from helpers.files import write_tensors
 from helpers.lifeline import WORKFLOW
-from helpers.paths import CONTROL, ROOT, RunPaths, power_table
+from helpers.paths import CONTROL, ROOT, RunPaths, bench_summaries, power_table
 from helpers.studies import ledger
 from helpers.studies.sections import Section
 from helpers.studies.settings import OBJECTIVES, UNRELATED, Study, digest, load_study
@@ -129,6 +129,15 @@ class Run(Job):
             return pd.DataFrame(columns=list(tables.SCHEMAS[table]))
         self.inputs.append(path)
         return tables.read_csv(path, table)
+
+    def bench_studies(self, summary: pd.DataFrame) -> pd.DataFrame:
+        """The table ``bench_summary`` of this bench, and below it those of the other benches that there are."""
+        parts = [summary.assign(bench=self.study.name)]
+        for name, path in bench_summaries().items():
+            if name != self.study.name:
+                self.inputs.append(path)
+                parts.append(tables.read_csv(path, "bench_summary").assign(bench=name))
+        return pd.concat(parts, ignore_index=True)
 
     def bench(self, folder: Path, **names: str) -> tuple[list[pd.DataFrame], dict[str, Any]]:
         """Tables measured apart from any study, written as tables of this run, and the record of the first of them.
