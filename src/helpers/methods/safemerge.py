@@ -86,6 +86,7 @@ def _trained(context: Context) -> dict[str, Tensor]:
     objective = study.training.safety.model_copy(update={"start": "aligned"})
     rows = training_rows(study, objective, context.seed, context.checkpoints["base"].folder)
     model, tokenizer = load_model(aligned.folder)
-    train(model, tokenizer, rows, objective, study.training.optimiser, context.seed)
+    with torch.enable_grad():  # which an edit is made without
+        train(model, tokenizer, rows, objective, study.training.optimiser, context.seed)
     found = dict(model.named_parameters())
     return {name: found[name].detach().double().cpu() - aligned.tensor(name).double() for name in matrices(context)}
