@@ -9,46 +9,16 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from helpers.claims.matched import scaled_at
-from helpers.claims.over_seeds import interval, share
+from helpers.claims.beyond_scaling import effects
+from helpers.claims.over_seeds import interval
 from helpers.studies.ledger import BenchRule
 from helpers.studies.settings import Study
 from helpers.studies.values import EDITS
 
-SCALING = "scaling"
 WORKS, FAILS, UNDECIDED, UNMEASURED = "works beyond scaling", "does not", "undecided", "not measurable"
 DIVERGENCES = ["kl_tuned_1", "kl_tuned_8", "kl_aligned_1", "kl_aligned_8"]
 BESIDE = ["utility_share", "harm_share", "judged_share", "over_refusal", *DIVERGENCES]  # of the chosen places, means
 ATTACK = "attack"
-
-
-def effects(table: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the table ``bench`` with shares of utility and harm, and what scaling does at equal utility.
-
-    ``beyond`` and ``beyond_judged`` are S by margins and by the judge; ``worse`` is the perplexity over that of the
-    scaled update. Of each, scaling of the same seed and half of the prompts is what is compared with.
-    """
-    parts = []
-    for _, rows in table.groupby(["seed", "split"], sort=False):
-        curve = rows[rows["method"] == SCALING].set_index("dial").sort_index()
-        ends = {m: (curve.loc[0.0, m], curve.loc[1.0, m]) for m in ("utility", "utility_margin", "harm", "harm_margin")}
-        at, exact, harm, judged = (
-            share(rows[m].to_numpy(float), *ends[m]) for m in ("utility_margin", "utility", "harm_margin", "harm")
-        )
-        on = pd.Series(share(curve["utility_margin"].to_numpy(float), *ends["utility_margin"]), curve.index)
-        scaled = {m: scaled_at(on, curve[m], at) for m in ("harm", "harm_margin", "perplexity")}
-        parts.append(
-            rows.assign(
-                utility_share=at,
-                exact_share=exact,
-                harm_share=harm,
-                judged_share=judged,
-                beyond=share(scaled["harm_margin"], *ends["harm_margin"]) - harm,
-                beyond_judged=share(scaled["harm"], *ends["harm"]) - judged,
-                worse=rows["perplexity"].to_numpy(float) / scaled["perplexity"],
-            )
-        )
-    return pd.concat(parts, ignore_index=True)
 
 
 def chosen(found: pd.DataFrame, method: str, kind: str, rule: BenchRule) -> pd.DataFrame:
@@ -71,7 +41,8 @@ def bench_summary(study: Study, table: pd.DataFrame, rule: BenchRule) -> pd.Data
     rows = [_method(name, nulls, found, study, rule) for name, nulls in study.bench.nulls.items()]
     summary = pd.DataFrame(rows)
     summary["p_holm"] = holm(summary["p"].to_numpy(float))
-    summary["decision"] = [decision(row, rule, study.confidence) for row in summary.to_dict("records")]
+    seeds = table["seed"].nunique()
+    summary["decision"] = [decision(row, rule, study.confidence, seeds) for row in summary.to_dict("records")]
     return summary
 
 
@@ -132,13 +103,16 @@ def holm(p: np.ndarray) -> np.ndarray:
     return corrected
 
 
-def decision(row: dict, rule: BenchRule, confidence: float) -> str:
-    """By the rule of the ledger: a row of the summary works beyond scaling, does not, or it is undecided."""
+def decision(row: dict, rule: BenchRule, confidence: float, seeds: int) -> str:
+    """By the rule of the ledger: a row of the summary works beyond scaling, does not, or it is undecided.
+
+    ``seeds``: how many were measured, in each of which some place of the dial has to keep the utility.
+    """
     if np.isnan(row["mean"]):
         return UNMEASURED
     if row["high"] < rule.margin or row["above_null_least"] < 0:
         return FAILS
-    sure = row["p_holm"] < (1 - confidence) / 2
+    sure = row["p_holm"] < (1 - confidence) / 2 and row["seeds"] == seeds
     return WORKS if sure and row["judged"] > 0 and _harmless(row, rule) else UNDECIDED
 
 

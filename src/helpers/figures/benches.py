@@ -12,7 +12,7 @@ def methods(ax: Axes, summary: pd.DataFrame, order: list[str], margin: float, ti
     """One study's methods, one below the other: S with its interval by the decision, and the hardest null's mean."""
     rows = summary.set_index("method").reindex(order)
     places = pd.Series(range(len(order)), index=order)
-    for decision, own in rows.groupby("decision", sort=False):
+    for decision, own in rows.dropna(subset="mean").groupby("decision", sort=False):
         colour, marker = LOOKS.get(decision, DECISIONS["undecided"])
         how = {"fmt": marker, "color": colour, "ms": 4.5, "elinewidth": 1.2, "label": decision}
         ax.errorbar(own["mean"], places[own.index], xerr=reach(own), **how)
