@@ -37,7 +37,7 @@ STAGES = PER_SEED | CHAPTERS | APART
 
 
 def of_study(stages: dict[str, Stage], study: Settings) -> dict[str, Stage]:
-    """Those of the stages that a study has; your own models, conditions and benches have notebooks of their own only."""
+    """Those of the stages that a study has; your own models, conditions and benches have their own notebooks only."""
     having = {study.kind}
     if isinstance(study, Study) and (study.conditions or study.bench):
         having = {"conditions" if study.conditions else "bench"}
