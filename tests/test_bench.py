@@ -25,6 +25,7 @@ from helpers.errors import SettingsError
 from helpers.evaluation.behaviour import EvaluationSets
 from helpers.evaluation.divergence import divergence, next_words
 from helpers.experiments.bench import MEASURES, Bench
+from helpers.methods.papers import CLAIMS, descriptions
 from helpers.studies.ledger import BenchRule, bench_rule
 from helpers.studies.settings import load_study, read_study
 from pipeline.results.tables import SCHEMAS
@@ -186,6 +187,13 @@ def test_the_rule_of_the_ledger_is_the_one_that_the_pages_state():
     rule = bench_rule()
     assert (rule.margin, rule.kept, rule.perplexity) == (0.1, 0.8, 1.1)
     assert all(change.reason for change in rule.changes)
+
+
+def test_what_is_said_of_every_method_is_written_down():
+    names = [*load_study("organism-bench").bench.nulls]
+    found = descriptions(names)
+    assert set(CLAIMS) == set(names) and found["method"].tolist() == names
+    assert (found[["does", "claimed"]].map(len) > 10).all(axis=None)
 
 
 def test_divergence_is_kullback_and_leibler_s(study, model, tokenizer):

@@ -69,9 +69,7 @@ def first_page(staged: list[Staged]) -> dict[str, str]:
         "conditions": conditions(turned),
         "controls": control_table(judged),
         "numbers": number_tables(judged),
-        "studies": render(
-            "studies.md", judged=judged, turned=turned, benched=benched, given=given, origin=origin
-        ),
+        "studies": render("studies.md", judged=judged, turned=turned, benched=benched, given=given, origin=origin),
     }
 
 
