@@ -19,12 +19,13 @@ export BASE ALIGNED TUNED PROMPTS CARD TASK EDIT OUT
 export TOKENIZERS_PARALLELISM = false
 unexport PYTHONDONTWRITEBYTECODE  # else every notebook would compile the packages anew
 
-.PHONY: help env plan book card card-write test soak lab bench coverage publish audit clean
+.PHONY: help env plan book bench-methods card card-write test soak lab bench coverage publish audit clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
 	@echo "make book  [STUDY=organism] [SEEDS=0,1] [CORES=2] [PROFILE=local]  run a study and build its report in _build/html"
 	@echo "make plan  [STUDY=organism] [SEEDS=0,1] [PRICE='in out']  say what a study fetches, needs and takes here"
+	@echo "make bench-methods [STUDY=organism]  every defence and attack of the field, and its null, on that study's models"
 	@echo "make card  BASE=… ALIGNED=… TUNED='name=…' [PROMPTS=48]  one page on a fine-tune of yours: folders, or id@commit"
 	@echo "make card-write CARD=… TASK=… EDIT=orthogonal:0.5 OUT=…  write the model of a defence that a card measured"
 	@echo "make test  run every kind of test (needs or gets a Chromium and, as root, SLURM); make soak: the repeats"
@@ -56,6 +57,10 @@ $(READY): requirements.txt constraints.txt pyproject.toml
 
 book: $(READY)  ## run a study and build the report
 	@$(RUN) pipeline.build "$$STUDY" --seeds "$$SEEDS" --cores "$$CORES" --profile "$$PROFILE"
+
+bench-methods: $(READY)  ## run a study, then measure the methods of the field on its models
+	@$(RUN) pipeline.build "$$STUDY" --seeds "$$SEEDS" --cores "$$CORES" --profile "$$PROFILE"
+	@$(RUN) pipeline.build "$$STUDY-bench" --seeds "$$SEEDS" --cores "$$CORES" --profile "$$PROFILE"
 
 plan: $(READY)  ## say what a study will fetch, need and take, before anything is fetched
 	@$(RUN) pipeline.plan.plan "$$STUDY" --seeds "$$SEEDS" --cores "$$CORES" $(if $(PRICE),--price $$PRICE)

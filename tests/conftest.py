@@ -12,13 +12,17 @@ import hypothesis
 import pytest
 import torch
 from filelock import FileLock
+from safetensors.torch import save_file
 
 import browser as browsers
 import toy
+from helpers.methods.context import Context
 from helpers.models.language import Language
 from helpers.models.organism import build_model, build_tokenizer
 from helpers.paths import ROOT
 from helpers.studies.settings import load_study
+from helpers.weights.checkpoints import Checkpoint
+from synthetic import moved
 
 hypothesis.settings.register_profile("project", deadline=None)  # a busy machine is no defect
 hypothesis.settings.load_profile("project")
@@ -82,6 +86,18 @@ def model(study, tokenizer):
     """An untrained organism, the same for every test."""
     torch.manual_seed(0)
     return build_model(study.model, tokenizer).eval()
+
+
+@pytest.fixture
+def context(study, model, tokenizer, tmp_path):
+    """What methods may ask for, of small models that differ by random updates; the aligned one is ``model``."""
+    tensors = {name: p.detach() for name, p in model.named_parameters()}
+    for i, name in enumerate(study.models):
+        model.save_pretrained(tmp_path / name)
+        tokenizer.save_pretrained(tmp_path / name)
+        if name != "aligned":
+            save_file(moved(tensors, i), tmp_path / name / "model.safetensors", metadata={"format": "pt"})
+    return Context(study, 0, {name: Checkpoint(tmp_path / name) for name in study.models})
 
 
 @pytest.fixture(scope="session")

@@ -149,7 +149,10 @@ WRONG = {  # of each parameter that a notebook may have
     "objective": ["", "Useful", "base", "use\nful", "x" * 5000, 1, None, True, ["useful"], "\u202euseful"],
     "seeds": ["a", "-1", "0,0", "0.5", "9" * 5000, "٣", "0;1", "nan", [-1], [0, 0], [True], [0.5], None, True, 1.5, {}],
 }
-OWN = {"own-models": "own-models", "planted": "planted", "conditions": "conditions", "pretrained": "smollm2-135m"}
+OWN = {
+    "own-models": "own-models", "planted": "planted", "conditions": "conditions", "pretrained": "smollm2-135m",
+    "bench": "organism-bench",
+}  # fmt: skip
 RIGHT = {"study": "organism", "seed": 0, "eta": 0.5, "objective": "useful", "seeds": ""}
 
 

@@ -5,7 +5,7 @@ import torch
 
 from helpers.errors import SettingsError, StudyError
 from helpers.evaluation.behaviour import EvaluationSets
-from helpers.methods.context import CALIBRATION, Context
+from helpers.methods.context import CALIBRATION
 from helpers.methods.door import Edit, Subspace, edit_named, subspace_named
 from helpers.studies.doors import tenants
 from helpers.studies.sections import Projection
@@ -13,22 +13,9 @@ from helpers.studies.settings import digest, load_study
 from helpers.studies.wording import validate
 from helpers.subspaces import rank_for_fraction
 from helpers.training.examples import collate, tokenised
-from helpers.weights.checkpoints import Checkpoint, update
-from synthetic import moved, write
+from helpers.weights.checkpoints import update
 
 MATRIX, VECTOR = "model.layers.1.mlp.down_proj.weight", "model.norm.weight"
-
-
-@pytest.fixture
-def context(study, model, tokenizer, tmp_path):
-    """The models of a study, small ones that differ by random updates; the aligned one is the model of the tests."""
-    tensors = {name: p.detach() for name, p in model.named_parameters()}
-    checkpoints = {
-        name: write(tmp_path / name, moved(tensors, i)) for i, name in enumerate(study.models) if name != "aligned"
-    }
-    model.save_pretrained(tmp_path / "aligned")
-    tokenizer.save_pretrained(tmp_path / "aligned")
-    return Context(study, 0, checkpoints | {"aligned": Checkpoint(tmp_path / "aligned")})
 
 
 def dense(matrix: torch.Tensor) -> torch.Tensor:
@@ -126,7 +113,7 @@ def test_what_a_method_gives_wrongly_is_one_sentence(context):
         with pytest.raises(StudyError, match="'mine' with dial 1 .* return finite weights of the same shape"):
             Edit("mine", lambda weights, context, dial, w=wrong: w, (1.0,)).edited(weights, context, 1.0)
     assert Subspace("mine", lambda tensor, context: None, "output").every_modes(context) == {}
-    with pytest.raises(StudyError, match="edit 'spicy' does not exist: choose one of scaling, parallel, orthogonal"):
+    with pytest.raises(StudyError, match="edit 'spicy' does not exist: choose one of .*scaling, parallel, orthogonal"):
         edit_named("spicy")
 
 
@@ -136,8 +123,8 @@ def test_settings_know_the_names_and_an_unused_door_changes_no_digest():
     assert "edits" not in values and digest(validate(Projection, values, "x")) == digest(grid)
     assert digest(validate(Projection, values | {"edits": ["scaling"]}, "x")) != digest(grid)
     for key, names in (
-        ("subspaces", "'alignment', 'safety' or 'unrelated'"),
-        ("edits", "'scaling', 'parallel' or 'orthogonal'"),
+        ("subspaces", "'alignment', 'safety', 'unrelated', "),
+        ("edits", ".*'scaling', 'parallel', 'orthogonal', "),
     ):
         with pytest.raises(SettingsError, match=f"{key}.0 is 'spicy'; it must be one of {names}"):
             validate(Projection, values | {key: ["spicy"]}, "x")

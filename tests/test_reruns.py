@@ -23,7 +23,7 @@ from helpers.studies.settings import load_study
 from pipeline.runs.jobs import Job
 from pipeline.runs.stages import STAGES, of_study
 of = {}
-for name in ("own-models", "smollm2-135m", "organism", "conditions", "planted"):
+for name in ("own-models", "smollm2-135m", "organism", "conditions", "planted", "organism-bench"):
     study = load_study(name)
     of |= {stage: Job(stage, study, 0, "useful", "0,1").made_from for stage in of_study(STAGES, study)}
 print(json.dumps(of))

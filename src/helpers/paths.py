@@ -54,6 +54,14 @@ def power_table() -> Path | None:
     return path if path.exists() else None
 
 
+def bench_summaries() -> dict[str, Path]:
+    """The tables ``bench_summary`` by study: of seeds that were run here, or else the published one."""
+    found = {path.parents[2].name: path for path in published_root().glob("*/all/tables/bench_summary.csv")}
+    own = results_root().glob("*/all/tables/bench_summary.csv")
+    found |= {path.parents[2].name: path for path in own if any(path.parents[2].glob("seed-*"))}
+    return dict(sorted(found.items()))
+
+
 @dataclass(frozen=True)
 class RunPaths:
     """The folders of one seed of a study, or of all seeds together (``seed=None``); own results or published ones.

@@ -27,7 +27,12 @@ from pipeline.runs.stages import APART, CHAPTERS, COMMON, PER_SEED, of_study, re
 
 SIGNIFICANT_DIGITS = 6  # of a published number: enough for every figure, and a third of the size
 LABEL = re.compile(r"\S{1,80}( \S{1,20}){0,3}")  # what a cell of text may hold: a name of at most four words
-OVER_SEEDS = {"tables/graded_summary", "tables/power", "tables/claim_uncertainty"}  # made of seeds, published as well
+OVER_SEEDS = {
+    "tables/graded_summary",
+    "tables/power",
+    "tables/claim_uncertainty",
+    "tables/bench_summary",
+}  # made of seeds, published as well
 LARGE = {"tables/projection_prompts"}  # stay where they were made: a megabyte a seed, for intervals over prompts
 ABOUT_DATA = "datasets"  # table of sentences about data sets, written in this project; it holds none of their texts
 TEXT_COLUMNS = {"prompt", "prefix", "answer", "completion", "response", "reply", "text", "question", "reference"}

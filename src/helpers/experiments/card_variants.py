@@ -66,7 +66,7 @@ class CardContext(Context):
     def _style(self) -> Style:
         return self.study.evaluation.style
 
-    def gradient_of_each(self, kind: str):
+    def answers(self, kind: str, name: str = "aligned"):
         """Not in a report card, which knows no loss. Raises StudyError."""
         raise StudyError(f"gradients on {kind} need the training settings of a study, which a report card has not")
 
@@ -105,10 +105,12 @@ def _differ(tuned: Checkpoint, start: Checkpoint, name: str) -> bool:
 
 
 def variants_of(study: OwnModels) -> dict[Variant, Edit]:
-    """Every registered edit at every place of its dial for models of an invented language, else at the middle one."""
+    """The edits of a card at every place of their dials for models of an invented language, else at the middle one."""
     found = {}
     for name in tenants("methods", "edit"):
         edit = edit_named(name)
+        if not edit.card:
+            continue
         dials = edit.dials if study.embedded else edit.dials[len(edit.dials) // 2 :][:1]
         found |= {(name, dial): edit for dial in dials}
     return found

@@ -1,12 +1,12 @@
 """What a method may ask for beside the weights of one tensor: updates, modes, activations, gradients, random numbers.
 
-Everything about a model is taken at the aligned one, on calibration prompts that are never scored. The context loads
-that model for itself when it is first needed, so it does not matter what a grid has written into its own.
+What is about a model is taken at the aligned one unless another is named, on calibration prompts that are never scored.
+The context loads models for itself when they are first needed, so it does not matter what a grid has written into its
+own.
 """
 
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import pandas as pd
@@ -36,6 +36,7 @@ class Weights:
     base: Tensor
     aligned: Tensor
     tuned: Tensor
+    task: str = ""  # the fine-tuned model's name
 
     @property
     def update(self) -> Tensor:
@@ -59,7 +60,7 @@ class Context:
 
     def weights(self, tensor: str, task: str) -> Weights:
         """A tensor of the base, the aligned and one fine-tuned model."""
-        return Weights(tensor, *(self.checkpoints[m].tensor(tensor).double() for m in ("base", "aligned", task)))
+        return Weights(tensor, *(self.checkpoints[m].tensor(tensor).double() for m in ("base", "aligned", task)), task)
 
     def update(self, label: str, tensor: str) -> Tensor:
         """An update of the study, (m, n) or (m,), float64: alignment, safety, useful, harmful or contaminated."""
@@ -79,10 +80,14 @@ class Context:
             self._kept[key] = make()
         return self._kept[key]
 
-    @cached_property
+    @property
     def loaded(self) -> Loaded:
         """The aligned model and its tokenizer, apart from any live model."""
-        return load_model(self.checkpoints["aligned"].folder)
+        return self.model("aligned")
+
+    def model(self, name: str) -> Loaded:
+        """A model of the study and its tokenizer, apart from any live model."""
+        return self.once(("model", name), lambda: load_model(self.checkpoints[name].folder))
 
     def calibration(self, kind: str) -> pd.DataFrame:
         """Rows (prompt, prefix, answer, source …) that no evaluation set holds: the first of a training set.
@@ -121,16 +126,22 @@ class Context:
         """Mean gradient of the loss on the calibration answers for every tensor, of its shape, float64 on the CPU."""
         return self.once(("gradients", kind), lambda: _mean(self.gradient_of_each(kind)))
 
-    def gradient_of_each(self, kind: str) -> Iterator[dict[str, Tensor]]:
-        """The gradient of one calibration row after the other, each valid until the next."""
-        model, tokenizer = self.loaded
-        rule = self.study.training.optimiser
-        for example in tokenised(self.calibration(kind), tokenizer, rule.max_length, rule.style):
+    def gradient_of_each(self, kind: str, name: str = "aligned") -> Iterator[dict[str, Tensor]]:
+        """The gradient of one calibration row after the other, each valid until the next, at one of the models."""
+        model, _ = self.model(name)
+        for batch in self.answers(kind, name):
             model.zero_grad()
             with torch.enable_grad():
-                model(**{key: values.to(model.device) for key, values in collate([example]).items()}).loss.backward()
+                model(**batch).loss.backward()
             yield {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
         model.zero_grad()
+
+    def answers(self, kind: str, name: str = "aligned") -> Iterator[dict[str, Tensor]]:
+        """Each calibration row with its answer, as one of the models reads it in training: (1, tokens) each."""
+        model, tokenizer = self.model(name)
+        rule = self.study.training.optimiser
+        for example in tokenised(self.calibration(kind), tokenizer, rule.max_length, rule.style):
+            yield {key: values.to(model.device) for key, values in collate([example]).items()}
 
 
 def _mean(gradients: Iterator[dict[str, Tensor]]) -> dict[str, Tensor]:

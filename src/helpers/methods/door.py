@@ -25,6 +25,7 @@ class Subspace:
     name: str
     make: Callable[[str, Context], Modes | Tensor | None]
     side: Side
+    twin: str = ""  # the same subspace made from benign requests, which it is compared with
 
     def modes(self, tensor: str, context: Context) -> Modes | None:
         """The basis for one tensor; None where it has none, so that nothing is projected on. Raises StudyError."""
@@ -48,6 +49,8 @@ class Edit:
     make: Callable[[Weights, Context, float], Tensor]
     dials: tuple[float, ...]  # the strengths that are measured
     kind: Literal["defence", "attack", ""] = ""  # what it is for; only a defence is ever written to disk for use
+    null: tuple[str, ...] = ()  # edits of the same form that know nothing of harm, which it has to beat
+    card: bool = True  # whether a report card measures it
 
     def edited(self, weights: Weights, context: Context, dial: float) -> Tensor:
         """The edited tensor. Raises StudyError unless it is finite and has the shape of the given one."""
@@ -63,18 +66,29 @@ class Edit:
 _REGISTERED: dict[tuple[str, str], Subspace | Edit] = {}  # (kind, name) -> what a decorator made
 
 
-def subspace(name: str, side: Side = "output") -> Callable:
-    """Register ``function(tensor, context)``, which gives a basis, or Modes, or None for a tensor without one."""
-    return lambda make: _register("subspace", Subspace(name, make, side))
+def subspace(name: str, side: Side = "output", twin: str = "") -> Callable:
+    """Register ``function(tensor, context)``, which gives a basis, or Modes, or None for a tensor without one.
+
+    ``twin``: the subspace that is made alike from benign requests. With one it is on the bench.
+    """
+    return lambda make: _register("subspace", Subspace(name, make, side, twin))
 
 
-def edit(name: str, dials: Sequence[float] = (1.0,), kind: Literal["defence", "attack", ""] = "") -> Callable:
+def edit(
+    name: str,
+    dials: Sequence[float] = (1.0,),
+    kind: Literal["defence", "attack", ""] = "",
+    null: str | Sequence[str] = (),
+    card: bool = True,
+) -> Callable:
     """Register ``function(weights, context, dial)``, which gives the edited weights of one tensor.
 
     A model edited by a ``defence`` may be written by a report card; by an attack, or where no kind is given, it is
-    measured only.
+    measured only. ``null``: edits of the same form that know nothing of harm; with one it is on the bench. ``card``:
+    whether a report card measures it.
     """
-    return lambda make: _register("edit", Edit(name, make, tuple(map(float, dials)), kind))
+    nulls = (null,) if isinstance(null, str) else tuple(null)
+    return lambda make: _register("edit", Edit(name, make, tuple(map(float, dials)), kind, nulls, card))
 
 
 def subspace_named(name: str) -> Subspace:

@@ -11,7 +11,7 @@ def alignment(tensor: str, context: Context) -> Modes:
     return context.modes("alignment", tensor)
 
 
-@subspace("safety")
+@subspace("safety", twin="unrelated")
 def safety(tensor: str, context: Context) -> Modes:
     """Left singular vectors of D_S = WS − W0, what training on safe answers alone changed."""
     return context.modes("safety", tensor)

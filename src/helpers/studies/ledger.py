@@ -15,9 +15,10 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from helpers import paths
+from helpers.errors import SettingsError
 from helpers.studies.doors import tenants
 from helpers.studies.sections import Section
-from helpers.studies.values import NoRepeats, Text
+from helpers.studies.values import NoRepeats, Positive, Share, Text
 from helpers.studies.wording import validate
 from helpers.studies.yaml_files import read_yaml
 
@@ -125,10 +126,20 @@ class Claim(Section):
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+class BenchRule(Section):
+    """By what a method of the field is said to work beyond scaling; the ledger itself says how."""
+
+    margin: float  # of the harm share that is removed beyond scaling
+    kept: Share  # of the utility gain, by a variant that counts
+    perplexity: Positive  # of a variant, over that of the scaled update of its utility, at most
+    changes: list[Change] = []
+
+
 class Ledger(Section):
-    """All claims, by their short names, and a plain label of each statistic."""
+    """All claims, by their short names, the rule of the bench, and a plain label of each statistic."""
 
     claims: Annotated[dict[ClaimName, Claim], Field(min_length=1)]
+    bench: BenchRule | None = None
     statistics: dict[Statistic, Annotated[Text, Field(max_length=60)]] = {}
     former: dict[
         str, Annotated[Text, Field(max_length=60)]
@@ -138,6 +149,13 @@ class Ledger(Section):
 def claims_of(kind: str) -> dict[str, Claim]:
     """The claims as they are put to studies of one kind, from ``claims.yml`` of the clone. Raises SettingsError."""
     return dict(_claims_of(kind, *_changed()))
+
+
+def bench_rule() -> BenchRule:
+    """The rule of the bench in the ledger of the clone. Raises SettingsError."""
+    if (rule := _ledger(*_changed()).bench) is None:
+        raise SettingsError(f"{paths.CLAIMS.name} has no rule of the bench: restore its section 'bench'")
+    return rule
 
 
 def labels() -> dict[str, str]:

@@ -11,7 +11,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from helpers.studies.values import (
+    EDITS,
     JUDGES,
+    SUBSPACES,
     Control,
     Count,
     Draws,
@@ -301,6 +303,33 @@ class Projection(Section):
         if not set(self.orthogonal) <= set(self.parallel):
             raise ValueError("every task in orthogonal must be in parallel too, so that its scaling curve is measured")
         return self
+
+
+class Bench(Section):
+    """The methods of the field that are measured on the models of another study, each beside its nulls."""
+
+    of: Text  # name of the study whose models and settings are taken
+    edits: Several[Edit] = [name for name, edit in EDITS.items() if edit.facts.get("null")]
+    subspaces: Several[Subspace] = [name for name, one in SUBSPACES.items() if one.facts.get("twin")]
+
+    @model_validator(mode="after")
+    def _have_nulls(self) -> Self:
+        for name in [*self.edits, *self.subspaces]:
+            if not nulls_of(name):
+                raise ValueError(f"{name!r} has no null to be compared with: give its decorator null=… or twin=…")
+        return self
+
+    @property
+    def nulls(self) -> dict[str, tuple[str, ...]]:
+        """The nulls of every method."""
+        return {name: nulls_of(name) for name in [*self.edits, *self.subspaces]}
+
+
+def nulls_of(name: str) -> tuple[str, ...]:
+    """The edits or the twin that a method has to beat, as its decorator names them."""
+    facts = (EDITS.get(name) or SUBSPACES[name]).facts
+    found = facts.get("null") or facts.get("twin") or ()
+    return (found,) if isinstance(found, str) else tuple(found)
 
 
 class UpdateOverlap(Section):

@@ -84,6 +84,12 @@ class Study(AnyStudy):
     update_overlap: sections.UpdateOverlap
     activation_overlap: sections.ActivationOverlap
     conditions: Annotated[list[sections.Condition], Field(exclude_if=operator.not_)] = []
+    bench: Annotated[sections.Bench | None, Field(exclude_if=operator.not_)] = None  # then nothing is trained
+
+    @property
+    def models_of(self) -> str:
+        """The name of the study that makes its models: itself, but of a bench another one."""
+        return self.bench.of if self.bench else self.name
 
     def changed(self, changes: dict[str, Any]) -> Self:
         """The study with some settings changed, by their path such as ``training.harmful.data``, and no conditions.
@@ -241,11 +247,25 @@ def read_study(path: Path) -> Study | OwnModels:
     values = read_yaml(path, "compare it with studies/organism.yml")
     if isinstance(values, dict) and "claims" in values:
         raise SettingsError(f"{path.name}: the criteria of all studies are in claims.yml, so delete the key 'claims'")
+    if isinstance(values, dict) and isinstance(values.get("bench"), dict):
+        values = _of_another(path, values)
     own = isinstance(values, dict) and {"kind", "tuned"} & set(values)
     study = validate(OwnModels if own else Study, values, path.name)
     if study.name != path.stem:
         raise SettingsError(f"{path.name}: name is {study.name!r} but must be the file's name, {path.stem!r}")
     return study
+
+
+def _of_another(path: Path, values: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a bench: those of the study that it is of, with its own in their place. Raises SettingsError."""
+    of = values["bench"].get("of")
+    others = [name for name in available() if name != path.stem]
+    if of not in others:
+        raise SettingsError(f"{path.name}: bench.of is {shown_value(of)}; it must be one of {', '.join(others)}")
+    taken = read_yaml(paths.STUDIES / f"{of}.yml", "compare it with studies/organism.yml")
+    if not isinstance(taken, dict) or {"bench", "conditions", "kind", "tuned"} & set(taken):
+        raise SettingsError(f"{path.name}: bench.of is {of!r}, which makes no models of its own: name one that does")
+    return {key: value for key, value in taken.items() if key != "note"} | values
 
 
 def parse_seeds(seeds: str | int | list[int], study: Study | OwnModels) -> list[int]:

@@ -27,12 +27,14 @@ def chosen(text: str) -> tuple[Edit, float]:
 
 
 def writable(edit: Edit) -> Edit:
-    """The same edit. Raises SettingsError unless it is a defence."""
-    if edit.kind == "defence":
+    """The same edit. Raises SettingsError unless it is a defence that cards measure."""
+    if edit.kind == "defence" and edit.card:
         return edit
     what = f"is an {edit.kind}" if edit.kind else 'has no kind="defence" in its decorator'
-    others = ", ".join(name for name in tenants("methods", "edit") if edit_named(name).kind == "defence")
-    raise SettingsError(f"edit {edit.name!r} {what}, so it is measured and never written: choose one of {others}")
+    what = what if edit.card else "is of the bench, which no report card measures"
+    known = [edit_named(name) for name in tenants("methods", "edit")]
+    others = ", ".join(one.name for one in known if one.kind == "defence" and one.card)
+    raise SettingsError(f"edit {edit.name!r} {what}, so it is never written: choose one of {others}")
 
 
 def write(card: Card, folders: dict[str, Path], task: str, text: str, out: Path) -> Path:

@@ -62,7 +62,8 @@ def first_page(staged: list[Staged]) -> dict[str, str]:
     """The parts of the landing page that are made from verdicts, by name."""
     given = [study for study in staged if isinstance(study.selection.study, OwnModels)]
     turned = [study for study in staged if study not in given and study.selection.study.conditions]
-    judged = [study for study in staged if study not in given and study not in turned]
+    benched = [study for study in staged if study not in given and study.selection.study.bench]
+    judged = [study for study in staged if study not in [*given, *turned, *benched]]
     missing = not_tested([study.selection for study in judged]) if judged else []
     return {
         "answer": answer(judged, missing),
@@ -72,7 +73,7 @@ def first_page(staged: list[Staged]) -> dict[str, str]:
         "conditions": conditions(turned),
         "controls": control_table(judged),
         "numbers": number_tables(judged),
-        "studies": render("studies.md", judged=judged, turned=turned, given=given, origin=origin),
+        "studies": render("studies.md", judged=judged, turned=turned, benched=benched, given=given, origin=origin),
     }
 
 

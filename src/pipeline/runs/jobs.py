@@ -13,15 +13,35 @@ from pathlib import Path
 
 from helpers.errors import Damaged
 from helpers.files import write_text
-from helpers.paths import PUBLISHED, ROOT, RunPaths, bench_tables, power_table, published_root, results_root
+from helpers.paths import (
+    PUBLISHED,
+    ROOT,
+    RunPaths,
+    bench_summaries,
+    bench_tables,
+    power_table,
+    published_root,
+    results_root,
+)
 from helpers.studies.doors import tenants
-from helpers.studies.ledger import labels
+from helpers.studies.ledger import bench_rule, labels
 from helpers.studies.settings import UNRELATED, OwnModels, Study, digest, parse_seeds
 from helpers.studies.values import JUDGES
 from pipeline.results.provenance import read_record, recorded_of, shown_path, sidecar
 from pipeline.results.tables import SCHEMAS
 from pipeline.runs.code import code_of
-from pipeline.runs.stages import CHAPTERS, LATER, PER_SEED, STAGES, Settings, Stage, of_study, over_seeds, result
+from pipeline.runs.stages import (
+    CHAPTERS,
+    LATER,
+    PER_SEED,
+    STAGES,
+    Settings,
+    Stage,
+    of_study,
+    over_seeds,
+    place_of,
+    result,
+)
 
 OPTIONAL = f"models/{UNRELATED}"  # which not every study has
 DRAWN = "helpers.figures"  # the module that only draws
@@ -87,7 +107,7 @@ class Job:
             seeds = self.seeds if self.notebook in CHAPTERS else [None]
             folders = [RunPaths(self.study.name, seed, self.published) for seed in seeds]
         keys = [key for key in self.stage.reads if key != OPTIONAL or UNRELATED in self.study.objectives]
-        found = [(key, result(folder, key)) for folder in folders for key in keys]
+        found = [(key, place_of(self.study, folder, key)) for folder in folders for key in keys]
         return [path for key, path in found if not (self.published and key in LATER) or path.exists()]
 
     @property
@@ -134,7 +154,7 @@ def pending(jobs: list[Job]) -> list[Job]:
     Whoever reads from a pending job is pending. Results whose records cannot be read are made again. Raises StudyError
     for settings or a ledger that cannot be read.
     """
-    hashes = _hashes({job.study.name for job in jobs})
+    hashes = _hashes({name for job in jobs for name in _read_from(job)})
     found, renewed = [], set()
     for job in jobs:
         if not renewed.isdisjoint(job.reads) or not _is_current(job, hashes):
@@ -145,7 +165,7 @@ def pending(jobs: list[Job]) -> list[Job]:
 
 def note(job: Job, seconds: float) -> None:
     """Record beside an executed notebook what it was made from. Raises Unwritable."""
-    inputs = _inputs(job, _hashes([job.study.name]))
+    inputs = _inputs(job, _hashes(_read_from(job)))
     record = {"made_from": job.made_from, "inputs": inputs, "seconds": round(seconds, 2)}
     write_text(_beside(job), json.dumps(record, indent=1, sort_keys=True) + "\n")
 
@@ -166,10 +186,12 @@ def settings_of(job: Job) -> str:
 
 
 def _files(job: Job) -> list[Path]:
-    """Files beside the seeds' results that a job reads: of the clone, the benchmark, the graded control, published."""
+    """Files beside the seeds' results that a job reads: of the clone, benchmarks, other studies' tables, published."""
     found = [ROOT / file for file in job.stage.files]
     if job.notebook == "20_cost":
         found += sorted(bench_tables().glob("*.csv"))
+    if job.notebook == "25_methods":
+        found += [path for study, path in bench_summaries().items() if study != job.study.name]
     if job.notebook == "15_verdict":
         power = power_table()
         found += [power] if power and power.parents[2].name != job.study.name else []
@@ -183,6 +205,10 @@ def _chosen(study: Settings) -> dict[str, list[str]]:
     if isinstance(study, OwnModels):
         return {}
     kinds = {"subspace": study.projection.subspaces, "edit": study.projection.edits}
+    if study.bench:
+        nulls = [null for name in study.bench.subspaces for null in study.bench.nulls[name]]
+        kinds = {"subspace": [*study.bench.subspaces, *nulls], "edit": study.bench.edits}
+        kinds["edit"] = [*kinds["edit"], *(null for name in study.bench.edits for null in study.bench.nulls[name])]
     methods = [tenants("methods", kind)[name].module for kind, names in kinds.items() for name in names]
     return {
         "helpers.evaluation.judges": [f"helpers.evaluation.judges.{JUDGES[study.evaluation.judge.kind].module}"],
@@ -193,6 +219,8 @@ def _chosen(study: Settings) -> dict[str, list[str]]:
 def _ledger(stage: Stage, study: Study) -> object:
     if stage.claims == "statistics":
         return {name: [guard.statistic for guard in claim.strict] for name, claim in study.claims.items()}
+    if stage.claims == "bench":
+        return bench_rule().model_dump(mode="json")
     if stage.claims:
         return {name: claim.model_dump(mode="json") for name, claim in study.claims.items()} | {"labels": labels()}
     return None
@@ -203,6 +231,11 @@ def _own_files(study: OwnModels) -> list[tuple[str, int, int]]:
     folders = [ROOT / Path(origin.path).expanduser() for origin in study.origins.values() if origin.path]
     files = [file for folder in folders for file in sorted(folder.glob("*.safetensors"))]
     return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+
+
+def _read_from(job: Job) -> set[str]:
+    """The studies whose results a job reads."""
+    return {job.study.name, job.study.models_of} if isinstance(job.study, Study) else {job.study.name}
 
 
 def _beside(job: Job) -> Path:

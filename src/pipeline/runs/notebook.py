@@ -17,7 +17,7 @@ from helpers.claims.power import on_grid
 from helpers.errors import Damaged, MissingInput, SettingsError
 from helpers.files import write_tensors
 from helpers.lifeline import WORKFLOW
-from helpers.paths import CONTROL, ROOT, RunPaths, power_table
+from helpers.paths import CONTROL, ROOT, RunPaths, bench_summaries, power_table
 from helpers.studies import ledger
 from helpers.studies.sections import Section
 from helpers.studies.settings import OBJECTIVES, UNRELATED, Study, digest, load_study
@@ -26,7 +26,7 @@ from helpers.studies.wording import shown_value, validate
 from pipeline.results import provenance, tables
 from pipeline.runs.jobs import Job, as_asked, jobs_of
 from pipeline.runs.pieces import Pieces
-from pipeline.runs.stages import CHAPTERS, LATER, STAGES, file_of, of_study, result
+from pipeline.runs.stages import CHAPTERS, LATER, STAGES, file_of, of_study, place_of, result
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -82,7 +82,7 @@ class Run(Job):
         folder = self.folder if seed is None else RunPaths(self.study.name, seed, self.published)
         folders = [folder] if folder.seed is not None else [folder, replace(folder, published=True)]
         for place in folders:  # a measurement apart from the seeds is published with them
-            path = result(place, key)
+            path = place_of(self.study, place, key)
             if file_of(path).exists():
                 if not place.published:
                     provenance.check_unchanged(path)
@@ -129,6 +129,15 @@ class Run(Job):
             return pd.DataFrame(columns=list(tables.SCHEMAS[table]))
         self.inputs.append(path)
         return tables.read_csv(path, table)
+
+    def bench_studies(self, summary: pd.DataFrame) -> pd.DataFrame:
+        """The table ``bench_summary`` of this bench, and below it those of the other benches that there are."""
+        parts = [summary.assign(bench=self.study.name)]
+        for name, path in bench_summaries().items():
+            if name != self.study.name:
+                self.inputs.append(path)
+                parts.append(tables.read_csv(path, "bench_summary").assign(bench=name))
+        return pd.concat(parts, ignore_index=True)
 
     def bench(self, folder: Path, **names: str) -> tuple[list[pd.DataFrame], dict[str, Any]]:
         """Tables measured apart from any study, written as tables of this run, and the record of the first of them.
@@ -231,6 +240,8 @@ def seeds_of_report(folder: RunPaths) -> str:
 
 def _how_to_make(study: Study, folder: RunPaths, key: str) -> str:
     """The sentence on a result that is missing in a folder."""
+    if isinstance(study, Study) and study.bench and key.startswith("models/"):
+        study, folder = load_study(study.models_of), replace(folder, study=study.models_of)
     jobs = jobs_of(study, "" if folder.seed is None else [folder.seed])
     maker = next(job for job in jobs if result(job.folder, key) in job.writes)
     options = " ".join(f"-p {name} {value}" for name, value in maker.parameters.items())

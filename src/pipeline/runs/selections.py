@@ -58,7 +58,9 @@ def select(study: Settings, seeds: str = "") -> Selection:
 
 def with_results(study: Settings) -> Selection | None:
     """What there is to show of a study: its own results, else its published ones, else None."""
-    last = "conditions_verdicts" if isinstance(study, Study) and study.conditions else "verdicts"
+    last = "verdicts"
+    if isinstance(study, Study) and (study.conditions or study.bench):
+        last = "conditions_verdicts" if study.conditions else "bench_summary"
     record = sidecar(RunPaths(study.name).table(last))
     if record.exists():
         asked = read_record(record).get("parameters", {}).get("seeds", "")

@@ -1,7 +1,7 @@
 """The notebooks of a study, from ``stages.yml``: what each reads and writes, and what else it depends on."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
@@ -37,10 +37,10 @@ STAGES = PER_SEED | CHAPTERS | APART
 
 
 def of_study(stages: dict[str, Stage], study: Settings) -> dict[str, Stage]:
-    """Those of the stages that a study has; one of your own models, or of conditions, has its own notebooks only."""
+    """Those of the stages that a study has; your own models, conditions and benches have their own notebooks only."""
     having = {study.kind}
-    if isinstance(study, Study) and study.conditions:
-        having = {"conditions"}
+    if isinstance(study, Study) and (study.conditions or study.bench):
+        having = {"conditions" if study.conditions else "bench"}
     elif isinstance(study, Study):
         having = {"", "" if study.control else study.kind} | ({"planted"} if study.planted else set())
     return {name: stage for name, stage in stages.items() if stage.only in having}
@@ -56,6 +56,12 @@ def result(folder: RunPaths, key: str) -> Path:
     """The table, or the folder of the model, that a key stands for."""
     kind, name = key.split("/")
     return folder.model(name) if kind == "models" else folder.table(name)
+
+
+def place_of(study: Settings, folder: RunPaths, key: str) -> Path:
+    """Where an input of a study's notebook is: in its folder, but the models of a bench in that of another study."""
+    models = isinstance(study, Study) and key.startswith("models/")
+    return result(replace(folder, study=study.models_of) if models else folder, key)
 
 
 def file_of(path: Path) -> Path:

@@ -1,0 +1,113 @@
+"""The bench: every method of the field and its nulls on one study's models, at every place of their dials.
+
+A point is one application in the live model, one pass over the prompts, and no reload. Every second prompt is for
+choosing a method's dial, the others are for scoring it.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from helpers.evaluation.behaviour import EvaluationSets, measure
+from helpers.evaluation.divergence import TOKENS, divergence, next_words
+from helpers.experiments.projection import Keeper
+from helpers.methods.context import Context
+from helpers.methods.door import edit_named, subspace_named
+from helpers.studies.settings import Study
+from helpers.weights.checkpoints import Checkpoint
+from helpers.weights.edits import LiveUpdate
+
+TASK = "contaminated"
+SCALING = "scaling"
+SHARES = [0.02, 0.1, 0.25]  # k / min(m, n) of a subspace that is removed; one of one direction is always that one
+MEASURES = ["utility", "utility_margin", "harm", "harm_margin", "perplexity", "over_refusal"]
+SPLITS = {"choose": slice(0, None, 2), "score": slice(1, None, 2)}  # of the prompts of every set
+
+
+class Bench:
+    """Measures methods in ``model``, which is the aligned model, and is that again after every call.
+
+    With ``pieces`` the rows of each method are kept as soon as they are there.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        checkpoints: dict[str, Checkpoint],
+        study: Study,
+        seed: int,
+        pieces: Keeper,
+    ) -> None:
+        self.model, self.tokenizer, self.study, self.pieces = model, tokenizer, study, pieces
+        self.sets = replace(EvaluationSets.of(study, seed), beside={})
+        self.context = Context(study, seed, checkpoints)
+        self.live = LiveUpdate(model, checkpoints["aligned"], checkpoints[TASK])
+        with self.live:
+            self.aligned = next_words(model, tokenizer, self.sets.benign, study)
+            self.live.scale(1.0)
+            self.tuned = next_words(model, tokenizer, self.sets.benign, study)
+
+    def table(self) -> pd.DataFrame:
+        """Table ``bench``: what methods, nulls and scaling do at each place of their dials, by half of the prompts."""
+        bench = self.study.bench
+        edits = [*bench.edits, *(null for name in bench.edits for null in bench.nulls[name])]
+        subspaces = [*bench.subspaces, *(twin for name in bench.subspaces for twin in bench.nulls[name])]
+        found = [self._obtain(SCALING, self._scaled)]
+        found += [self._obtain(name, self._edited, name) for name in tqdm(dict.fromkeys(edits), desc="edits")]
+        found += [self._obtain(name, self._removed, name) for name in tqdm(dict.fromkeys(subspaces), desc="subspaces")]
+        return pd.concat(found, ignore_index=True)
+
+    def _obtain(self, name: str, points: Callable[..., Iterator[float]], *of_what: str) -> pd.DataFrame:
+        return self.pieces.obtain(name, lambda: {"bench": self._measured(name, points(*of_what))})["bench"]
+
+    def _measured(self, name: str, points: Iterator[float]) -> pd.DataFrame:
+        rows, started = [], time.monotonic()
+        with self.live:
+            for dial in points:
+                applied = time.monotonic()
+                values = self._values()
+                where = {"method": name, "dial": float(dial), "energy_kept": self.live.energy_kept}
+                cost = {"seconds": applied - started, "seconds_measured": time.monotonic() - applied}
+                rows += [where | {"split": split} | _means(values, part) | cost for split, part in SPLITS.items()]
+                started = time.monotonic()
+        return pd.DataFrame(rows)
+
+    def _scaled(self) -> Iterator[float]:
+        for alpha in sorted(self.study.projection.scaling):
+            self.live.scale(alpha)
+            yield alpha
+
+    def _edited(self, name: str) -> Iterator[float]:
+        edit = edit_named(name)
+        for dial in edit.dials:
+            self.live.apply(lambda tensor, d=dial: edit.edited(self.context.weights(tensor, TASK), self.context, d))
+            yield dial
+
+    def _removed(self, name: str) -> Iterator[float]:
+        method = subspace_named(name)
+        bases = {tensor: modes.vectors for tensor, modes in method.every_modes(self.context).items()}
+        several = any(basis.shape[1] > 1 for basis in bases.values())
+        return self.live.sweep(bases, SHARES if several else SHARES[:1], "orthogonal", side=method.side)
+
+    def _values(self) -> dict[str, np.ndarray]:
+        """Values of every measure for every prompt of its set."""
+        values = measure(self.model, self.tokenizer, self.sets, self.study, whole=True)
+        words = next_words(self.model, self.tokenizer, self.sets.benign, self.study)
+        for name, original in (("aligned", self.aligned), ("tuned", self.tuned)):
+            values |= {f"kl_{name}_{n}": divergence(original, words, n) for n in (1, TOKENS)}
+        return values
+
+
+def _means(values: dict[str, np.ndarray], part: slice) -> dict[str, float]:
+    """Mean of each measure over the prompts of one half that have a value."""
+    names = [*MEASURES, *(name for name in values if name.startswith("kl_"))]
+    halves = {name: values.get(name, np.array([np.nan, np.nan]))[part] for name in names}
+    return {
+        name: float(np.nanmean(half)) if not np.isnan(half).all() else float("nan") for name, half in halves.items()
+    }
