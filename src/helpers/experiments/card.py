@@ -170,9 +170,10 @@ def updates_of(study: OwnModels, checkpoints: dict[str, Checkpoint]) -> Updates:
     return {"alignment": (aligned, checkpoints["base"]), **tuned}
 
 
-def geometry_of(study: OwnModels, updates: Updates, cache: Path) -> Geometry:
+def geometry_of(study: OwnModels, updates: Updates, cache: Path, modes: Path | None = None) -> Geometry:
     """Exact energies of all updates in the alignment subspace for every k, and overlaps with it. Raises StudyError.
 
+    The alignment modes are kept in the folder ``modes``, for the edits.
     A random subspace of k directions of m holds the share k / m of any update in the mean, so none is drawn.
     """
     return weight_geometry(
@@ -186,6 +187,7 @@ def geometry_of(study: OwnModels, updates: Updates, cache: Path) -> Geometry:
         cache=cache,
         vocabulary=study.geometry.vocabulary,
         pairs=[("alignment", name) for name in study.tuned],
+        modes=modes,
     )
 
 

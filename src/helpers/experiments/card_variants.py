@@ -23,6 +23,7 @@ from helpers.studies.values import Style
 from helpers.subspaces import Modes
 from helpers.weights.adapters import Adapted
 from helpers.weights.checkpoints import Checkpoint, update
+from helpers.weights.kept_modes import kept_modes
 from helpers.weights.matching import agree
 from helpers.weights.written import write_model, write_models
 
@@ -37,9 +38,12 @@ class CardContext(Context):
     Calibration prompts come after those that the card scores. Modes of one tensor are kept until another is asked for.
     """
 
-    def __init__(self, study: OwnModels, checkpoints: dict[str, Checkpoint], seed: int = 0):
+    def __init__(
+        self, study: OwnModels, checkpoints: dict[str, Checkpoint], seed: int = 0, decomposed: Path | None = None
+    ):
         agreed = agree(updates_of(study, checkpoints), study.geometry.vocabulary)
         self.study, self.seed, self.updates = study, seed, agreed.updates  # under common names, adapters on their start
+        self.decomposed = decomposed  # a folder with the modes of what has been decomposed before
         aligned, base = self.updates["alignment"]
         self.checkpoints = {"base": base, "aligned": aligned} | {task: self.updates[task][0] for task in study.tuned}
         self._shapes, self._kept, self._modes = agreed.shapes, {}, {}
@@ -51,7 +55,8 @@ class CardContext(Context):
             raise StudyError(f"a report card has no update {label!r}, only {', '.join(self.updates)}")
         if (label, tensor) not in self._modes:
             self._modes = {key: found for key, found in self._modes.items() if key[1] == tensor}
-            self._modes[label, tensor] = super().modes(label, tensor)
+            before = self.decomposed and kept_modes(self.decomposed, label, tensor, self.updates[label])
+            self._modes[label, tensor] = before or super().modes(label, tensor)
         return self._modes[label, tensor]
 
     def calibration(self, kind: str) -> pd.DataFrame:
@@ -169,8 +174,9 @@ def write_null(context: CardContext, task: str, folder: Path) -> str:
     """
     own, aligned = context.updates[task], context.checkpoints["aligned"]
     other = context.updates.get(UNRELATED) if task != UNRELATED else None
-    size, others = (math.sqrt(sum(_energy(pair, name) for name in context.names)) for pair in (own, other or own))
-    scale = size / others if others else 0.0
+    energy = {name: _energy(own, name) for name in context.names}
+    others = sum(_energy(other, name) for name in context.names) if other else 0.0
+    scale = math.sqrt(sum(energy.values()) / others) if others else 0.0
 
     def made(name: str) -> Tensor | None:
         if name not in context.names or name in context.left(task):
@@ -179,11 +185,14 @@ def write_null(context: CardContext, task: str, folder: Path) -> str:
         if other is not None:
             return start + scale * update(*other, name)
         noise = torch.randn(start.shape, generator=generator_for(context.seed, task, name, "null"))
-        return start + noise.double() * (math.sqrt(_energy(own, name)) / float(noise.double().norm()))
+        return start + noise.double() * (math.sqrt(energy[name]) / float(noise.double().norm()))
 
     write_model(layout_of(aligned), made, folder)
     return UNRELATED if other is not None else RANDOM
 
 
 def _energy(pair: tuple[Checkpoint, Checkpoint], name: str) -> float:
-    return float(update(*pair, name).square().sum()) if pair[0].shape(name) == pair[1].shape(name) else 0.0
+    if pair[0].shape(name) != pair[1].shape(name):
+        return 0.0
+    known = pair[0].difference(pair[1], name)
+    return float((update(*pair, name) if known is None else known).square().sum())

@@ -93,6 +93,10 @@ class Checkpoint:
         """``self − start`` in float64 where it is known by itself, as of a LoRA adapter; else None."""
         return None
 
+    def factors(self, start: "Checkpoint", name: str) -> tuple[Tensor, Tensor] | None:
+        """Matrices (m, r) and (r, n), float64, whose product ``self − start`` is, where they are known; else None."""
+        return None
+
     def stored(self, name: str) -> Stored:
         """Where a tensor lies and how it is seen. Raises TensorMismatch if there is none of that name."""
         if name not in self._tensors:

@@ -4,6 +4,7 @@ Let D be an update (m, n), s = min(m, n), and X (s, l) the same with its short s
 mapped files. Only matrices (s, s) are ever held, so memory does not depend on the long side.
 
 - m ≤ n: U comes from G = D Dᵀ, and S = U_aᵀ U_b for a pair.
+- An update L R of low rank, L (m, r) and R (r, n), as of a LoRA adapter, is decomposed by the QR factors of L and Rᵀ.
 - m > n: V and Σ come from DᵀD, and S = Σ_a⁻¹ V_aᵀ (D_aᵀ D_b) V_b Σ_b⁻¹, without U. Where a spectrum is too wide for
   that division, S is summed over blocks of U_aᵀ U_b with U = D V Σ⁻¹ in a further pass.
 
@@ -12,7 +13,7 @@ cumulative sum, and MSO at every energy fraction is a prefix sum of S². Along a
 energies are the diagonal of Bᵀ G B (m ≤ n), or the squared row norms of BᵀD (m > n).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
 
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor
 
 from helpers.draws import NEARLY_SQUARE, blocks, gaussian_blocks, generator_for, haar
-from helpers.spectra import RESOLVED, add_gram, quadratic_forms, spectrum
+from helpers.spectra import RESOLVED, add_gram, quadratic_forms, spectrum, spectrum_of_product
 from helpers.subspaces import numerical_rank, rank_for_energy, rank_tolerance
 from helpers.weights.blocks import TensorUpdates
 
@@ -54,8 +55,8 @@ class Request:
 class Spectrum:
     """One update on its short side."""
 
-    basis: Tensor  # (s, s): U for m ≤ n, V for m > n
-    values: Tensor  # (s,) singular values, decreasing
+    basis: Tensor  # (s, s), or (s, r) of a product of low rank: U for m ≤ n, V for m > n
+    values: Tensor  # (s,) or (r,) singular values, decreasing
     rank: int
 
     @property
@@ -79,8 +80,10 @@ class Spectrum:
         return self.modes / self.kept
 
 
-def tensor_geometry(request: Request, tensor: TensorUpdates) -> dict[str, Tensor]:
-    """Everything asked about one tensor, as named float64 arrays on the CPU.
+def tensor_geometry(
+    request: Request, tensor: TensorUpdates, keep: Callable[[str, Spectrum], None] | None = None
+) -> dict[str, Tensor]:
+    """Everything asked about one tensor, as named float64 arrays on the CPU; ``keep`` is given each subspace's modes.
 
     ``values|update`` (rank,): singular values, ``total|update`` (): ‖D‖², ``energy|subspace|control|task`` (r,):
     ‖P_k D‖² for k = 1 … r, ``overlap|a|b`` (3, energy fractions): MSO, k_a, k_b. Zero updates have rank 0, and neither
@@ -92,6 +95,8 @@ def tensor_geometry(request: Request, tensor: TensorUpdates) -> dict[str, Tensor
     grams, crosses = _accumulate(request, tensor)
     totals = {label: gram.diagonal().sum() for label, gram in grams.items()}
     spectra = {label: _spectrum(grams, label, tensor, label in request.tasks) for label in request.decomposed}
+    for label in request.subspaces if keep else ():
+        keep(label, spectra[label])
     alive = {label for label, total in totals.items() if total > 0}
     pairs = [pair for pair in request.pairs if alive.issuperset(pair)]
     along, result = {}, {f"values|{label}": found.kept for label, found in spectra.items()}
@@ -133,6 +138,9 @@ def _spectrum(grams: dict[str, Tensor], label: str, tensor: TensorUpdates, keep:
     """The spectrum of one update; its Gram matrix is given up unless it is a task's of a wide tensor."""
     gram = grams[label] if keep and not tensor.tall else grams.pop(label)
     tolerance = rank_tolerance(*tensor.shape)
+    if (factors := tensor.factors(label)) is not None:
+        u, values, v = spectrum_of_product(*factors)
+        return Spectrum(v if tensor.tall else u, values, numerical_rank(values, tolerance))
     basis, values = spectrum(gram, lambda: (piece[label] for piece in tensor.blocks([label])), tolerance)
     return Spectrum(basis, values, numerical_rank(values, tolerance))
 
