@@ -83,12 +83,12 @@ class CardContext(Context):
 
     def left(self, task: str) -> list[str]:
         """Tensors that a fine-tune changed and no edit touches: too large, or with rows that not all models have."""
-        tuned = self.checkpoints[task]
-        return [
-            name
-            for name in sorted(self.moved[task])
-            if math.prod(self._shapes[name]) > LARGEST or tuned.shape(name) != self._shapes[name]
-        ]
+        shapes, tuned = self._shapes, self.checkpoints[task]
+        moved = sorted(self.moved[task])
+        return self.once(
+            ("left", task),
+            lambda: [n for n in moved if math.prod(shapes[n]) > LARGEST or tuned.shape(n) != shapes[n]],
+        )
 
     def edited(self, task: str, edit: Edit, dial: float, tensor: str) -> Tensor | None:
         """A tensor of a fine-tune after an edit; None where it stays. Where fine-tuning changed nothing, it stays.

@@ -78,9 +78,9 @@ def weight_geometry(
 
     ``updates`` maps a label to (tuned, start) checkpoints. With ``cache``, finished tensors are kept there, one file
     each, and a second run with the same request and files continues after them. ``shard`` (i, n) takes every n-th
-    tensor, the largest first, from the i-th on (from 0). In ``modes``, a folder, the
-    modes of the subspaces are kept (``helpers.weights.kept_modes``) for what is decomposed now. Raises StudyError, and TensorMismatch for checkpoints that do
-    not match or are not finite.
+    tensor, the largest first, from the i-th on (from 0). In ``modes``, a folder,
+    the modes of the subspaces are kept (``helpers.weights.kept_modes``) of what is decomposed now. Raises StudyError,
+    and TensorMismatch for checkpoints that do not match or are not finite.
     """
     pairs = list(combinations(updates, 2)) if pairs is None else pairs
     for label in (*subspaces, *tasks, *(label for pair in pairs for label in pair)):
