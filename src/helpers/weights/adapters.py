@@ -76,6 +76,12 @@ class Adapted(Checkpoint):
         """Type in which a tensor is given."""
         return torch.float64 if name in self.low_rank else self._before(name).dtype
 
+    def kept_as(self, name: str) -> torch.dtype:
+        """Type in which the adapter's matrices for a tensor are stored, or else the tensor."""
+        if name not in self.low_rank:
+            return self.dtype(name)
+        return self.raw.dtype(next(iter(self.low_rank[name].parts.values())))
+
     def read(self, name: str, part: Any = ...) -> Tensor:
         """Rows of a tensor, or rows and columns, as slices."""
         tensor = self._before(name, part)

@@ -81,6 +81,10 @@ class Checkpoint:
         """Type in which a tensor is stored."""
         return self.stored(name).dtype
 
+    def kept_as(self, name: str) -> torch.dtype:
+        """Type of the file's numbers that decide a tensor; of an adapter's its matrices', which are read in float64."""
+        return self.dtype(name)
+
     def tensor(self, name: str) -> Tensor:
         """A tensor in its stored type, memory-mapped: pages are read when used, and released with the tensor."""
         return self.read(name)
