@@ -66,6 +66,30 @@ def test_an_adapter_is_decomposed_by_its_factors_as_by_its_matrix(given):
         assert k_b == np.searchsorted(np.cumsum(values**2 / (values**2).sum()), 0.9) + 1
 
 
+def test_updates_given_by_factors_and_by_matrices_agree_in_every_pair(given, tmp_path):
+    updates, right = given
+    start, mine = updates["mine"][1], updates["mine"][0]
+    written = {name: (start.tensor(name).double() + change) for name, change in right["mine"].items()}
+    (tmp_path / "whole").mkdir()
+    save_file(written, tmp_path / "whole" / "model.safetensors")
+    (tmp_path / "whole" / "config.json").write_text("{}")
+    every = updates | {"whole": (Checkpoint(tmp_path / "whole"), start), "again": (mine, start)}
+    pairs = [("mine", "alignment"), ("alignment", "whole"), ("mine", "again"), ("whole", "alignment")]
+    ask = ASK | {"subspaces": ["mine", "alignment"], "tasks": ["alignment", "whole", "again", "mine"]}
+    found = weight_geometry(every, random_k_draws=1, seed=0, pairs=pairs, **ask)
+    mso = found.overlap.set_index(["tensor", "a", "b", "eta"])["mso"]
+    for name in right["mine"]:
+        for eta in (0.5, 0.9):
+            assert mso[name, "mine", "again", eta] == pytest.approx(1)
+            assert mso[name, "mine", "alignment", eta] == pytest.approx(mso[name, "alignment", "whole", eta], abs=1e-9)
+        for control in ("top-k", "random"):
+            one, other = (found.energy[f"alignment|{control}|{task}|{name}"] for task in ("again", "whole"))
+            torch.testing.assert_close(one, other)
+        whole = torch.linalg.svd(right["mine"][name])[0][:, :3]
+        along = (whole.T @ right["alignment"][name]).square().sum(1).cumsum(0)
+        torch.testing.assert_close(found.energy[f"mine|top-k|alignment|{name}"], along)
+
+
 def test_kept_modes_are_those_of_the_update(given, tmp_path):
     updates, right = given
     weight_geometry(updates, random_k_draws=1, seed=0, modes=tmp_path / "modes", **ASK)

@@ -4,6 +4,7 @@ Each is written to a folder like a user's own, in the stored type, so what is me
 """
 
 import math
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from helpers.data.rows import evaluation_rows
 from helpers.draws import generator_for
 from helpers.errors import StudyError
 from helpers.experiments.card import CALIBRATION, sources, updates_of
-from helpers.methods.context import Context
+from helpers.methods.context import Context, Weights
 from helpers.methods.door import Edit, edit_named
 from helpers.studies.doors import tenants
 from helpers.studies.settings import OwnModels
@@ -48,6 +49,11 @@ class CardContext(Context):
         self.checkpoints = {"base": base, "aligned": aligned} | {task: self.updates[task][0] for task in study.tuned}
         self._shapes, self._kept, self._modes = agreed.shapes, {}, {}
         self.names = [*self._shapes]
+
+    def weights(self, tensor: str, task: str) -> Weights:
+        """A tensor of the base, the aligned and one fine-tuned model, with the factors of an adapter's update."""
+        tuned, start = self.updates[task]
+        return replace(super().weights(tensor, task), factors=tuned.factors(start, tensor))
 
     def modes(self, label: str, tensor: str) -> Modes:
         """Left singular vectors and singular values of an update; of rank 0 where nothing changed."""

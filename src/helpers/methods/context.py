@@ -36,6 +36,7 @@ class Weights:
     base: Tensor
     aligned: Tensor
     tuned: Tensor
+    factors: tuple[Tensor, Tensor] | None = None  # (m, r) and (r, n), whose product the update of an adapter is
 
     @property
     def update(self) -> Tensor:

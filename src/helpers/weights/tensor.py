@@ -119,19 +119,34 @@ def tensor_geometry(
 def _accumulate(request: Request, tensor: TensorUpdates) -> tuple[dict, dict]:
     """Gram matrices X Xᵀ (lower triangles) of all updates and, if tall, products X_a X_bᵀ of pairs, each (s, s)."""
     s, pairs = min(tensor.shape), request.crossed if tensor.tall else []
-    grams, crosses = {}, {}
-    for piece in tensor.blocks(request.labels):
+    known = {label: tensor.factors(label) for label in request.labels}
+    thin = {label: found for label, found in known.items() if found is not None}
+    full = [label for label in request.labels if label not in thin]
+    grams, crosses = {label: _product(found, found, tensor.tall) for label, found in thin.items()}, {}
+    for part, piece in zip(tensor.parts(), tensor.blocks(full), strict=True) if full else ():
         for label, x in piece.items():  # (s, b)
             if label not in grams:
                 grams[label] = x.new_zeros(s, s)
             add_gram(grams[label], x)
         for a, b in pairs:
-            if (a, b) not in crosses:
-                crosses[a, b] = x.new_zeros(s, s)
-            crosses[a, b].addmm_(piece[a], piece[b].T)
+            if piece.keys() & {a, b}:
+                x, y = (piece[label] if label in piece else thin[label][0][part].T for label in (a, b))  # (s or r, b)
+                if (a, b) not in crosses:
+                    crosses[a, b] = x.new_zeros(len(x), len(y))
+                crosses[a, b].addmm_(x, y.T)
+    for a, b in pairs:
+        if a in thin and b in thin:
+            crosses[a, b] = _product(thin[a], thin[b], tensor.tall)
+        elif a in thin or b in thin:
+            crosses[a, b] = crosses[a, b] @ thin[b][1] if b in thin else thin[a][1].T @ crosses[a, b]
     if not all(torch.isfinite(gram.diagonal().sum()) for gram in grams.values()):
         tensor.refuse()
     return grams, crosses
+
+
+def _product(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor], tall: bool) -> Tensor:
+    """X_a X_bᵀ (s, s) of updates L R given by L (m, r) and R (r, n): D_aᵀ D_b if tall, else D_a D_bᵀ."""
+    return a[1].T @ (a[0].T @ b[0]) @ b[1] if tall else a[0] @ (a[1] @ b[1].T) @ b[0].T
 
 
 def _spectrum(grams: dict[str, Tensor], label: str, tensor: TensorUpdates, keep: bool) -> Spectrum:
