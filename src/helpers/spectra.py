@@ -78,6 +78,13 @@ def spectrum(first_gram: Tensor, blocks: Callable[[], Iterable[Tensor]], toleran
     return basis[:, order], values[order].clamp(min=0).sqrt()
 
 
+def spectrum_of_product(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """U (m, r), σ (r,) and V (n, r) of a product of (m, r) and (r, n), r ≤ m, n, from the QR factors of both."""
+    (q, r), (p, t) = torch.linalg.qr(left), torch.linalg.qr(right.T)
+    u, values, vh = torch.linalg.svd(r @ t.T)
+    return q @ u, values, p @ vh.T
+
+
 def _decouple(basis: Tensor, lead: int, angles: Tensor) -> None:
     """Turn the first ``lead`` columns and the others by small ``angles`` (lead, t) against each other."""
     first, rest = basis[:, :lead].clone(), basis[:, lead:].clone()

@@ -80,9 +80,9 @@ def where(task: str, energy: pd.DataFrame) -> str:
 def said(row: pd.Series) -> str:
     """One measure: where it was, where it is, and how far it moved, with the interval."""
     went = {1: "rose", -1: "fell", 0: "did not move beyond chance"}[moved(row)]
-    change = f"{row['difference']:+.2f}, {row['low']:+.2f} to {row['high']:+.2f}"
+    change = f"{row['difference']:+z.2f}, {row['low']:+z.2f} to {row['high']:+z.2f}"
     name = NAMES[row["measure"]]
-    return f"{name[0].upper()}{name[1:]} {went}: {row['before']:.2f} → {row['after']:.2f} ({change})."
+    return f"{name[0].upper()}{name[1:]} {went}: {row['before']:z.2f} → {row['after']:z.2f} ({change})."
 
 
 def behaviour_sentences(task: str, behaviour: pd.DataFrame) -> list[str]:
@@ -94,7 +94,7 @@ def behaviour_sentences(task: str, behaviour: pd.DataFrame) -> list[str]:
         text, against = said(own[measure]), null.get(measure)
         if against is not None and moved(own[measure]):
             same = moved(against) == moved(own[measure])
-            text += f" An unrelated update of its size: {of_null[measure]['difference']:+.2f}"
+            text += f" An unrelated update of its size: {of_null[measure]['difference']:+z.2f}"
             text += ", so more than that." if same else ", so no more than that."
         found.append(text)
     return found

@@ -12,6 +12,7 @@ from torch import Tensor
 from helpers.claims.paired import Change, change
 from helpers.data.rows import evaluation_rows
 from helpers.evaluation.judges.rules import reference_judge, text_judge
+from helpers.models.beginnings import beginning_once
 from helpers.models.generate import as_speaker, generate, log_odds, read_answers
 from helpers.models.logits import logits_at
 from helpers.models.prompts import in_batches, prompt_ids
@@ -72,10 +73,13 @@ class Reference:
 def reference_of(model, tokenizer, asked: Asked, study: OwnModels) -> Reference:
     """The reference that an aligned model gives; its log-probabilities are float32 on the CPU."""
     s, prompts = study.evaluation, asked.harmless["prompt"].tolist()
-    said = generate(as_speaker(model, s.autocast), tokenizer, prompts, FIRST, s.batch_size, s.style)
+    speaker = as_speaker(model, s.autocast)
+    with beginning_once(speaker):
+        said = generate(speaker, tokenizer, prompts, FIRST, s.batch_size, s.style)
     contexts = prompt_ids(tokenizer, prompts, s.style)
     answers = [ids[: FIRST - 1] for ids in tokenizer(said, add_special_tokens=False)["input_ids"]]
-    return Reference(contexts, answers, _log_p(model, contexts, answers))
+    with beginning_once(model):
+        return Reference(contexts, answers, _log_p(model, contexts, answers))
 
 
 def _log_p(model, contexts: list[list[int]], answers: list[list[int]]) -> list[Tensor]:
@@ -112,6 +116,17 @@ def behaviour(
 
     ``kl_first``: after the prompt; ``kl_eight``: mean over at most eight tokens of the aligned model's own answer.
     """
+    with beginning_once(model):
+        found = _likelihoods(model, tokenizer, asked, study, reference)
+    if judged:
+        speaker = as_speaker(model, study.evaluation.autocast)
+        with beginning_once(speaker):
+            for measure, rows in (("refusal", asked.harm), ("over_refusal", asked.look_alikes)):
+                found[measure] = _refused(speaker, tokenizer, rows, study)
+    return found
+
+
+def _likelihoods(model, tokenizer, asked: Asked, study: OwnModels, reference: Reference) -> dict[str, np.ndarray]:
     s = study.evaluation
     how = (s.batch_size, s.style, s.autocast)
     problems = (asked.problems["prompt"].tolist(), asked.problems["answer"].tolist())
@@ -124,12 +139,7 @@ def behaviour(
     own = _log_p(model, reference.contexts, reference.answers)
     apart = [divergence(p, q) for p, q in zip(reference.log_p, own, strict=True)]
     found |= {"kl_first": np.array([float(kl[0]) for kl in apart])}
-    found |= {"kl_eight": np.array([float(kl.mean()) for kl in apart])}
-    if judged:
-        speaker = as_speaker(model, s.autocast)
-        for measure, rows in (("refusal", asked.harm), ("over_refusal", asked.look_alikes)):
-            found[measure] = _refused(speaker, tokenizer, rows, study)
-    return found
+    return found | {"kl_eight": np.array([float(kl.mean()) for kl in apart])}
 
 
 def _refused(speaker, tokenizer, rows: pd.DataFrame, study: OwnModels) -> np.ndarray:
@@ -160,9 +170,10 @@ def updates_of(study: OwnModels, checkpoints: dict[str, Checkpoint]) -> Updates:
     return {"alignment": (aligned, checkpoints["base"]), **tuned}
 
 
-def geometry_of(study: OwnModels, updates: Updates, cache: Path) -> Geometry:
+def geometry_of(study: OwnModels, updates: Updates, cache: Path, modes: Path | None = None) -> Geometry:
     """Exact energies of all updates in the alignment subspace for every k, and overlaps with it. Raises StudyError.
 
+    The alignment modes are kept in the folder ``modes``, for the edits.
     A random subspace of k directions of m holds the share k / m of any update in the mean, so none is drawn.
     """
     return weight_geometry(
@@ -176,6 +187,7 @@ def geometry_of(study: OwnModels, updates: Updates, cache: Path) -> Geometry:
         cache=cache,
         vocabulary=study.geometry.vocabulary,
         pairs=[("alignment", name) for name in study.tuned],
+        modes=modes,
     )
 
 

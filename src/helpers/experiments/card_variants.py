@@ -4,6 +4,7 @@ Each is written to a folder like a user's own, in the stored type, so what is me
 """
 
 import math
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from helpers.data.rows import evaluation_rows
 from helpers.draws import generator_for
 from helpers.errors import StudyError
 from helpers.experiments.card import CALIBRATION, sources, updates_of
-from helpers.methods.context import Context
+from helpers.methods.context import Context, Weights
 from helpers.methods.door import Edit, edit_named
 from helpers.studies.doors import tenants
 from helpers.studies.settings import OwnModels
@@ -23,6 +24,7 @@ from helpers.studies.values import Style
 from helpers.subspaces import Modes
 from helpers.weights.adapters import Adapted
 from helpers.weights.checkpoints import Checkpoint, update
+from helpers.weights.kept_modes import kept_modes
 from helpers.weights.matching import agree
 from helpers.weights.written import write_model, write_models
 
@@ -37,13 +39,21 @@ class CardContext(Context):
     Calibration prompts come after those that the card scores. Modes of one tensor are kept until another is asked for.
     """
 
-    def __init__(self, study: OwnModels, checkpoints: dict[str, Checkpoint], seed: int = 0):
+    def __init__(
+        self, study: OwnModels, checkpoints: dict[str, Checkpoint], seed: int = 0, decomposed: Path | None = None
+    ):
         agreed = agree(updates_of(study, checkpoints), study.geometry.vocabulary)
         self.study, self.seed, self.updates = study, seed, agreed.updates  # under common names, adapters on their start
+        self.decomposed = decomposed  # a folder with the modes of what has been decomposed before
         aligned, base = self.updates["alignment"]
         self.checkpoints = {"base": base, "aligned": aligned} | {task: self.updates[task][0] for task in study.tuned}
         self._shapes, self._kept, self._modes = agreed.shapes, {}, {}
         self.names = [*self._shapes]
+
+    def weights(self, tensor: str, task: str) -> Weights:
+        """A tensor of the base, the aligned and one fine-tuned model, with the factors of an adapter's update."""
+        tuned, start = self.updates[task]
+        return replace(super().weights(tensor, task), factors=tuned.factors(start, tensor))
 
     def modes(self, label: str, tensor: str) -> Modes:
         """Left singular vectors and singular values of an update; of rank 0 where nothing changed."""
@@ -51,7 +61,8 @@ class CardContext(Context):
             raise StudyError(f"a report card has no update {label!r}, only {', '.join(self.updates)}")
         if (label, tensor) not in self._modes:
             self._modes = {key: found for key, found in self._modes.items() if key[1] == tensor}
-            self._modes[label, tensor] = super().modes(label, tensor)
+            before = self.decomposed and kept_modes(self.decomposed, label, tensor, self.updates[label])
+            self._modes[label, tensor] = before or super().modes(label, tensor)
         return self._modes[label, tensor]
 
     def calibration(self, kind: str) -> pd.DataFrame:
@@ -78,12 +89,12 @@ class CardContext(Context):
 
     def left(self, task: str) -> list[str]:
         """Tensors that a fine-tune changed and no edit touches: too large, or with rows that not all models have."""
-        tuned = self.checkpoints[task]
-        return [
-            name
-            for name in sorted(self.moved[task])
-            if math.prod(self._shapes[name]) > LARGEST or tuned.shape(name) != self._shapes[name]
-        ]
+        shapes, tuned = self._shapes, self.checkpoints[task]
+        moved = sorted(self.moved[task])
+        return self.once(
+            ("left", task),
+            lambda: [n for n in moved if math.prod(shapes[n]) > LARGEST or tuned.shape(n) != shapes[n]],
+        )
 
     def edited(self, task: str, edit: Edit, dial: float, tensor: str) -> Tensor | None:
         """A tensor of a fine-tune after an edit; None where it stays. Where fine-tuning changed nothing, it stays.
@@ -171,8 +182,9 @@ def write_null(context: CardContext, task: str, folder: Path) -> str:
     """
     own, aligned = context.updates[task], context.checkpoints["aligned"]
     other = context.updates.get(UNRELATED) if task != UNRELATED else None
-    size, others = (math.sqrt(sum(_energy(pair, name) for name in context.names)) for pair in (own, other or own))
-    scale = size / others if others else 0.0
+    energy = {name: _energy(own, name) for name in context.names}
+    others = sum(_energy(other, name) for name in context.names) if other else 0.0
+    scale = math.sqrt(sum(energy.values()) / others) if others else 0.0
 
     def made(name: str) -> Tensor | None:
         if name not in context.names or name in context.left(task):
@@ -181,11 +193,14 @@ def write_null(context: CardContext, task: str, folder: Path) -> str:
         if other is not None:
             return start + scale * update(*other, name)
         noise = torch.randn(start.shape, generator=generator_for(context.seed, task, name, "null"))
-        return start + noise.double() * (math.sqrt(_energy(own, name)) / float(noise.double().norm()))
+        return start + noise.double() * (math.sqrt(energy[name]) / float(noise.double().norm()))
 
     write_model(layout_of(aligned), made, folder)
     return UNRELATED if other is not None else RANDOM
 
 
 def _energy(pair: tuple[Checkpoint, Checkpoint], name: str) -> float:
-    return float(update(*pair, name).square().sum()) if pair[0].shape(name) == pair[1].shape(name) else 0.0
+    if pair[0].shape(name) != pair[1].shape(name):
+        return 0.0
+    known = pair[0].difference(pair[1], name)
+    return float((update(*pair, name) if known is None else known).square().sum())

@@ -240,7 +240,7 @@ def table(frame: pd.DataFrame, decimals: int = 2, missing: str = "", significant
     """
     shown = frame.copy()
     for column in frame.columns[[pd.api.types.is_float_dtype(kind) for kind in frame.dtypes]]:
-        form = f".{columns.get(column, decimals)}{'g' if significant else 'f'}"
+        form = f"z.{columns.get(column, decimals)}{'g' if significant else 'f'}"
         shown[column] = [missing if np.isnan(value) else format(value, form) for value in frame[column]]
     shown = shown.rename(columns=_in_words).rename_axis(index=_in_words, columns=_in_words)
     plain = isinstance(frame.index, pd.RangeIndex)

@@ -37,6 +37,7 @@ class Weights:
     aligned: Tensor
     tuned: Tensor
     task: str = ""  # the fine-tuned model's name
+    factors: tuple[Tensor, Tensor] | None = None  # (m, r) and (r, n), whose product the update of an adapter is
 
     @property
     def update(self) -> Tensor:

@@ -30,4 +30,7 @@ def orthogonal(weights: Weights, context: Context, dial: float) -> Tensor:
 def _projected(weights: Weights, context: Context, dial: float, mode: Literal["parallel", "orthogonal"]) -> Tensor:
     modes = context.modes("alignment", weights.name)
     k = min(rank_for_fraction(tuple(weights.update.shape), dial), modes.rank)
+    if weights.factors is not None:  # P (L R) = (P L) R, which costs next to nothing
+        left, right = weights.factors
+        return project(modes.vectors, left, k, mode) @ right
     return project(modes.vectors, weights.update, k, mode)

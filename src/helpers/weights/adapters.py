@@ -76,6 +76,12 @@ class Adapted(Checkpoint):
         """Type in which a tensor is given."""
         return torch.float64 if name in self.low_rank else self._before(name).dtype
 
+    def kept_as(self, name: str) -> torch.dtype:
+        """Type in which the adapter's matrices for a tensor are stored, or else the tensor."""
+        if name not in self.low_rank:
+            return self.dtype(name)
+        return self.raw.dtype(next(iter(self.low_rank[name].parts.values())))
+
     def read(self, name: str, part: Any = ...) -> Tensor:
         """Rows of a tensor, or rows and columns, as slices."""
         tensor = self._before(name, part)
@@ -89,10 +95,20 @@ class Adapted(Checkpoint):
 
     def difference(self, start: Checkpoint, name: str, part: Any = ...) -> Tensor | None:
         """ΔW itself, s B A, where a tensor is changed by that alone: not the difference of two rounded matrices."""
-        module = self.low_rank.get(name)
-        if start is not self.start or module is None or name in self.whole or "magnitude_vector" in module.parts:
+        return self._change(name, part) if self._alone(start, name) else None
+
+    def factors(self, start: Checkpoint, name: str) -> tuple[Tensor, Tensor] | None:
+        """s B (m, r) and A (r, n), where a tensor is changed by their product alone."""
+        if not self._alone(start, name) or "B.bias" in self.low_rank[name].parts:
             return None
-        return self._change(name, part)
+        module = self.low_rank[name]
+        left, right = module.factors(self._part(name, "A"), self._part(name, "B"))
+        return module.scale * left, right
+
+    def _alone(self, start: Checkpoint, name: str) -> bool:
+        module = self.low_rank.get(name)
+        plain = module is not None and "magnitude_vector" not in module.parts
+        return start is self.start and plain and name not in self.whole
 
     def _before(self, name: str, part: Any = ...) -> Tensor:
         return self.raw.read(self.whole[name], part) if name in self.whole else self.start.read(name, part)

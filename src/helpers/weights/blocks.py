@@ -47,6 +47,14 @@ class TensorUpdates:
             yield {label: piece.T if self.tall else piece for label, piece in known.items()}
             del known
 
+    def factors(self, label: str) -> tuple[Tensor, Tensor] | None:
+        """Left (m, r) and right (r, n) factor of an update that is known by them, float64 on the device; else None."""
+        tuned, start = self.updates[label]
+        found = tuned.factors(start, self.name) if len(self.shape) == 2 else None
+        if found is None or 2 * found[0].shape[1] > min(self.shape) or found[0].shape[0] != self.shape[0]:
+            return None
+        return self._float64(found[0]), self._float64(found[1])
+
     def _float64(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.device).double()
 

@@ -81,6 +81,10 @@ class Checkpoint:
         """Type in which a tensor is stored."""
         return self.stored(name).dtype
 
+    def kept_as(self, name: str) -> torch.dtype:
+        """Type of the file's numbers that decide a tensor; of an adapter's its matrices', which are read in float64."""
+        return self.dtype(name)
+
     def tensor(self, name: str) -> Tensor:
         """A tensor in its stored type, memory-mapped: pages are read when used, and released with the tensor."""
         return self.read(name)
@@ -91,6 +95,10 @@ class Checkpoint:
 
     def difference(self, start: "Checkpoint", name: str, part: Any = ...) -> Tensor | None:
         """``self − start`` in float64 where it is known by itself, as of a LoRA adapter; else None."""
+        return None
+
+    def factors(self, start: "Checkpoint", name: str) -> tuple[Tensor, Tensor] | None:
+        """Matrices (m, r) and (r, n), float64, whose product ``self − start`` is, where they are known; else None."""
         return None
 
     def stored(self, name: str) -> Stored:

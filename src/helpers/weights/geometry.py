@@ -25,10 +25,11 @@ from helpers.memory import enough_to, free_memory, is_out_of_memory, say
 from helpers.subspaces import rank_for_fraction
 from helpers.weights.blocks import TensorUpdates
 from helpers.weights.checkpoints import Updates
+from helpers.weights.kept_modes import keep_modes
 from helpers.weights.matching import Agreed, agree
 from helpers.weights.names import layer_of, module_of
 from helpers.weights.rounding import mostly_rounding, rounding_table, roundings
-from helpers.weights.tensor import Request, tensor_geometry
+from helpers.weights.tensor import Request, Spectrum, tensor_geometry
 
 ENGINE = 2  # raise when results for the same request change
 OVERLAP_COLUMNS = ["tensor", "module", "layer", "a", "b", "eta", "mso", "k_a", "k_b", "random"]
@@ -71,13 +72,15 @@ def weight_geometry(
     vocabulary: Literal["exact", "intersection"] = "exact",
     pairs: list[tuple[str, str]] | None = None,
     shard: tuple[int, int] | None = None,
+    modes: Path | None = None,
 ) -> Geometry:
     """Energy of the ``tasks`` in the ``subspaces`` under each control, and MSO of ``pairs`` of updates (all, if None).
 
     ``updates`` maps a label to (tuned, start) checkpoints. With ``cache``, finished tensors are kept there, one file
     each, and a second run with the same request and files continues after them. ``shard`` (i, n) takes every n-th
-    tensor, the largest first, from the i-th on (from 0). Raises StudyError, and TensorMismatch for checkpoints that do
-    not match or are not finite.
+    tensor, the largest first, from the i-th on (from 0). In ``modes``, a folder,
+    the modes of the subspaces are kept (``helpers.weights.kept_modes``) of what is decomposed now. Raises StudyError,
+    and TensorMismatch for checkpoints that do not match or are not finite.
     """
     pairs = list(combinations(updates, 2)) if pairs is None else pairs
     for label in (*subspaces, *tasks, *(label for pair in pairs for label in pair)):
@@ -92,7 +95,7 @@ def weight_geometry(
     folder = None if cache is None else Path(cache) / _digest(request, agreed.updates, vocabulary)
     shapes = agreed.shapes if shard is None else _shard(agreed.shapes, *shard)
     tensors = [TensorUpdates(agreed.updates, name, shape, device) for name, shape in shapes.items()]
-    found = {tensor.name: _result(request, tensor, folder) for tensor in tensors}
+    found = {tensor.name: _result(request, tensor, folder, modes) for tensor in tensors}
     geometry = _collect(request, agreed, shapes, found)
     if shard is None:
         geometry.remarks += [*_unmoved(geometry, agreed.updates), *mostly_rounding(geometry.rounding)]
@@ -132,39 +135,44 @@ def _shard(shapes: dict[str, tuple[int, ...]], i: int, n: int) -> dict[str, tupl
     return {name: shape for name, shape in shapes.items() if name in chosen}
 
 
-def _result(request: Request, tensor: TensorUpdates, folder: Path | None) -> dict[str, Tensor]:
+def _result(request: Request, tensor: TensorUpdates, folder: Path | None, modes: Path | None) -> dict[str, Tensor]:
     """What is asked of one tensor, from the cache where it is there and whole."""
     if folder is None:
-        return _computed(request, tensor)
+        return _computed(request, tensor, modes)
     kept = folder / f"{tensor.name}.safetensors"
     if is_whole(kept):
         return load_file(kept)
-    result = _computed(request, tensor)
+    result = _computed(request, tensor, modes)
     write_tensors(kept, result)
     seal(kept)
     return result
 
 
-def _computed(request: Request, tensor: TensorUpdates) -> dict[str, Tensor]:
+def _computed(request: Request, tensor: TensorUpdates, modes: Path | None) -> dict[str, Tensor]:
     """What is asked of one tensor, and of each update the energy that is rounding: ``rounding|update`` ()."""
-    result = _decomposed(request, tensor)
+    result = _decomposed(request, tensor, modes)
     sizes = {label: float(result[f"total|{label}"]) for label in tensor.updates}
     rounding = {f"rounding|{label}": torch.tensor(part) for label, part in roundings(tensor, sizes).items()}
     return result | rounding
 
 
-def _decomposed(request: Request, tensor: TensorUpdates) -> dict[str, Tensor]:
+def _decomposed(request: Request, tensor: TensorUpdates, modes: Path | None) -> dict[str, Tensor]:
     """The geometry of one tensor, computed on the CPU if a GPU has no room for it."""
+
+    def keep(label: str, found: Spectrum) -> None:
+        if modes is not None:
+            keep_modes(modes, label, tensor.name, found.basis, found.values)
+
     if tensor.device != "cpu":
         try:
-            return tensor_geometry(request, tensor)
+            return tensor_geometry(request, tensor, keep)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
         free_memory()  # here, where what was begun is no longer held by its exception
         say(f"out of memory on {tensor.device} with tensor {tensor.name}, which is done on the CPU")
     with enough_to(f"decompose the updates of tensor {tensor.name}"):
-        return tensor_geometry(request, replace(tensor, device="cpu"))
+        return tensor_geometry(request, replace(tensor, device="cpu"), keep)
 
 
 def _cost(shape: tuple[int, ...]) -> float:

@@ -120,4 +120,4 @@ def _ranks(shape: Shape, found: dict[str, Tensor], label: str) -> tuple[float, f
 
 def _types(checkpoint: Checkpoint, shapes: dict[str, Shape]) -> str:
     """The types in which its tensors are stored, as people write them."""
-    return ", ".join(sorted({str(checkpoint.dtype(name)).removeprefix("torch.") for name in shapes}))
+    return ", ".join(sorted({str(checkpoint.kept_as(name)).removeprefix("torch.") for name in shapes}))

@@ -4,6 +4,7 @@ Let D be an update (m, n), s = min(m, n), and X (s, l) the same with its short s
 mapped files. Only matrices (s, s) are ever held, so memory does not depend on the long side.
 
 - m ≤ n: U comes from G = D Dᵀ, and S = U_aᵀ U_b for a pair.
+- An update L R of low rank, L (m, r) and R (r, n), as of a LoRA adapter, is decomposed by the QR factors of L and Rᵀ.
 - m > n: V and Σ come from DᵀD, and S = Σ_a⁻¹ V_aᵀ (D_aᵀ D_b) V_b Σ_b⁻¹, without U. Where a spectrum is too wide for
   that division, S is summed over blocks of U_aᵀ U_b with U = D V Σ⁻¹ in a further pass.
 
@@ -12,7 +13,7 @@ cumulative sum, and MSO at every energy fraction is a prefix sum of S². Along a
 energies are the diagonal of Bᵀ G B (m ≤ n), or the squared row norms of BᵀD (m > n).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
 
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor
 
 from helpers.draws import NEARLY_SQUARE, blocks, gaussian_blocks, generator_for, haar
-from helpers.spectra import RESOLVED, add_gram, quadratic_forms, spectrum
+from helpers.spectra import RESOLVED, add_gram, quadratic_forms, spectrum, spectrum_of_product
 from helpers.subspaces import numerical_rank, rank_for_energy, rank_tolerance
 from helpers.weights.blocks import TensorUpdates
 
@@ -54,8 +55,8 @@ class Request:
 class Spectrum:
     """One update on its short side."""
 
-    basis: Tensor  # (s, s): U for m ≤ n, V for m > n
-    values: Tensor  # (s,) singular values, decreasing
+    basis: Tensor  # (s, s), or (s, r) of a product of low rank: U for m ≤ n, V for m > n
+    values: Tensor  # (s,) or (r,) singular values, decreasing
     rank: int
 
     @property
@@ -79,8 +80,10 @@ class Spectrum:
         return self.modes / self.kept
 
 
-def tensor_geometry(request: Request, tensor: TensorUpdates) -> dict[str, Tensor]:
-    """Everything asked about one tensor, as named float64 arrays on the CPU.
+def tensor_geometry(
+    request: Request, tensor: TensorUpdates, keep: Callable[[str, Spectrum], None] | None = None
+) -> dict[str, Tensor]:
+    """Everything asked about one tensor, as named float64 arrays on the CPU; ``keep`` is given each subspace's modes.
 
     ``values|update`` (rank,): singular values, ``total|update`` (): ‖D‖², ``energy|subspace|control|task`` (r,):
     ‖P_k D‖² for k = 1 … r, ``overlap|a|b`` (3, energy fractions): MSO, k_a, k_b. Zero updates have rank 0, and neither
@@ -92,6 +95,8 @@ def tensor_geometry(request: Request, tensor: TensorUpdates) -> dict[str, Tensor
     grams, crosses = _accumulate(request, tensor)
     totals = {label: gram.diagonal().sum() for label, gram in grams.items()}
     spectra = {label: _spectrum(grams, label, tensor, label in request.tasks) for label in request.decomposed}
+    for label in request.subspaces if keep else ():
+        keep(label, spectra[label])
     alive = {label for label, total in totals.items() if total > 0}
     pairs = [pair for pair in request.pairs if alive.issuperset(pair)]
     along, result = {}, {f"values|{label}": found.kept for label, found in spectra.items()}
@@ -114,25 +119,43 @@ def tensor_geometry(request: Request, tensor: TensorUpdates) -> dict[str, Tensor
 def _accumulate(request: Request, tensor: TensorUpdates) -> tuple[dict, dict]:
     """Gram matrices X Xᵀ (lower triangles) of all updates and, if tall, products X_a X_bᵀ of pairs, each (s, s)."""
     s, pairs = min(tensor.shape), request.crossed if tensor.tall else []
-    grams, crosses = {}, {}
-    for piece in tensor.blocks(request.labels):
+    known = {label: tensor.factors(label) for label in request.labels}
+    thin = {label: found for label, found in known.items() if found is not None}
+    full = [label for label in request.labels if label not in thin]
+    grams, crosses = {label: _product(found, found, tensor.tall) for label, found in thin.items()}, {}
+    for part, piece in zip(tensor.parts(), tensor.blocks(full), strict=True) if full else ():
         for label, x in piece.items():  # (s, b)
             if label not in grams:
                 grams[label] = x.new_zeros(s, s)
             add_gram(grams[label], x)
         for a, b in pairs:
-            if (a, b) not in crosses:
-                crosses[a, b] = x.new_zeros(s, s)
-            crosses[a, b].addmm_(piece[a], piece[b].T)
+            if piece.keys() & {a, b}:
+                x, y = (piece[label] if label in piece else thin[label][0][part].T for label in (a, b))  # (s or r, b)
+                if (a, b) not in crosses:
+                    crosses[a, b] = x.new_zeros(len(x), len(y))
+                crosses[a, b].addmm_(x, y.T)
+    for a, b in pairs:
+        if a in thin and b in thin:
+            crosses[a, b] = _product(thin[a], thin[b], tensor.tall)
+        elif a in thin or b in thin:
+            crosses[a, b] = crosses[a, b] @ thin[b][1] if b in thin else thin[a][1].T @ crosses[a, b]
     if not all(torch.isfinite(gram.diagonal().sum()) for gram in grams.values()):
         tensor.refuse()
     return grams, crosses
+
+
+def _product(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor], tall: bool) -> Tensor:
+    """X_a X_bᵀ (s, s) of updates L R given by L (m, r) and R (r, n): D_aᵀ D_b if tall, else D_a D_bᵀ."""
+    return a[1].T @ (a[0].T @ b[0]) @ b[1] if tall else a[0] @ (a[1] @ b[1].T) @ b[0].T
 
 
 def _spectrum(grams: dict[str, Tensor], label: str, tensor: TensorUpdates, keep: bool) -> Spectrum:
     """The spectrum of one update; its Gram matrix is given up unless it is a task's of a wide tensor."""
     gram = grams[label] if keep and not tensor.tall else grams.pop(label)
     tolerance = rank_tolerance(*tensor.shape)
+    if (factors := tensor.factors(label)) is not None:
+        u, values, v = spectrum_of_product(*factors)
+        return Spectrum(v if tensor.tall else u, values, numerical_rank(values, tolerance))
     basis, values = spectrum(gram, lambda: (piece[label] for piece in tensor.blocks([label])), tolerance)
     return Spectrum(basis, values, numerical_rank(values, tolerance))
 

@@ -17,6 +17,7 @@ from helpers.models.load import load_tokenizer
 from helpers.studies.sections import Origin
 from helpers.studies.settings import OwnModels
 from helpers.studies.wording import validate
+from helpers.weights.folders import is_adapter
 from pipeline.card.arguments import card_study, settings
 from pipeline.card.estimate import estimate
 from pipeline.card.make import make
@@ -48,12 +49,13 @@ def card_of(base: str, aligned: str, tuned: str, prompts: int) -> tuple[Card, di
     return Card(card_study(models, readers, size.parameters if size else 0, prompts)), folders, size
 
 
-def announce(card: Card, size: Size | None) -> float | None:
+def announce(card: Card, folders: dict[str, Path], size: Size | None) -> float | None:
     """Say what the card will take; returns the seconds, None where they cannot be told."""
     if size is None:
         say("the size of this family of models cannot be told from its config.json, so there is no estimate; it runs")
         return None
-    found = estimate(card.study, size, len(variants_of(card.study)))
+    full = sum(not is_adapter(folders[name]) for name in card.study.tuned)
+    found = estimate(card.study, size, len(variants_of(card.study)), full)
     s, minutes = card.study.evaluation, found["seconds"] / 60
     say(
         f"{size.parameters / 1e6:.0f}M parameters, {s.harm_prompts} prompts for refusals and {s.utility_prompts} for "
@@ -73,7 +75,7 @@ def made(base: str, aligned: str, tuned: str, prompts: int) -> str:
     say("looking at the models and timing this machine for some seconds")
     card, folders, size = card_of(base, aligned, tuned, prompts)
     card.save()
-    expected = announce(card, size)
+    expected = announce(card, folders, size)
     notes = make(card, folders, expected)
     for name, reason in notes["failed"].items():
         say(f"{name} was not measured: {reason}")

@@ -19,6 +19,7 @@ from helpers.weights.folders import is_adapter
 from pipeline.card.record import Card
 
 BEHAVIOUR = 1  # raised whenever a measure of a model changes, so that older values are not taken for it
+MODES = "modes"  # the folder below the scratch in which the geometry keeps those of the alignment update
 Measures = dict[str, np.ndarray]  # (prompts,) each
 
 
@@ -27,7 +28,10 @@ class Bench:
 
     def __init__(self, card: Card, folders: dict[str, Path], checkpoints: dict[str, Checkpoint], scratch: Path):
         self.study, self.folders, self.scratch = card.study, folders, scratch
-        self.context, self.asked = CardContext(card.study, checkpoints), Asked.of(card.study)
+        self.context, self.asked = (
+            CardContext(card.study, checkpoints, decomposed=scratch / MODES),
+            Asked.of(card.study),
+        )
         self.hashes = {name: sha256(folder) for name, folder in folders.items()}
         self.kept = card.folder.root / "values" / digest(card.study, self.hashes, BEHAVIOUR)
 

@@ -23,7 +23,7 @@ from helpers.experiments.card_variants import variants_of
 from helpers.files import remove
 from helpers.memory import say
 from helpers.weights.checkpoints import Checkpoint
-from pipeline.card.bench import Bench, Measures
+from pipeline.card.bench import MODES, Bench, Measures
 from pipeline.card.record import Card
 
 Values = dict[str, Measures]  # by model
@@ -65,12 +65,14 @@ def make(card: Card, folders: dict[str, Path], seconds: float | None) -> dict[st
     checkpoints = {name: Checkpoint(folder) for name, folder in folders.items()}
     variants, tuned = variants_of(study), [*study.tuned]
     progress = Progress(3 + len(tuned) * (3 + len(variants)), seconds)
-    with ThreadPoolExecutor(1) as beside, scratch_of(card) as scratch:
-        geometry = beside.submit(geometry_of, study, updates_of(study, checkpoints), card.folder.root / "geometry")
+    with scratch_of(card) as scratch, ThreadPoolExecutor(1) as beside:
+        cache = card.folder.root / "geometry"
+        geometry = beside.submit(geometry_of, study, updates_of(study, checkpoints), cache, scratch / MODES)
         bench = Bench(card, folders, checkpoints, scratch)
-        measured, edits, failed = _behaviours(bench, variants, progress)
+        measured, failed = _behaviours(bench, progress)
         progress.step("waiting for the geometry of the updates")
-        found = geometry.result()
+        found = geometry.result()  # before the edits, which use the modes that it keeps
+        edits, reasons = _every_edit(bench, variants, progress)
     progress.step("writing the tables")
     tables = {
         "card_models": _models(checkpoints, bench.hashes, card),
@@ -84,12 +86,12 @@ def make(card: Card, folders: dict[str, Path], seconds: float | None) -> dict[st
     }
     for name, frame in tables.items():
         card.write(name, frame, list(folders.values()), time.monotonic() - started)
-    return {"failed": failed, "remarks": [*found.remarks, *found.left_out]}
+    return {"failed": failed | reasons, "remarks": [*found.remarks, *found.left_out]}
 
 
-def _behaviours(bench: Bench, variants: dict, progress: Progress) -> tuple[Values, pd.DataFrame, dict[str, str]]:
+def _behaviours(bench: Bench, progress: Progress) -> tuple[Values, dict[str, str]]:
     progress.step("the aligned model: answers and margins")
-    measured, rows, failed = {"aligned": bench.of_model("aligned")}, [], {}
+    measured, failed = {"aligned": bench.of_model("aligned")}, {}
     for task in bench.study.tuned:
         progress.step(f"{task}: answers and margins")
         measured[task] = bench.of_model(task)
@@ -98,9 +100,15 @@ def _behaviours(bench: Bench, variants: dict, progress: Progress) -> tuple[Value
             measured[f"null of {task}"] = bench.of_null(task)
         except StudyError as error:  # of quantised weights, which no edit is written in
             failed[f"an unrelated update of the size of {task}"] = str(error)
+    return measured, failed
+
+
+def _every_edit(bench: Bench, variants: dict, progress: Progress) -> tuple[pd.DataFrame, dict[str, str]]:
+    rows, failed = [], {}
+    for task in bench.study.tuned:
         made, reasons = _edited(bench, task, variants, progress)
         rows, failed = rows + made, failed | reasons
-    return measured, pd.DataFrame(rows), failed
+    return pd.DataFrame(rows), failed
 
 
 def _edited(bench: Bench, task: str, variants: dict, progress: Progress) -> tuple[list[dict[str, Any]], dict[str, str]]:
