@@ -6,10 +6,8 @@ const [WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [400, 270, 46, 12, 30, 42];
 const RANGES = { utility: [0, 1], harm: [1, 5], harm_rate5: [0, 1] }; // of measures that have ends
 const SCALES = { answers: ["harm", "utility"], margins: ["harm_margin", "utility_margin"] };
 const WORDS = {
-  parallel: "kept (parallel)",
-  orthogonal: "removed (orthogonal)",
-  answers: "answers: judged harm, exact match",
-  margins: "margins: log-odds, log-probability",
+  parallel: "kept",
+  orthogonal: "removed",
 };
 const CONTROLS = [
   // panel, key in the address, label, the arrays whose axis has the choices, the axis, preferred choice, whether a slider
@@ -17,7 +15,7 @@ const CONTROLS = [
   ["behaviour", "task", "Update", ["behaviour", "energy"], "task", "contaminated"],
   ["behaviour", "subspace", "Subspace", ["behaviour", "energy"], "subspace", "alignment"],
   ["behaviour", "control", "Vectors taken (control)", ["behaviour", "energy"], "control", "top-k"],
-  ["behaviour", "scale", "Measured as", [], "", "answers"],
+  ["behaviour", "scale", "Harm and utility of", [], "", "answers"],
   ["behaviour", "k", "k / min(m, n)", ["behaviour", "energy"], "fraction", 0.25, true],
   ["energy", "part", "Module type", ["energy"], "module", "all"],
   ["updates", "pair", "Pair of updates", ["updates"], "pair", "useful-harmful"],
@@ -96,7 +94,7 @@ function rows(array, axis, at) {
 
 function interval(found) {
   if (!found) return "not measured";
-  return said(found.mean) + (found.low === null ? "" : ` [${said(found.low)}, ${said(found.high)}]`);
+  return said(found.mean) + (found.low === null ? "" : ` [${said(found.low)},\u00a0${said(found.high)}]`);
 }
 
 function howSure(found) {
@@ -248,8 +246,8 @@ function chart(spec) {
   const lines = spec.lines.filter((one) => one.rows.length);
   if (!lines.length) return make("p", { className: "note", textContent: `${spec.title}: not measured for this choice.` });
   const drawn = lines.flatMap((one) => one.rows);
-  const values = [...drawn.flatMap((f) => [f.mean, f.low, f.high]), ...spec.levels.map((level) => level.value)];
-  spec.yRange = reach(values.filter((value) => value !== null), spec.fixed);
+  const values = [...drawn.flatMap((f) => (f.low === null ? [f.mean] : [f.mean, f.low, f.high])), ...spec.levels.map((level) => level.value)];
+  spec.yRange = reach(values, spec.fixed);
   spec.xRange = spec.xFixed ?? reach(drawn.map((found) => found.x));
   const scale = ([low, high], from, to) => (value) => from + ((value - low) / (high - low)) * (to - from);
   const x = scale(spec.xRange, LEFT, WIDTH - RIGHT);
@@ -264,7 +262,7 @@ function chart(spec) {
     inside.append(draw("line", { class: "level", x1: LEFT, x2: WIDTH - RIGHT, y1: y(level.value), y2: y(level.value) }));
     inside.append(draw("text", { class: "level", x: WIDTH - RIGHT - 2, y: y(level.value) - 4, "text-anchor": "end" }, level.name));
   }
-  const chance = drawn.filter((found) => found.random !== null && (lines.length === 1 || found.chance));
+  const chance = lines.filter((one) => one.chosen).flatMap((one) => one.rows).filter((found) => found.random !== null);
   if (chance.length) inside.append(draw("polyline", { class: "chance", points: chance.map((f) => `${x(f.x)},${y(f.random)}`).join(" ") }));
   for (const one of [...lines].sort((a, b) => a.chosen - b.chosen)) line(inside.appendChild(draw("g")), one, x, y);
   svg.addEventListener("click", (event) => clicked(svg, event, drawn, x, spec.key));
@@ -398,7 +396,8 @@ function drawActivations() {
   const pairs = choices(CONTROLS.find((control) => control.key === "prompts"));
   const lines = (axis) => pairs.map((name, place) => {
     const found = rows(data.activations, axis, { model, pair: name, eta: spread, layer: depth });
-    return { name, look: lookOf(name, place), chosen: name === prompts, rows: found.map((one) => ({ ...one, chance: name === prompts })) };
+    const shown = name === prompts ? found : found.map((one) => ({ ...one, low: null })); // many bands would hide one another
+    return { name, look: lookOf(name, place), chosen: name === prompts, rows: shown };
   });
   const title = setup.labels.mso;
   const charts = [
@@ -426,10 +425,15 @@ function render(moved) {
     place.classList.toggle("empty", !data[name]);
     say(place.querySelector(".said"), sentence[0].toUpperCase() + sentence.slice(1));
     place.querySelector(".drawn").replaceChildren(...parts);
-    const chapter = place.querySelector(".chapter");
-    chapter.hidden = !data.chapters[name];
-    if (data.chapters[name]) chapter.firstElementChild.href = data.chapters[name];
+    place.querySelector(".from").replaceChildren(...whence(name));
   }
+}
+
+function whence(name) {
+  const link = (href, textContent) => make("a", { href, textContent });
+  const tables = data.tables[name].map((table, place) => [place ? ", " : "Data: ", link(`results/${state.study}/all/tables/${table}.csv`, `${table}.csv`)]);
+  const chapter = data.chapters[name] ? [" What they mean: ", link(data.chapters[name], "the chapter"), "."] : [];
+  return tables.length ? [...tables.flat(), ".", ...chapter] : [];
 }
 
 function say(element, text) {
@@ -448,9 +452,8 @@ function build() {
   place.append(make("div", { className: "choice" }, make("label", { htmlFor: "explorer-study", textContent: "Study" }), select), about);
   for (const name of Object.keys(PANELS)) {
     const controls = CONTROLS.filter((control) => control.panel === name).map(controlElement);
-    const link = make("a", { textContent: "The chapter on it" });
     panel(name).append(make("div", { className: "choices" }, ...controls), make("p", { className: "said", "aria-live": "polite" }),
-      make("div", { className: "drawn" }), make("p", { className: "chapter", hidden: true }, link, " has figures, tables and what they mean."));
+      make("div", { className: "drawn" }), make("p", { className: "from" }));
   }
   addEventListener("hashchange", () => location.hash.includes("=") && fromAddress());
   fromAddress();

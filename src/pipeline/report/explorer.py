@@ -28,6 +28,12 @@ AXES = {  # of each array, in its order
     "updates": ["pair", "layer", "module", "eta"],
     "activations": ["model", "pair", "eta", "layer"],
 }
+TABLES = {  # over all seeds, that each array is made from
+    "behaviour": ["parallel_summary", "orthogonal_summary", "scaling_summary"],
+    "energy": ["energy_summary"],
+    "updates": ["update_overlap_summary"],
+    "activations": ["activation_overlap_summary", "matched_activations_summary"],
+}
 EVERY = "all"  # layers, or modules, together
 CENTRED = "aligned, one form, centred"  # stands among the models for the requests of one form
 ENDS = (0.0, 1.0)  # α of the aligned and of the fine-tuned model
@@ -72,6 +78,7 @@ def study_data(staged: Staged) -> dict:
     frames["levels"] = levels[levels["alpha"].isin(ENDS)]
     facts = {"title": study.title, "seeds": len(selection.seeds), "confidence": study.confidence}
     facts |= {"published": selection.published, "chapters": _chapters(staged)}
+    facts["tables"] = {of: [name for name in names if tables.table(name).exists()] for of, names in TABLES.items()}
     return facts | {name: array(frame, AXES[name]) for name, frame in frames.items()}
 
 
