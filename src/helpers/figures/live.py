@@ -18,7 +18,7 @@ def is_live() -> bool:
     return SESSION in os.environ and WORKFLOW not in os.environ
 
 
-def chosen(draw: Callable[..., HTML], **choices: tuple[Sequence, Any]) -> Any:
+def chosen(draw: Callable[..., HTML], /, **choices: tuple[Sequence, Any]) -> Any:
     """What ``draw`` gives for one of several values of each argument: widgets with it below, if somebody can move them.
 
     ``choices``: of each argument its values and the one that is shown first; numbers get a slider, names alone a list.
