@@ -21,6 +21,7 @@ from pipeline.report.answer import answer, conditions
 from pipeline.report.chapters import Staged
 from pipeline.report.claim_cards import claim_cards
 from pipeline.report.forest import forest
+from pipeline.report.explorer import explorer
 from pipeline.report.records import devices, origin, provenance, seconds, spent
 from pipeline.report.rooms import code_map
 from pipeline.report.templates import render
@@ -33,7 +34,7 @@ BENCHMARKS = ROOT / "benchmarks"
 
 
 def write_generated(staged: list[Staged], folder: Path) -> None:
-    """Write ``generated/*.md``, which pages of ``book/`` include, and the index page of each study's single runs."""
+    """Write ``generated/*.md``, which pages of ``book/`` include, the explorer's data, and indexes of single runs."""
     selections = [study.selection for study in staged]
     studies = [selection.study for selection in selections if isinstance(selection.study, Study)]
     parts = (
@@ -49,7 +50,7 @@ def write_generated(staged: list[Staged], folder: Path) -> None:
             "tables": render("tables.md", schemas=SCHEMAS),
         }
     )
-    pages = {f"generated/{name}.md": text for name, text in parts.items()}
+    pages = {f"generated/{name}.md": text for name, text in parts.items()} | explorer(staged)
     for study in filter(lambda study: study.runs, staged):
         seeds = {seed: list(runs) for seed, runs in groupby(study.runs, key=lambda run: run.place.parent.name)}
         name = study.selection.study.name
