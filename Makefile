@@ -24,11 +24,12 @@ unexport PYTHONDONTWRITEBYTECODE  # else every notebook would compile the packag
 
 help:  ## list the targets
 	@echo "make book  [STUDY=organism] [SEEDS=0,1] [CORES=2] [PROFILE=local]  run a study and build its report in _build/html"
+	@echo "           SEEDS=published shows the published tables of a study, without running it"
 	@echo "make plan  [STUDY=organism] [SEEDS=0,1] [PRICE='in out']  say what a study fetches, needs and takes here"
 	@echo "make card  BASE=… ALIGNED=… TUNED='name=…' [PROMPTS=48]  one page on a fine-tune of yours: folders, or id@commit"
 	@echo "make card-write CARD=… TASK=… EDIT=orthogonal:0.5 OUT=…  write the model of a defence that a card measured"
 	@echo "make test  run every kind of test (needs or gets a Chromium and, as root, SLURM); make soak: the repeats"
-	@echo "make lab   open the notebooks in JupyterLab"
+	@echo "make lab   open the notebooks in JupyterLab; outputs are kept in lab/, out of git"
 	@echo "make bench time the weight-space engine against the method as released, and how long one waits"
 	@echo "make coverage simulate how often the intervals cover the truth, about 2 minutes"
 	@echo "make publish STUDY=…  copy a study's tables to published/, for reports where it has not been run"
@@ -77,8 +78,9 @@ soak: $(READY)  ## the repeats: kills, fuzz by the thousand, every study of the 
 	.venv/bin/python tests/slurm_cluster.py --install
 	$(RUN) pytest -n 2 --dist loadscope --no-loadscope-reorder -m soak
 
-lab: $(READY)  ## open the notebooks in JupyterLab
-	.venv/bin/jupyter lab notebooks
+lab: $(READY)  ## open the notebooks in JupyterLab; what it saves with outputs goes to lab/
+	@$(RUN) jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks \
+		--ContentsManager.pre_save_hook=pipeline.runs.lab.save
 
 bench: $(READY)  ## time the engine against the method as released, and the waiting
 	$(RUN) benchmarks.weight_space
@@ -96,4 +98,4 @@ audit: $(READY)  ## ask for known vulnerabilities of the pinned packages
 		{ echo "error: there are known vulnerabilities (see above), or their list cannot be reached: run it where there is a network" >&2; exit 1; }
 
 clean:  ## remove everything that the other targets made
-	rm -rf _build results .cache .snakemake .venv .pytest_cache .hypothesis .ruff_cache src/*.egg-info
+	rm -rf _build results lab .cache .snakemake .venv .pytest_cache .hypothesis .ruff_cache src/*.egg-info
