@@ -38,7 +38,7 @@ def test_the_workflow_runs_every_notebook():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_outputs_and_no_counts(name):
-    """Nor anything else that JupyterLab would write otherwise, so that opening and saving a notebook changes nothing."""
+    """Nor anything that JupyterLab would write otherwise, so that opening and saving a notebook changes nothing."""
     text = committed(name)
     notebook = nbformat.reads(text, as_version=4)
     nbformat.validate(notebook)

@@ -30,8 +30,8 @@ SPARE = 2**20  # bytes: a disk with less is taken for full
 NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
 MARK = ".made-from"  # file in the report: what it was made from, by names, sizes and times, and by content
 WHOLE = "made-with"  # file in Sphinx's cache after a build without a warning: the versions that made it
-PAGES = ("_toc.yml", "_config.yml", "claims.yml", "studies/*.yml", "book/**/*")
-CODE = ("src/**/*.py", "src/**/*.yml", "src/**/*.md")
+PAGES = ("pyproject.toml", "_toc.yml", "_config.yml", "claims.yml", "studies/*.yml", "book/**/*")
+CODE = ("src/**/*.py", "src/**/*.yml", "src/**/*.md", "src/**/*.json", "src/**/*.css")
 SHOWN = ("notebooks/*.ipynb", "tables/*", "models/*.json", "arrays/*.json")  # of a run's folder
 
 
