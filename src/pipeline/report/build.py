@@ -19,6 +19,7 @@ from helpers import paths
 from helpers.errors import StudyError, Unwritable
 from helpers.files import remove, replace_folder, sha256, write_text
 from helpers.studies.settings import digest, load_study
+from pipeline.report.launch import retarget
 from pipeline.results.provenance import machine
 from pipeline.runs.command_line import Parser
 from pipeline.runs.selections import Selection, select, with_results
@@ -123,7 +124,7 @@ def _run_jupyter_book(staged: Path, cache: Path, log: Path) -> Path:
             f"the report could not be built, and the one in place is left as it is: see the warnings in {log}"
         )
     for page in (cache / "_build" / "html").rglob("*.html"):
-        page.write_text(FONT_PRELOAD.sub("", page.read_text(encoding="utf-8")), encoding="utf-8")
+        page.write_text(retarget(FONT_PRELOAD.sub("", page.read_text(encoding="utf-8"))), encoding="utf-8")
     return cache / "_build" / "html"
 
 
