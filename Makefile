@@ -19,12 +19,13 @@ export BASE ALIGNED TUNED PROMPTS CARD TASK EDIT OUT
 export TOKENIZERS_PARALLELISM = false
 unexport PYTHONDONTWRITEBYTECODE  # else every notebook would compile the packages anew
 
-.PHONY: help env plan book card card-write test soak lab bench coverage publish audit clean
+.PHONY: help env plan book pdf card card-write test soak lab bench coverage publish audit clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
 	@echo "make book  [STUDY=organism] [SEEDS=0,1] [CORES=2] [PROFILE=local]  run a study and build its report in _build/html"
 	@echo "           SEEDS=published shows the published tables of a study, without running it"
+	@echo "make pdf   print that report as one PDF, _build/report.pdf (needs a Chromium)"
 	@echo "make plan  [STUDY=organism] [SEEDS=0,1] [PRICE='in out']  say what a study fetches, needs and takes here"
 	@echo "make card  BASE=… ALIGNED=… TUNED='name=…' [PROMPTS=48]  one page on a fine-tune of yours: folders, or id@commit"
 	@echo "make card-write CARD=… TASK=… EDIT=orthogonal:0.5 OUT=…  write the model of a defence that a card measured"
@@ -57,6 +58,9 @@ $(READY): requirements.txt constraints.txt pyproject.toml
 
 book: $(READY)  ## run a study and build the report
 	@$(RUN) pipeline.build "$$STUDY" --seeds "$$SEEDS" --cores "$$CORES" --profile "$$PROFILE"
+
+pdf: $(READY)  ## print the report as one PDF
+	@$(RUN) pipeline.report.pdf
 
 plan: $(READY)  ## say what a study will fetch, need and take, before anything is fetched
 	@$(RUN) pipeline.plan.plan "$$STUDY" --seeds "$$SEEDS" --cores "$$CORES" $(if $(PRICE),--price $$PRICE)
