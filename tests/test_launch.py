@@ -49,9 +49,11 @@ def test_without_an_address_nothing_changes():
 
 def test_with_an_address_there_are_buttons(with_address):
     before, settings = yaml.safe_load(CONFIG), yaml.safe_load(launching(CONFIG))
-    assert settings["repository"]["url"] == ADDRESS and settings["launch_buttons"]["binderhub_url"]
-    same = {*before} - {"repository", "launch_buttons", "html"}
-    assert {key: settings[key] for key in same} == {key: before[key] for key in same}
+    assert settings["repository"].pop("url") == ADDRESS and before["repository"].pop("url") == ""
+    options = settings["sphinx"]["config"]["html_theme_options"]
+    added = {"repository_url", "repository_branch", "path_to_docs", "use_repository_button", "launch_buttons"}
+    assert options["repository_url"] == ADDRESS and all(options.pop(name) for name in added)
+    assert settings == before
 
 
 @pytest.mark.parametrize(
@@ -91,6 +93,7 @@ def test_the_built_pages_have_the_buttons_or_not(tmp_path, monkeypatch, address)
 
 def test_binder_gets_the_pinned_versions_and_nothing_heavy():
     pinned = {*(ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()}
+    pinned |= {*(ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()}
     assert {line.lower() for line in PINNED} <= {line.lower() for line in pinned} and len(PINNED) > 15
     assert not LIGHT & {name.replace("_", "-") for name in HEAVY} and "papermill" in LIGHT
     asked = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["requires-python"]

@@ -1,14 +1,15 @@
 """The report as one PDF: pages in their order, links within it, nothing of what is left out."""
 
 import re
+import subprocess
+import sys
 import zlib
 
 import pytest
 import yaml
 from bs4 import BeautifulSoup
 
-from helpers.errors import StudyError
-from pipeline.report.pdf import document, parts_of, print_report
+from pipeline.report.pdf import document, parts_of
 from pipeline.results import project
 
 PIXEL = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
@@ -47,10 +48,18 @@ def test_links_lead_within_the_document_or_are_plain_text(built):
     assert f"Version {project.version()}" in found.text
 
 
+def printed(folder):
+    """``make pdf`` of a report, in a process of its own: the tests have a browser in this one."""
+    command = [sys.executable, "-m", "pipeline.report.pdf", "--report", str(folder)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
 @pytest.mark.slow
 def test_the_document_is_printed_with_an_outline(built, chromium):
     """By a real browser; with nothing in it that leads to files of this machine."""
-    found = print_report(built).read_bytes()
+    done = printed(built)
+    assert done.returncode == 0 and done.stdout == f"PDF: {built / 'report.pdf'}\n", done.stderr
+    found = (built / "report.pdf").read_bytes()
     streams = [found]
     for stream in re.findall(rb"stream\r?\n(.*?)\r?\nendstream", found, re.DOTALL):
         try:
@@ -67,9 +76,11 @@ def test_the_document_is_printed_with_an_outline(built, chromium):
 def test_what_is_missing_is_one_sentence(built, chromium):
     page = built / "html" / "index.html"
     page.write_text(page.read_text().replace("See", '<img src="gone.png">See'))
-    with pytest.raises(StudyError, match=r"^an image of the report is missing \(.*gone.png\): make .* `make book`$"):
-        print_report(built)
+    said = printed(built).stderr
+    assert said.startswith("error: the image file:")
+    assert said.endswith("gone.png is not in the report: make it again with `make book`\n")
+    page.write_text(page.read_text().replace('<img src="gone.png">', '<span class="math">(x)</span>'))
+    assert printed(built).stderr.startswith("error: the formula (x) is not in the report")
     assert not (built / "report.pdf").exists() and not list((built / "html").glob("*print*"))
     page.unlink()
-    with pytest.raises(StudyError, match=r"^there is no report in .*: make it first with `make book`$"):
-        print_report(built)
+    assert printed(built).stderr == f"error: there is no report in {page.parent}: make it first with `make book`\n"

@@ -22,9 +22,14 @@ def launching(config: str) -> str:
     if not (address := project.repository()):
         return config
     settings = yaml.safe_load(config)
-    settings["repository"] = {"url": address, "branch": BRANCH, "path_to_book": STAGED}
-    settings["launch_buttons"] = {"binderhub_url": BINDER, "notebook_interface": "jupyterlab"}
-    settings["html"] |= {"use_repository_button": True}
+    settings["repository"]["url"] = address
+    settings["sphinx"]["config"]["html_theme_options"] |= {  # which Jupyter Book does not fill where there are some
+        "repository_url": address,
+        "repository_branch": BRANCH,
+        "path_to_docs": STAGED,
+        "use_repository_button": True,
+        "launch_buttons": {"binderhub_url": BINDER, "notebook_interface": "jupyterlab"},
+    }
     return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
 
 

@@ -29,9 +29,11 @@ STYLE = Path(__file__).with_name("pdf.css")
 FOOTER = '<div style="width: 100%; text-align: center; font-size: 8px"><span class="pageNumber"></span></div>'
 MARGINS = {"top": "18mm", "bottom": "18mm", "left": "16mm", "right": "16mm"}
 READY = """async () => {
-    if (window.MathJax) await MathJax.startup.promise;
+    await window.MathJax?.startup?.promise;
     await Promise.all([...document.images].map((image) => image.decode().catch(() => {})));
-    return [...document.images].filter((image) => !image.naturalWidth).map((image) => image.src.slice(0, 200));
+    const images = [...document.images].filter((image) => !image.naturalWidth).map((image) => image.src.slice(0, 200));
+    const formulas = [...document.querySelectorAll('article .math')].filter((e) => !e.querySelector('mjx-container'));
+    return [...images.map((place) => `the image ${place}`), ...formulas.map((e) => `the formula ${e.textContent}`)];
 }"""
 Parts = list[tuple[str, list[str]]]  # caption of each part of the report and its pages, such as ``notebooks/16_power``
 
@@ -133,9 +135,8 @@ def print_report(folder: Path) -> Path:
                 _print(chromium.new_page(), source, printed)
                 chromium.close()
         except Error as error:
-            raise StudyError(
-                f"the browser {path} could not print the report ({error.message.splitlines()[0]})"
-            ) from None
+            why = error.message.splitlines()[0]
+            raise StudyError(f"{path} could not print the report ({why}): try another Chromium") from None
         finally:
             source.unlink(missing_ok=True)
         rename(printed, final)
@@ -143,11 +144,11 @@ def print_report(folder: Path) -> Path:
 
 
 def _print(page: object, source: Path, target: Path) -> None:
-    """Print a document once its formulas and images are there. Raises StudyError for an image that is not."""
+    """Print a document once its formulas and images are there. Raises StudyError for one that is not."""
     page.set_default_timeout(600_000)
     page.goto(source.as_uri(), wait_until="load")
     if missing := page.evaluate(READY):
-        raise StudyError(f"an image of the report is missing ({missing[0]}): make the report again with `make book`")
+        raise StudyError(f"{missing[0]} is not in the report: make it again with `make book`")
     options = {"format": "A4", "margin": MARGINS, "print_background": True, "outline": True, "tagged": True}
     page.pdf(
         path=target, display_header_footer=True, header_template="<span></span>", footer_template=FOOTER, **options
