@@ -19,17 +19,19 @@ export BASE ALIGNED TUNED PROMPTS CARD TASK EDIT OUT
 export TOKENIZERS_PARALLELISM = false
 unexport PYTHONDONTWRITEBYTECODE  # else every notebook would compile the packages anew
 
-.PHONY: help env plan book bench-methods card card-write test soak lab bench coverage publish audit clean
+.PHONY: help env plan book pdf bench-methods card card-write test soak lab bench coverage publish audit clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
 	@echo "make book  [STUDY=organism] [SEEDS=0,1] [CORES=2] [PROFILE=local]  run a study and build its report in _build/html"
+	@echo "           SEEDS=published shows the published tables of a study, without running it"
+	@echo "make pdf   print that report as one PDF, _build/report.pdf (needs a Chromium)"
 	@echo "make plan  [STUDY=organism] [SEEDS=0,1] [PRICE='in out']  say what a study fetches, needs and takes here"
 	@echo "make bench-methods [STUDY=organism]  every defence and attack of the field, and its null, on that study's models"
 	@echo "make card  BASE=… ALIGNED=… TUNED='name=…' [PROMPTS=48]  one page on a fine-tune of yours: folders, or id@commit"
 	@echo "make card-write CARD=… TASK=… EDIT=orthogonal:0.5 OUT=…  write the model of a defence that a card measured"
 	@echo "make test  run every kind of test (needs or gets a Chromium and, as root, SLURM); make soak: the repeats"
-	@echo "make lab   open the notebooks in JupyterLab"
+	@echo "make lab   open the notebooks in JupyterLab; outputs are kept in lab/, out of git"
 	@echo "make bench time the weight-space engine against the method as released, and how long one waits"
 	@echo "make coverage simulate how often the intervals cover the truth, about 2 minutes"
 	@echo "make publish STUDY=…  copy a study's tables to published/, for reports where it has not been run"
@@ -62,6 +64,9 @@ bench-methods: $(READY)  ## run a study, then measure the methods of the field o
 	@$(RUN) pipeline.build "$$STUDY" --seeds "$$SEEDS" --cores "$$CORES" --profile "$$PROFILE"
 	@$(RUN) pipeline.build "$$STUDY-bench" --seeds "$$SEEDS" --cores "$$CORES" --profile "$$PROFILE"
 
+pdf: $(READY)  ## print the report as one PDF
+	@$(RUN) pipeline.report.pdf
+
 plan: $(READY)  ## say what a study will fetch, need and take, before anything is fetched
 	@$(RUN) pipeline.plan.plan "$$STUDY" --seeds "$$SEEDS" --cores "$$CORES" $(if $(PRICE),--price $$PRICE)
 
@@ -82,8 +87,9 @@ soak: $(READY)  ## the repeats: kills, fuzz by the thousand, every study of the 
 	.venv/bin/python tests/slurm_cluster.py --install
 	$(RUN) pytest -n 2 --dist loadscope --no-loadscope-reorder -m soak
 
-lab: $(READY)  ## open the notebooks in JupyterLab
-	.venv/bin/jupyter lab notebooks
+lab: $(READY)  ## open the notebooks in JupyterLab; what it saves with outputs goes to lab/
+	@$(RUN) jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks \
+		--ContentsManager.pre_save_hook=pipeline.runs.lab.save
 
 bench: $(READY)  ## time the engine against the method as released, and the waiting
 	$(RUN) benchmarks.weight_space
@@ -101,4 +107,4 @@ audit: $(READY)  ## ask for known vulnerabilities of the pinned packages
 		{ echo "error: there are known vulnerabilities (see above), or their list cannot be reached: run it where there is a network" >&2; exit 1; }
 
 clean:  ## remove everything that the other targets made
-	rm -rf _build results .cache .snakemake .venv .pytest_cache .hypothesis .ruff_cache src/*.egg-info
+	rm -rf _build results lab .cache .snakemake .venv .pytest_cache .hypothesis .ruff_cache src/*.egg-info

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 import toy
+from helpers.errors import StudyError
 from helpers.paths import NOTEBOOKS
 from helpers.studies.settings import load_study
-from pipeline.runs import execute
+from pipeline.runs import code, execute
 from pipeline.runs.jobs import jobs_of, pending
 from pipeline.runs.stages import PER_SEED, STAGES
 
@@ -98,6 +99,39 @@ def test_a_change_reruns_just_what_depends_on_it(clone, before, change):
     finally:
         path.write_text(text, encoding="utf-8")
     assert {name for name in before if before[name] != after[name]} == change.reruns
+
+
+def test_nothing_reruns_for_having_been_looked_at(clone, before):
+    """What an editor saves with a notebook: outputs, counts, times, the kernel's name and version, ids of cells."""
+    texts = {path: path.read_text(encoding="utf-8") for path in (clone / "notebooks").glob("*.ipynb")}
+    try:
+        for path, text in texts.items():
+            notebook = json.loads(text)
+            notebook["metadata"] = {"kernelspec": {"name": "other", "display_name": "Other"}, "widgets": {}}
+            for number, cell in enumerate(notebook["cells"]):
+                cell |= {"id": f"seen-{number}", "metadata": cell["metadata"] | {"scrolled": True, "execution": {}}}
+                if cell["cell_type"] == "code":
+                    cell |= {"execution_count": number, "outputs": [{"output_type": "stream", "text": "seen"}]}
+            path.write_text(json.dumps(notebook), encoding="utf-8")
+        assert made_from(clone) == before
+    finally:
+        for path, text in texts.items():
+            path.write_text(text, encoding="utf-8")
+
+
+def test_ipython_words_in_a_notebook_are_read_and_what_is_no_python_is_one_sentence(tmp_path):
+    """As somebody who tries things out in JupyterLab may write them."""
+    notebook = json.loads((NOTEBOOKS / "16_power.ipynb").read_text(encoding="utf-8"))
+    parsed = []
+    for line in ("%time 1 + 1", "%time 1 + 2", "1 +"):
+        notebook["cells"][-2] = {"cell_type": "code", "metadata": {}, "source": [line]}
+        path = tmp_path / f"{len(parsed)}.ipynb"
+        path.write_text(json.dumps(notebook), encoding="utf-8")
+        if line == "1 +":
+            with pytest.raises(StudyError, match=r"^notebooks/2.ipynb has code that is no Python .*: correct it$"):
+                code._read(path)
+        parsed.append(code._read(path)[1] if line != "1 +" else "")
+    assert parsed[0] != parsed[1] and "run_line_magic" in parsed[0]
 
 
 @pytest.mark.slow

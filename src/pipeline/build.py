@@ -139,7 +139,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
     parser = Parser(__doc__)
     parser.add_argument("study")
-    parser.add_argument("--seeds", default="", help="such as 0,1,2; default: the study's")
+    parser.add_argument("--seeds", default="", help="such as 0,1,2, or published; default: the study's")
     parser.add_argument("--cores", type=count, default=os.cpu_count() or 1)
     parser.add_argument("--profile", default=DEFAULT, help=f"where notebooks run; default: {DEFAULT}")
     parser.add_argument("--report", type=Path, default=ROOT / "_build", help="folder of the report; default: _build")

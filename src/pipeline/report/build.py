@@ -19,6 +19,7 @@ from helpers import paths
 from helpers.errors import StudyError, Unwritable
 from helpers.files import remove, replace_folder, sha256, write_text
 from helpers.studies.settings import digest, load_study
+from pipeline.report.launch import retarget
 from pipeline.results.provenance import machine
 from pipeline.runs.command_line import Parser
 from pipeline.runs.selections import Selection, select, with_results
@@ -32,8 +33,8 @@ SPARE = 2**20  # bytes: a disk with less is taken for full
 NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
 MARK = ".made-from"  # file in the report: what it was made from, by names, sizes and times, and by content
 WHOLE = "made-with"  # file in Sphinx's cache after a build without a warning: the versions that made it
-PAGES = ("_toc.yml", "_config.yml", "claims.yml", "studies/*.yml", "book/**/*")
-CODE = ("src/**/*.py", "src/**/*.yml", "src/**/*.md")
+PAGES = ("pyproject.toml", "_toc.yml", "_config.yml", "claims.yml", "studies/*.yml", "book/**/*")
+CODE = ("src/**/*.py", "src/**/*.yml", "src/**/*.md", "src/**/*.json", "src/**/*.css")
 SHOWN = ("notebooks/*.ipynb", "tables/*", "models/*.json", "arrays/*.json")  # of a run's folder
 
 
@@ -125,7 +126,7 @@ def _run_jupyter_book(staged: Path, cache: Path, log: Path) -> Path:
             f"the report could not be built, and the one in place is left as it is: see the warnings in {log}"
         )
     for page in (cache / "_build" / "html").rglob("*.html"):
-        page.write_text(lightened(page.read_text(encoding="utf-8")), encoding="utf-8")
+        page.write_text(retarget(lightened(page.read_text(encoding="utf-8"))), encoding="utf-8")
     return cache / "_build" / "html"
 
 

@@ -15,18 +15,20 @@ from helpers.models.language import Language
 from helpers.paths import ROOT, RunPaths
 from helpers.studies.settings import OwnModels, Study, load_study
 from helpers.studies.values import JUDGES
-from helpers.weights.checkpoints import Checkpoint
 from helpers.wheels import PACKAGES
 from pipeline.report.answer import answer, conditions
 from pipeline.report.chapters import Staged
 from pipeline.report.claim_cards import claim_cards
-from pipeline.report.forest import forest
 from pipeline.report.explorer import explorer
+from pipeline.report.forest import forest
+from pipeline.report.machine_readable import write_machine_readable
 from pipeline.report.records import devices, origin, provenance, seconds, spent
 from pipeline.report.rooms import code_map
+from pipeline.report.staging import EXTRA
 from pipeline.report.templates import render
 from pipeline.report.verdicts import control_table, number_tables, verdict_table
-from pipeline.results.provenance import recorded
+from pipeline.results import project
+from pipeline.results.provenance import recorded, revision
 from pipeline.results.tables import SCHEMAS, read_csv
 from pipeline.runs.selections import DEFAULT, Selection, not_tested
 
@@ -48,6 +50,7 @@ def write_generated(staged: list[Staged], folder: Path) -> None:
             "provenance": "\n".join(provenance(study) for study in staged),
             "rooms": code_map(),
             "tables": render("tables.md", schemas=SCHEMAS),
+            "cite": citation(),
         }
     )
     pages = {f"generated/{name}.md": text for name, text in parts.items()} | explorer(staged)
@@ -57,6 +60,7 @@ def write_generated(staged: list[Staged], folder: Path) -> None:
         pages[f"runs/{name}/index.md"] = render("runs.md", study=study.selection.study, seeds=seeds)
     for place, text in pages.items():
         write_text(folder / place, text.rstrip() + "\n")
+    write_machine_readable(staged, folder / EXTRA)
 
 
 def first_page(staged: list[Staged]) -> dict[str, str]:
@@ -76,6 +80,14 @@ def first_page(staged: list[Staged]) -> dict[str, str]:
         "numbers": number_tables(judged),
         "studies": render("studies.md", judged=judged, turned=turned, benched=benched, given=given, origin=origin),
     }
+
+
+def citation() -> str:
+    """The entry for this reproduction, with version, revision and address of the code."""
+    code = revision()
+    dirty = " with uncommitted changes" if code["git_dirty"] else ""
+    facts = {"version": project.version(), "repository": project.repository()}
+    return render("cite.md", revision=code["git_revision"] + dirty, **facts)
 
 
 def cost(staged: list[Staged]) -> str:
@@ -129,6 +141,8 @@ def _parameters(study: Study) -> int:
     folder = RunPaths(study.name, study.seeds[0]).model("base")
     if not (folder / "model.safetensors").exists():
         return 0
+    from helpers.weights.checkpoints import Checkpoint  # here: a report of published results alone needs no torch
+
     weights = Checkpoint(folder)
     return sum(math.prod(weights.shape(name)) for name in weights.names)
 

@@ -20,6 +20,7 @@ from helpers.files import remove
 from helpers.paths import RunPaths
 from pipeline.report.chapters import Chapter, Staged
 from pipeline.report.inert import clean_output
+from pipeline.report.launch import launching
 from pipeline.report.layout import code_folded, results_first
 from pipeline.report.records import banner
 from pipeline.results.provenance import read_record, records_of
@@ -64,7 +65,7 @@ def stage(selections: list[Selection], folder: Path) -> list[Staged]:
         moved = relocate(page.read_text(encoding="utf-8"), PurePosixPath(page.name), staged[0].places)
         page.write_text(moved, encoding="utf-8")
     (folder / "_toc.yml").write_text(yaml.safe_dump(_contents(staged), sort_keys=False), encoding="utf-8")
-    (folder / "_config.yml").write_text(_lifted(paths.ROOT / "_config.yml"), encoding="utf-8")
+    (folder / "_config.yml").write_text(launching(_lifted(paths.ROOT / "_config.yml")), encoding="utf-8")
     return staged
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from helpers import paths
 from helpers.errors import Damaged
 from helpers.files import sha256, write_text
+from pipeline.results import project
 
 PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "safetensors", "numpy", "scipy", "pandas")
 PACKAGES += ("matplotlib", "seaborn", "pydantic", "papermill", "jupyter-book", "snakemake")
@@ -27,7 +28,8 @@ def environment() -> dict:
     torch = sys.modules.get("torch")  # a process that never imported it computed without it
     cuda, number = torch is not None and torch.cuda.is_available(), os.environ.get("SLURM_JOB_ID")
     return {
-        **_revision(),
+        "version": project.version(),
+        **revision(),
         **machine(),
         "threads": torch.get_num_threads() if torch else 1,
         "device": torch.cuda.get_device_name() if cuda else "cpu",
@@ -135,7 +137,7 @@ def shown_path(path: Path) -> str:
     return path.name
 
 
-def _revision() -> dict:
+def revision() -> dict:
     """Git revision of the code and whether it had uncommitted changes; ``unknown`` outside a clone."""
     command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
     try:

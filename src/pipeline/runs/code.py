@@ -6,8 +6,10 @@ import hashlib
 import json
 import re
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 
+from helpers.errors import StudyError
 from helpers.paths import NOTEBOOKS, ROOT
 
 DATA = (".yml", ".yaml", ".txt")  # endings of data files beside modules
@@ -61,11 +63,31 @@ def _read(path: Path) -> tuple[frozenset[str], str]:
     if path.suffix == ".ipynb":
         code = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
         code = [cell for cell in code if "parameters" not in cell["metadata"].get("tags", [])]
-        return _parsed("\n".join("".join(cell["source"]) for cell in code))
+        return _parsed(_plain(path.name, ["".join(cell["source"]) for cell in code]))
     names, code = _parsed(text)
     beside = sorted(file for file in path.parent.iterdir() if file.suffix in DATA)
     data = [file.read_text(encoding="utf-8") for file in beside if file.stem == path.stem or file.name in text]
     return names, "\0".join([code, *data])
+
+
+def _plain(name: str, cells: list[str]) -> str:
+    """Code of a notebook's cells as plain Python: IPython's own words, such as ``%time``, become calls.
+
+    Raises StudyError if that is no Python.
+    """
+    code = "\n".join(cells)
+    with suppress(SyntaxError):
+        ast.parse(code)
+        return code
+    from IPython.core.inputtransformer2 import TransformerManager  # here, for the few notebooks that need it
+
+    code = "\n".join(TransformerManager().transform_cell(cell) for cell in cells)
+    try:
+        ast.parse(code)
+    except SyntaxError as error:
+        line = (error.text or "").strip()
+        raise StudyError(f"notebooks/{name} has code that is no Python ({error.msg}: {line!r}): correct it") from None
+    return code
 
 
 def _parsed(text: str) -> tuple[frozenset[str], str]:

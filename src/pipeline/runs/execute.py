@@ -21,6 +21,7 @@ from helpers.paths import NOTEBOOKS
 from helpers.studies.settings import load_study
 from helpers.studies.yaml_files import parse_yaml
 from pipeline.runs.command_line import INTERRUPTED, Parser, exit_status
+from pipeline.runs.injected import unknown
 from pipeline.runs.jobs import Job, note
 from pipeline.runs.stages import STAGES
 
@@ -37,9 +38,9 @@ def execute(notebook: Path, output: Path, parameters: dict, **options: object) -
     known = papermill.inspect_notebook(str(notebook))
     if not known:
         raise StudyError(f"{notebook} has no cell tagged 'parameters': tag the cell that holds its parameters")
-    unknown = [name for name in parameters if name not in known]
-    if unknown:
-        raise StudyError(f"{notebook.name} has no parameter {unknown[0]!r}: its parameters are {', '.join(known)}")
+    wrong = [name for name in parameters if name not in known]
+    if wrong:
+        raise unknown(notebook.name, wrong[0], list(known))
     running = _running(output)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)

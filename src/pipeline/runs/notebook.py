@@ -17,13 +17,14 @@ from helpers.claims.power import on_grid
 from helpers.errors import Damaged, MissingInput, SettingsError
 from helpers.files import write_tensors
 from helpers.lifeline import WORKFLOW
-from helpers.paths import CONTROL, ROOT, RunPaths, bench_summaries, power_table
+from helpers.paths import CONTROL, ROOT, RunPaths, bench_summaries, power_table, published_seeds
 from helpers.studies import ledger
 from helpers.studies.sections import Section
 from helpers.studies.settings import OBJECTIVES, UNRELATED, Study, digest, load_study
 from helpers.studies.values import Fraction, Seed
 from helpers.studies.wording import shown_value, validate
 from pipeline.results import provenance, tables
+from pipeline.runs.injected import refuse_unknown
 from pipeline.runs.jobs import Job, as_asked, jobs_of
 from pipeline.runs.pieces import Pieces
 from pipeline.runs.stages import CHAPTERS, LATER, STAGES, file_of, of_study, place_of, result
@@ -88,7 +89,9 @@ class Run(Job):
                     provenance.check_unchanged(path)
                 self.inputs.append(path)
                 return path
-        raise MissingInput(_how_to_make(self.study, folder, key))
+        of_published = self.notebook in CHAPTERS and not self.published and published_seeds(self.study.name)
+        hint = ", or read the published tables with `-p seeds published`" if of_published else ""
+        raise MissingInput(_how_to_make(self.study, folder, key) + hint)
 
     def read(self, table: str) -> pd.DataFrame:
         """A table of this run's seed."""
@@ -199,11 +202,13 @@ class Run(Job):
 
 
 def begin(name: str, **parameters: Any) -> Run:
-    """Start a notebook: check every parameter's type and range and quiet the libraries.
+    """Start a notebook, given all of its parameters: check their names, types and ranges and quiet the libraries.
 
-    Raises SettingsError with one sentence if the study, the seed or another parameter cannot be used.
+    Raises SettingsError with one sentence if the study, the seed or another parameter cannot be used, or if papermill
+    was given one that the notebook does not have.
     """
     quiet()
+    refuse_unknown(f"notebook {name}", list(parameters))
     fields = {key: (_PARAMETERS[key], ...) for key in parameters}
     checked = create_model("Parameters", __base__=Section, **fields)
     values = validate(checked, parameters, f"parameters of notebook {name}").model_dump()
