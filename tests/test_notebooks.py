@@ -73,6 +73,16 @@ def test_reads_like_a_page(notebook):
     assert prose.startswith("# ") and len(prose.split()) > 200
 
 
+@pytest.mark.parametrize("name", sorted(CHAPTERS))
+def test_figures_of_a_chapter_say_what_they_show_and_link_to_tables_that_it_writes(name):
+    cells = code(nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4))
+    calls = [node for cell in cells for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Call)]
+    shows = [call for call in calls if getattr(call.func, "id", "") == "show"]
+    linked = {argument.value for call in shows for argument in call.args[4:] if isinstance(argument, ast.Constant)}
+    assert {f"tables/{table}" for table in linked} <= set(CHAPTERS[name].writes)
+    assert all("takeaway" in {keyword.arg for keyword in call.keywords} for call in shows)
+
+
 def test_the_chapters_load_neither_torch_nor_transformers():
     """What reads tables and draws does not wait for the libraries that make models."""
     chapters = [name for name in NAMES if "10" <= name[:2] < "22"]

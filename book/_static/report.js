@@ -45,7 +45,20 @@ function makeFiguresOpen() {
   }
 }
 
+function putCodeBelow() { // what a cell shows stands over its code, and what only prepares it at the end of the page
+  const cells = [...document.querySelectorAll("article div.cell:has(> details.hide)")];
+  const first = cells.findIndex((cell) => cell.querySelector(":scope > .cell_output"));
+  const silent = first > 0 ? cells.slice(0, first) : [];
+  for (const cell of cells.slice(Math.max(0, first))) cell.append(cell.querySelector(":scope > details.hide"));
+  if (!silent.length) return;
+  const part = document.createElement("details");
+  part.className = "hide prepares";
+  part.append(Object.assign(document.createElement("summary"), { textContent: "Code that prepares this page" }), ...silent);
+  document.querySelector("article > section").append(part);
+}
+
 document.addEventListener("DOMContentLoaded", () => {
+  putCodeBelow();
   document.querySelectorAll("article table").forEach(setColumns);
   makeFiguresOpen();
 });
