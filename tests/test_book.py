@@ -236,6 +236,18 @@ def test_the_landing_page_shows_the_verdicts(chromium, address):
     page.close()
 
 
+def test_the_explorer_shows_every_study_that_has_tables(chromium, html, address):
+    page, studies = chromium.new_page(), {path.stem for path in (html / "explorer").glob("*.js")}
+    page.goto(f"{address}/explorer.html")
+    if studies:
+        page.locator('[data-explorer="behaviour"] svg').first.wait_for()
+        choices = page.locator("#explorer-study option").evaluate_all("all => all.map((one) => one.value)")
+        assert set(choices) == studies
+    else:  # synthetic results have no such tables
+        assert "No study of this report has tables" in page.locator(".explorer").inner_text()
+    page.close()
+
+
 def test_on_a_phone_the_verdicts_need_no_scrolling(chromium, address):
     page = chromium.new_page(viewport={"width": 390, "height": 844})
     page.goto(f"{address}/index.html")
