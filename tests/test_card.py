@@ -4,6 +4,7 @@ import gc
 import json
 import shutil
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -338,6 +339,19 @@ def test_an_adapter_is_written_whole_as_peft_merges_it(own, tmp_path):
     merged = load_model(lora, "cpu", starts=[aligned.folder])[0].state_dict()
     torch.testing.assert_close(dict(load_model(folder, "cpu")[0].state_dict()), dict(merged), atol=1e-6, rtol=1e-6)
     assert not torch.equal(merged[Q], aligned.tensor(Q))
+
+
+def test_edits_by_the_factors_of_an_adapter_are_those_by_its_matrix(own, folders, tokenizer, tmp_path):
+    lora = adapter(tmp_path / "mine", own[1]["aligned"])
+    study = card_study(settings(str(folders["base"]), str(folders["aligned"]), f"mine='{lora}'"), [tokenizer], 0, 8)
+    context = CardContext(study, {"mine": Checkpoint(lora)} | {name: own[1][name] for name in ("base", "aligned")})
+    weights = context.weights(Q, "mine")
+    plain = replace(weights, factors=None)
+    torch.testing.assert_close(weights.factors[0] @ weights.factors[1], weights.update)
+    for name in ("parallel", "orthogonal"):
+        found, whole = (edit_named(name).edited(given, context, 0.5) for given in (weights, plain))
+        torch.testing.assert_close(found, whole)
+        assert not torch.allclose(found, weights.tuned)
 
 
 def test_an_adapter_upon_an_aligned_adapter_is_both(own, tmp_path):

@@ -59,7 +59,7 @@ def announce(card: Card, folders: dict[str, Path], size: Size | None) -> float |
     s, minutes = card.study.evaluation, found["seconds"] / 60
     say(
         f"{size.parameters / 1e6:.0f}M parameters, {s.harm_prompts} prompts for refusals and {s.utility_prompts} for "
-        f"margins, style {s.style}: about {minutes:.1f} minutes on two idle cores, "
+        f"margins, style {s.style}: about {minutes:.1f} minutes at the speed just measured, "
         f"{found['memory'] / 1e9:.1f} GB of memory and {found['disk'] / 1e9:.1f} GB of disk for models "
         "that are removed again"
     )

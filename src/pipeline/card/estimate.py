@@ -3,17 +3,18 @@
 from collections import Counter
 from math import ceil
 
-from helpers.experiments.card import ANSWER, FIRST, VOCABULARIES, sources
+from helpers.experiments.card import ANSWER, FIRST, sources
 from helpers.memory import free
+from helpers.models.beginnings import ROWS
 from helpers.models.load import SHARE
 from helpers.studies.settings import OwnModels
 from pipeline.plan import work as counting
 from pipeline.plan.sizes import NUMBERS, Size
 
 BEGINNING = 0.75  # of what a style adds to a prompt: the part before it, which is computed once
+TRIED = 4  # passes to compute a beginning and to see whether it can be shared
 START = 25.0  # seconds of imports, of the notebook and of the page
-GEOMETRY = 0.6  # of the work that is counted for energies: no random bases are drawn
-EDITING = 0.7  # of the same work for one update: the modes of alignment, and the products of the edits
+EIGH = (6.0, 12000.0)  # FLOP of an eigendecomposition of s rows in s³ and in s²: small ones are slower for their size
 DISK = 1e9  # bytes a second that a disk reads: assumed, since what was read last may still be in memory
 WIDEST = 6  # matrices of the largest size that an edit holds in float64
 
@@ -38,9 +39,6 @@ def estimate(study: OwnModels, size: Size, variants: int, full: int) -> dict[str
     models, made = 1 + 2 * tuned, tuned * (1 + variants)
     loads = counting.times(Counter(traffic=counting.FLOAT32 * size.parameters), 3 * (models + made))
     passes = counting.times(margins, models + tuned * variants) + counting.times(judged, models) + loads
-    editing = counting.times(counting.geometry(size, 0), EDITING * tuned)
-    algebra = counting.times(counting.geometry(size, 1 + full), GEOMETRY)
-    second = counting.seconds(algebra, rates)  # beside the passes, on another core
     largest = max((m * n for m, n in size.matrices), default=0)
     logits = 2 * s.utility_prompts * FIRST * counting.FLOAT32 * size.vocabulary
     weights = counting.FLOAT32 * size.parameters
@@ -49,14 +47,27 @@ def estimate(study: OwnModels, size: Size, variants: int, full: int) -> dict[str
     runs = models * passes_of(study, judged=True) + tuned * variants * passes_of(study, study.embedded)
     memory = max(weights - beyond + logits, WIDEST * counting.FLOAT64 * min(largest, 2**28))
     return {
-        "seconds": START + runs * beyond / DISK + max(counting.seconds(passes + editing, rates), second),
+        "seconds": START + runs * beyond / DISK + counting.seconds(passes + algebra(size, tuned, full), rates),
         "memory": counting.PROCESS + memory,
         "disk": weights * (variants + 1) + counting.FLOAT64 * modes,
     }
 
 
+def algebra(size: Size, tuned: int, full: int) -> Counter:
+    """Of all matrices the geometry of the updates, ``full`` of them given as whole matrices, and the edits of each."""
+    work = 0.0
+    for (m, n), count in size.matrices.items():
+        s, long, tall = min(m, n), max(m, n), m > n
+        product, eigh = s * s * long, EIGH[0] * s**3 + EIGH[1] * s**2
+        decomposed = (1 + full) * (product + eigh) + full * (2 * product * tall + 4 * s**3)
+        edited = 4 * product * (tuned * tall + full)  # singular vectors of the long side, and two projections
+        work += count * (decomposed + edited)
+    return Counter(float64=work)
+
+
 def passes_of(study: OwnModels, judged: bool) -> int:
     """How often a model is run to measure it: margins, the divergence, and the tokens of judged answers."""
-    s = study.evaluation
-    batches, problems = ceil(s.harm_prompts / s.batch_size), ceil(s.utility_prompts / s.batch_size)
-    return problems + batches + ceil(s.utility_prompts / VOCABULARIES) + (2 * batches * ANSWER if judged else 0)
+    s, tried = study.evaluation, 0 if study.embedded else TRIED
+    most = s.batch_size if study.embedded else ROWS
+    margins = ceil(s.harm_prompts / most) + 2 * ceil(s.utility_prompts / most) + tried
+    return margins + (2 * ceil(s.harm_prompts / s.batch_size) * ANSWER + tried if judged else 0)
