@@ -272,7 +272,7 @@ def test_from_folders_to_a_page(folders, tmp_path, monkeypatch, capsys, chromium
     given = ["--base", str(folders["base"]), "--aligned", str(folders["aligned"]), "--tuned", tuned, "--prompts", "6"]
     assert main(given) == 0
     out, err = capsys.readouterr()
-    assert "minutes on two idle cores" in err and "[1/" in err and out.startswith("card: ")
+    assert "minutes at the speed just measured" in err and "[1/" in err and out.startswith("card: ")
     name = next(path.name for path in (tmp_path / "results").iterdir())
     made = open_card(name)
     text = made.page.read_text(encoding="utf-8")
