@@ -12,9 +12,9 @@ const TERMS = {
   α: "alpha: how far along an update the model goes, 0 the aligned model, 1 the fine-tuned one",
   κ: "kappa: agreement beyond chance, 0 to 1",
 };
-const WORDS = Object.keys(TERMS).filter((term) => term.length > 1).join("|");
+const WHOLE_WORDS = Object.keys(TERMS).filter((term) => term.length > 1).join("|");
 const LETTERS = Object.keys(TERMS).filter((term) => term.length === 1).join("");
-const TERM = new RegExp(`\\b(?:${WORDS})\\b(?!-)|(?<!\\p{L})[${LETTERS}](?!\\p{L})`, "u");
+const TERM = new RegExp(`\\b(?:${WHOLE_WORDS})\\b(?!-)|(?<!\\p{L})[${LETTERS}](?!\\p{L})`, "u");
 const APART = "a, abbr, code, pre, script, svg, .math, mjx-container, h1, h2, h3, h4";
 
 function explainTerms(block) {
