@@ -151,9 +151,16 @@ def test_an_effect_that_was_not_measured_gives_way_to_the_weakest_that_was(stage
 
 
 def test_a_card_per_claim_links_its_evidence_and_says_what_would_change(staged):
-    text = claim_cards(staged("organism", "planted", "smollm2-135m"), [])
+    studies = staged("organism", "planted", "smollm2-135m")
+    chapter = Chapter(ROOT, PurePosixPath("notebooks/12_C2_orthogonal"), "")
+    studies[0] = Staged(studies[0].selection, [chapter], [])
+    RunPaths("organism").table("orthogonal_excess").write_text("k", encoding="utf-8")
+    text = claim_cards(studies, [])
+    links = ("notebooks/12_C2_orthogonal.html", "_sources/notebooks/12_C2_orthogonal.ipynb")
+    assert [text.count(f'href="{link}"') for link in links] == [1, 1]
+    assert re.findall(r'href="(results/[^"]+)"', text) == ["results/organism/all/tables/orthogonal_excess.csv"]
     assert re.findall(r'<section class="claim-card" id="(C\d)"', text) == ["C0", "C1", "C2", "C3", "C4"]
-    assert "Positive control" not in text and text.count("results/organism/all/tables/") == 5
+    assert "Positive control" not in text
     assert plain(text).count("What would change it. More seeds: one has no interval over seeds") == 8
     assert "share prompts" in plain(text)
 

@@ -49,6 +49,7 @@ def _found(staged: Staged, name: str) -> dict:
         "change": what_would_change(verdict, study.confidence) if strict else "",
         "caveat": study.caveats.get(name, ""),
         "place": staged.places.get(entry.notebook),
+        "table": entry.table if RunPaths(study.name).table(entry.table).exists() else "",
         "revisions": revisions(staged.selection),
     }
 
