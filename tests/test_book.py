@@ -98,7 +98,7 @@ def pages_of(html: Path) -> list[str]:
 def visits(html, synthetic, address, chromium):
     """What the browser saw on each page: facts of the page, console errors, failed and outside requests."""
     context = chromium.new_context(color_scheme="light", viewport=axe.WIDE)
-    # axe takes seconds a page: of the full report it sees one of each name, of the hostile one what is made from results
+    # axe takes seconds a page: of the full report it sees one of each name, of the hostile one what results are in
     kinds = {PurePosixPath(name).name: name for name in reversed(pages_of(html))}
     axed = HOSTILE if html == synthetic else {*kinds.values()}
     seen = {name: visit(context, address, name, name in axed) for name in pages_of(html)}
