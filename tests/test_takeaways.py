@@ -67,7 +67,7 @@ def test_curves_are_compared_place_by_place():
 
 def test_equal_curves_are_level():
     table = curves([0.5, 0.5], [0.5, 0.5], 0.1)
-    assert say.compared(table, "x", "name", "one", "two", "A").startswith("A: one is level with two at 0 of 2")
+    assert say.compared(table, "x", "name", "one", "two", "A").startswith("A: one is level with two at 2 of 2")
 
 
 def test_a_level_is_passed_with_the_whole_interval_or_not():

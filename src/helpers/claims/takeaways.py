@@ -13,8 +13,8 @@ NOTHING = ""  # of what was not measured: the figure says so
 
 
 def together(sentences: Iterable[str]) -> str:
-    """The sentences that there are, one after the other."""
-    return " ".join(filter(None, sentences))
+    """The sentences that there are, one after the other, each with a capital."""
+    return " ".join(sentence[0].upper() + sentence[1:] for sentence in sentences if sentence)
 
 
 def between(table: pd.DataFrame, by: str, first: str, second: str, what: str, decimals: int = 2) -> str:
@@ -55,8 +55,9 @@ def against(table: pd.DataFrame, level: float, what: str) -> str:
 def _counted(what: str, words: str, above: pd.Series, below: pd.Series, sure: pd.Series) -> str:
     """The more frequent of above and below, in how many of all cases, and in how many of them surely."""
     word, those = ("above", above) if above.sum() >= below.sum() else ("below", below)
-    surely = int((those & sure).sum())
-    said = words.format(word) if those.any() else words.format("level with")
+    if not those.any():
+        word, those = "level with", ~those
+    surely, said = int((those & sure).sum()), words.format(word)
     return f"{what}: {said} at {int(those.sum())} of {len(those)} places" + (f", {surely} surely." if surely else ".")
 
 
