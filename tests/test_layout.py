@@ -2,10 +2,10 @@
 
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 
 from helpers.paths import NOTEBOOKS
-from pipeline.report.layout import code_folded, results_first
+from pipeline.report.layout import code_folded, reading_time, results_first
 from pipeline.runs.stages import CHAPTERS
 
 FIRST = "# Title\n\n## Overview\n\nWhy.\n\n(how)=\n## What is computed\n\n$x$\n"
@@ -55,3 +55,11 @@ def test_all_code_is_folded_and_a_heading_over_code_alone_is_gone():
     ]
     code_folded(cells)
     assert [cell.metadata["tags"] for cell in cells] == [["hide-input", "parameters"], ["hide-input"]]
+
+
+def test_reading_time_counts_words_and_figures():
+    """200 words a minute and three figures a minute: 200 words and 2 figures take 1.67 minutes, 2 in whole ones."""
+    shown = new_output("display_data", {"text/html": "<figure>…</figure>"})
+    cells = [new_markdown_cell("word " * 200), new_code_cell("show()", outputs=[shown, shown])]
+    assert reading_time(cells) == "About 2 minutes to read."
+    assert reading_time(cells[:1]) == "About 1 minute to read."

@@ -1,6 +1,7 @@
 """The order in which a chapter is read: what was found before how it was computed, and the code folded beside it."""
 
 import re
+from math import ceil
 
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
@@ -10,6 +11,7 @@ LAST = "Limits"  # the section before which they stand then
 SECTION = re.compile(
     r"^(?:\([\w:-]+\)=[ \t]*\n)?## (?P<name>.+?)[ \t]*$", re.MULTILINE
 )  # with its label, if it has one
+WORDS, FIGURES = 200, 3  # read, and looked at, in a minute
 ALONE = "## Parameters"  # a heading over nothing but code
 
 
@@ -39,6 +41,14 @@ def results_first(cells: list[NotebookNode]) -> None:
     else:
         last.source = "".join((moved if name == LAST else "") + text for name, text in _parts(last.source))
     cells[:] = [cell for cell in cells if cell.cell_type == "code" or cell.source.strip()]
+
+
+def reading_time(cells: list[NotebookNode]) -> str:
+    """How long a chapter takes to read, by its words and figures, in a sentence."""
+    words = sum(len(cell.source.split()) for cell in cells if cell.cell_type == "markdown")
+    shown = [output.get("data", {}).get("text/html", "") for cell in cells for output in cell.get("outputs", [])]
+    minutes = ceil(words / WORDS + sum(html.count("<figure") for html in shown) / FIGURES)
+    return f"About {minutes} minute{'' if minutes == 1 else 's'} to read."
 
 
 def _parts(text: str) -> list[tuple[str, str]]:

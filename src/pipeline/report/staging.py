@@ -21,7 +21,7 @@ from helpers.paths import RunPaths
 from pipeline.report.chapters import Chapter, Staged
 from pipeline.report.inert import clean_output
 from pipeline.report.launch import launching
-from pipeline.report.layout import code_folded, results_first
+from pipeline.report.layout import code_folded, reading_time, results_first
 from pipeline.report.records import banner
 from pipeline.results.provenance import read_record, records_of
 from pipeline.runs.jobs import Job
@@ -182,7 +182,8 @@ def _stage_notebook(chapter: Chapter, study: Staged, said: str, folder: Path, la
     if first := next((cell for cell in texts if TITLE.search(cell.source)), None):
         before, title, after = TITLE.split(first.source, maxsplit=1)
         named = f"{title} ({chapter.heading})" if chapter.heading else title
-        first.source = f"{before}# {named}" + (f"\n\n{said}" if said else "") + after
+        top = "\n\n".join(filter(None, [f"{before}# {named}", f"*{reading_time(notebook.cells)}*", said]))
+        first.source = top + after
     code_folded(notebook.cells)
     if chapter not in study.runs:
         results_first(notebook.cells)
