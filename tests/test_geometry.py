@@ -207,8 +207,8 @@ def computed(monkeypatch):
     """Names of the tensors that are computed, rather than read from the cache, in this order."""
     names = []
 
-    def counting(request, tensor):
-        result = tensor_geometry(request, tensor)
+    def counting(request, tensor, keep=None):
+        result = tensor_geometry(request, tensor, keep)
         names.append(tensor.name)
         return result
 
@@ -233,11 +233,11 @@ c = {p.name: Checkpoint(p) for p in folder.iterdir() if p.name != "cache"}
 updates = {"alignment": (c["aligned"], c["base"]), "safety": (c["safety"], c["base"])}
 updates |= {t: (c[t], c["aligned"]) for t in ("useful", "harmful", "contaminated")}
 begun, compute = [], geometry.tensor_geometry
-def killed_in_the_fifth(request, tensor):
+def killed_in_the_fifth(request, tensor, keep=None):
     begun.append(tensor.name)
     if len(begun) == 5:
         os.kill(os.getpid(), signal.SIGKILL)
-    return compute(request, tensor)
+    return compute(request, tensor, keep)
 geometry.tensor_geometry = killed_in_the_fifth
 geometry.weight_geometry(updates, **request, cache=folder / "cache")
 """

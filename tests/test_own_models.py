@@ -32,6 +32,7 @@ EXAMPLE = yaml.safe_load((STUDIES / "own-models.yml").read_text(encoding="utf-8"
 NAMES = ("base", "aligned", "useful", "harmful")
 CLONED = (
     "claims.yml",
+    "pyproject.toml",
     "src",
     "notebooks",
     "studies",

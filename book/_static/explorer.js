@@ -326,7 +326,7 @@ function map(caption, down, across, found, chosen, pick) {
 }
 
 function numbers(caption, heads, body) {
-  const head = make("tr", {}, ...heads.map((text) => make("th", { scope: "col", textContent: text })));
+  const head = make("tr", {}, ...heads.map((text) => (text ? make("th", { scope: "col", textContent: text }) : make("td"))));
   const lines = body.map(([name, ...cells]) =>
     make("tr", {}, make("th", { scope: "row", textContent: name }), ...cells.map((text) => make("td", { textContent: text }))));
   return scrolled("numbers-chosen", caption, make("caption", { textContent: caption }), make("thead", {}, head), make("tbody", {}, ...lines));

@@ -24,6 +24,7 @@ from helpers.studies.yaml_files import read_yaml
 
 Statistic = Literal[*tenants("claims", "statistic")]  # the functions in helpers/claims
 ClaimName = Annotated[str, Field(pattern=r"^C\d$")]
+FormerName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]  # of a statistic that is gone
 Kind = Literal["organism", "aligned-here", "pretrained"]
 DECIDES = {"statement", "stated", "strict", "gate", "changes"}  # what of a claim is hashed; the rest explains it
 UNCHANGED, NOT_RECORDED = "unchanged", "not recorded"
@@ -142,7 +143,7 @@ class Ledger(Section):
     bench: BenchRule | None = None
     statistics: dict[Statistic, Annotated[Text, Field(max_length=60)]] = {}
     former: dict[
-        str, Annotated[Text, Field(max_length=60)]
+        FormerName, Annotated[Text, Field(max_length=60)]
     ] = {}  # of statistics that changes speak of and that are gone
 
 
