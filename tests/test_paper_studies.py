@@ -177,8 +177,8 @@ def test_end_to_end_with_report(clone):
 
 @pytest.mark.slow
 @pytest.mark.soak
-@pytest.mark.parametrize("name", [name for name in NAMES if name != WITH_REPORT])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in (WITH_REPORT, "qwen2.5-3b")])
 def test_end_to_end(clone, name):
-    """The others, which differ in family, head and biases, without a report."""
+    """The others, which differ in family, head and biases, without a report; of three of one family, two."""
     clone.run("-c", toy.RUN, name, str(SEED), "2", "local")
     check(clone, name)
