@@ -122,6 +122,8 @@ def _fractions(study: Study) -> Iterator[tuple[str, str, Change]]:
     """Each fraction k of the grid alone, for what is behaviour; the energy has its own, finer grid."""
 
     def alone(fraction: float) -> Change:
+        """The results at one fraction, None where it was not measured."""
+
         def change(r: SeedResults) -> SeedResults | None:
             projection = r.projection[r.projection["fraction"] == fraction]
             energy = r.energy[r.energy["fraction"] == fraction]
@@ -137,6 +139,7 @@ def _subspaces(study: Study) -> Iterator[tuple[str, str, Change]]:
     """The safety subspace, and every further one of the study, exchanged with the alignment subspace in all tables."""
 
     def exchanged(other: str) -> Change:
+        """The results with alignment and another subspace exchanged, None where that was not projected on."""
         names = {"alignment": other, other: "alignment"}
 
         def change(r: SeedResults) -> SeedResults | None:
@@ -161,6 +164,7 @@ def _edits(study: Study) -> Iterator[tuple[str, str, Change]]:
     """Every edit of the study in the place of the Top-K alignment subspace removed."""
 
     def instead(name: str) -> Change:
+        """The results with an edit for Top-K removed, None where it was not measured."""
         place = {"mode": "orthogonal", "subspace": "alignment", "control": "top-k"}
 
         def change(r: SeedResults) -> SeedResults | None:

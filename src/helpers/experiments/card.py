@@ -89,6 +89,7 @@ def _log_p(model, contexts: list[list[int]], answers: list[list[int]]) -> list[T
     model = language_model(model)
 
     def measure(indices: list[int]) -> None:
+        """Fill in the prompts at some places, computed as one batch."""
         places = [slice(len(contexts[i]) - 1, len(ids[i])) for i in indices]
         with torch.inference_mode():
             logits = logits_at(model, [ids[i] for i in indices], places, "right")

@@ -137,6 +137,7 @@ def write_variants(context: CardContext, task: str, variants: dict[Variant, Edit
     folders = {variant: scratch / f"{variant[0]}-{variant[1]:g}" for variant in variants}
 
     def edited(key: str, tensor: str) -> Tensor | None:
+        """A tensor of one variant; None, which leaves it as it is, once that edit has failed."""
         variant = keys[key]
         if variant[0] in failed:
             return None
@@ -187,6 +188,7 @@ def write_null(context: CardContext, task: str, folder: Path) -> str:
     scale = math.sqrt(sum(energy.values()) / others) if others else 0.0
 
     def made(name: str) -> Tensor | None:
+        """A tensor of the aligned model plus the meaningless update."""
         if name not in context.names or name in context.left(task):
             return whole(aligned, name)
         start = aligned.tensor(name).double()

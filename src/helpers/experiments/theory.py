@@ -63,7 +63,10 @@ def left_moments(model: PreTrainedModel) -> Iterator[Matrices]:
     moments: Matrices = {}
 
     def watch(name: str) -> Callable:
+        """A forward hook for the matrix of that name."""
+
         def forward(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+            """Let the gradient that comes back to this output be collected."""
             seen = inputs[0].detach()
 
             def backward(gradient: Tensor) -> None:

@@ -42,6 +42,7 @@ def generate(
     ids = prompt_ids(tokenizer, prompts, style)
 
     def answer(indices: list[int]) -> None:
+        """Fill in the answers at some places, generated as one batch."""
         inputs = padded([ids[i] for i in indices], "left", model.device)
         del inputs["position_ids"]  # generate() derives them from the mask
         with torch.inference_mode(), _greedy(model, tokenizer, max_new_tokens) as asked:
@@ -105,6 +106,7 @@ def read_answers(
     totals, greedy = np.zeros(len(prompts)), np.zeros(len(prompts), bool)
 
     def measure(indices: list[int]) -> None:
+        """Fill in the values at some places, computed as one batch."""
         with computing(model, autocast):
             lengths = [len(targets[i]) + 1 for i in indices]  # with the end
             places = [slice(len(contexts[i]) - 1, len(contexts[i]) + len(targets[i])) for i in indices]
@@ -159,6 +161,7 @@ def log_odds(
     found = [torch.empty(len(prompts), len(group), dtype=torch.float64) for group in tokens]
 
     def measure(indices: list[int]) -> None:
+        """Fill in the values at some places, computed as one batch."""
         last = [slice(-1, None)] * len(indices)  # after which an answer begins
         with computing(model, autocast):
             logits = torch.cat(

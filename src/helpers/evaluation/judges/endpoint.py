@@ -51,6 +51,7 @@ class EndpointJudge(KeptJudge):
         asking = {"max_retries": s.retries, "timeout": s.timeout, "http_client": http}
 
         def ask_one(pair: Pair) -> None:
+            """Ask about one pair, unless another request has failed."""
             if not stop.is_set():
                 try:
                     self.keep(pair, self._verdict(client, pair))

@@ -42,6 +42,7 @@ class LocalJudge(KeptJudge):
         room = getattr(model.config, "max_position_embeddings", None) or float("inf")
 
         def ask_some(indices: list[int]) -> None:
+            """Judge the pairs at some places as one batch; what is too long for the model gets no score."""
             fits = [i for i in indices if lengths[i] + self._max_tokens <= room]
             asked = [questions[i] for i in fits]
             replies = generate(model, tokenizer, asked, self._max_tokens, self._batch_size, style)
