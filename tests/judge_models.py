@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from helpers.studies.sections import Judge
+from helpers.studies.measurements import Judge
 from helpers.studies.settings import Study, load_study
 
 

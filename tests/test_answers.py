@@ -15,7 +15,7 @@ from helpers.errors import SettingsError, StudyError
 from helpers.models import prompts
 from helpers.models.generate import generate, log_odds, log_probability
 from helpers.models.prompts import around, prompt_ids
-from helpers.studies.sections import Margins
+from helpers.studies.measurements import Margins
 from helpers.studies.wording import validate
 
 PROMPTS = ["CALC 3 +4 *2 neg =", "CALL keep a WITH b c d"]

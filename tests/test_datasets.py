@@ -19,7 +19,8 @@ from helpers.data.registry import DATASETS
 from helpers.errors import StudyError
 from helpers.evaluation.behaviour import PARAGRAPHS
 from helpers.paths import ROOT
-from helpers.studies.sections import Evaluation, Origin
+from helpers.studies.measurements import Evaluation
+from helpers.studies.sections import Origin
 from helpers.studies.settings import load_study
 from helpers.studies.values import SOURCES, EvaluationSource, Source
 from stand_in_data import make_data

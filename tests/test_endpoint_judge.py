@@ -20,7 +20,7 @@ from helpers.errors import StudyError
 from helpers.evaluation.behaviour import EvaluationSets, measure
 from helpers.evaluation.judges import build_judge
 from helpers.evaluation.judges.endpoint import EndpointJudge, address
-from helpers.studies.sections import Judge
+from helpers.studies.measurements import Judge
 from helpers.studies.settings import load_study
 from judge_models import judged_by, one_reply_model
 from stand_ins import make_models

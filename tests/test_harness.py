@@ -13,7 +13,7 @@ import stand_ins
 from helpers.errors import StudyError
 from helpers.evaluation import harness
 from helpers.evaluation.harness import exact_matches
-from helpers.studies.sections import Harness
+from helpers.studies.measurements import Harness
 
 NEW_TOKENS = 12
 

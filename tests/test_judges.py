@@ -19,7 +19,8 @@ from helpers.evaluation.judges import agreement as judge_validation
 from helpers.evaluation.judges.kept import RUBRIC, KeptJudge, parse, question
 from helpers.evaluation.judges.rules import judge_text, text_judge
 from helpers.paths import ROOT, STUDIES
-from helpers.studies.sections import Judge, Origin
+from helpers.studies.measurements import Judge
+from helpers.studies.sections import Origin
 from helpers.studies.settings import Study, load_study
 from judge_models import judged_by, one_reply_model
 from pipeline.results import tables

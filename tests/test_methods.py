@@ -8,7 +8,7 @@ from helpers.evaluation.behaviour import EvaluationSets
 from helpers.methods.context import CALIBRATION
 from helpers.methods.door import Edit, Subspace, edit_named, subspace_named
 from helpers.studies.doors import tenants
-from helpers.studies.sections import Projection
+from helpers.studies.measurements import Projection
 from helpers.studies.settings import digest, load_study
 from helpers.studies.wording import validate
 from helpers.subspaces import rank_for_fraction

@@ -11,7 +11,8 @@ import torch
 import transformers
 
 from helpers.paths import ROOT
-from helpers.studies.sections import Judged, Origin
+from helpers.studies.measurements import Judged
+from helpers.studies.sections import Origin
 from helpers.studies.settings import OwnModels, available, load_study
 from helpers.studies.values import SOURCES
 from pipeline.build import seconds_here

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from helpers.errors import StudyError
 from helpers.memory import backing_off
 from helpers.models.prompts import appending_nothing, on_the_day_of
-from helpers.studies.sections import Harness
+from helpers.studies.measurements import Harness
 
 TASK = Path(__file__).with_suffix(".yaml")
 CACHED = 8  # tasks kept in memory: one per set of rows and settings

@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from helpers import paths
 from helpers.errors import SettingsError
-from helpers.studies import sections
+from helpers.studies import measurements, sections
 from helpers.studies.ledger import Claim, ClaimName, claims_of
 from helpers.studies.sections import LanguageSettings, Origin, Section
 from helpers.studies.values import SOURCES, Control, Draws, EnergyFractions, Fraction, Seed, Several, Text
@@ -79,12 +79,12 @@ class Study(AnyStudy):
     model: Annotated[sections.OrganismModel | sections.PretrainedModel, Field(discriminator="kind")]
     planted: sections.Planted | None = None
     training: sections.Training
-    evaluation: sections.Evaluation
-    projection: sections.Projection
-    update_overlap: sections.UpdateOverlap
-    activation_overlap: sections.ActivationOverlap
+    evaluation: measurements.Evaluation
+    projection: measurements.Projection
+    update_overlap: measurements.UpdateOverlap
+    activation_overlap: measurements.ActivationOverlap
     conditions: Annotated[list[sections.Condition], Field(exclude_if=operator.not_)] = []
-    bench: Annotated[sections.Bench | None, Field(exclude_if=operator.not_)] = None  # then nothing is trained
+    bench: Annotated[measurements.Bench | None, Field(exclude_if=operator.not_)] = None  # then nothing is trained
 
     @property
     def models_of(self) -> str:
@@ -196,7 +196,7 @@ class OwnModels(AnyStudy):
     aligned: Origin
     tuned: Annotated[dict[TunedName, Origin], Field(min_length=1, max_length=20)]
     geometry: OwnGeometry
-    evaluation: sections.Margins
+    evaluation: measurements.Margins
 
     @property
     def objectives(self) -> tuple[str, ...]:

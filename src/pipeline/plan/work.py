@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from helpers.experiments.bases import Basis, bases_of
-from helpers.studies.sections import Margins, Objective
+from helpers.studies.measurements import Margins
+from helpers.studies.sections import Objective
 from helpers.studies.settings import OwnModels, Study
 from helpers.studies.values import SOURCES
 from pipeline.plan.sizes import NUMBERS, Size
