@@ -13,6 +13,7 @@ import yaml
 
 from helpers.paths import ROOT, RunPaths
 from helpers.studies.settings import load_study
+from pipeline.report.chapters import Staged
 from pipeline.report.machine_readable import FOUND, NAME, SCHEMA, machine_readable, write_machine_readable
 from pipeline.report.pages import citation
 from pipeline.report.staging import stage
@@ -85,6 +86,13 @@ def test_the_file_fits_its_schema(staged, tmp_path):
     broken = study["claims"][0] | {"strict": {"verdict": "distinct"}}
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.Draft202012Validator(schema).validate(found | {"studies": [study | {"claims": [broken]}]})
+
+
+def test_studies_that_judge_no_claim_are_not_among_the_verdicts(staged, tmp_path):
+    others = [Staged(Selection(load_study(name), [0]), [], []) for name in ("organism-bench", "conditions")]
+    write_machine_readable([*staged, *others], tmp_path)
+    found = json.loads((tmp_path / NAME).read_text(encoding="utf-8"))
+    assert [study["name"] for study in found["studies"]] == ["organism"]
 
 
 def test_every_number_is_that_of_the_tables(staged):
