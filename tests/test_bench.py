@@ -26,9 +26,10 @@ from helpers.evaluation.behaviour import EvaluationSets
 from helpers.evaluation.divergence import divergence, next_words
 from helpers.experiments.bench import MEASURES, Bench
 from helpers.methods.papers import CLAIMS, descriptions
+from helpers.paths import RunPaths
 from helpers.studies.ledger import BenchRule, bench_rule
 from helpers.studies.settings import load_study, read_study
-from pipeline.results.tables import SCHEMAS
+from pipeline.results.tables import SCHEMAS, read_csv
 
 RULE = BenchRule(margin=0.1, kept=0.8, perplexity=1.1)
 DIVERGENCES = {name: 0.0 for name in SCHEMAS["bench"] if name.startswith("kl_")}
@@ -247,3 +248,22 @@ def test_a_bench_takes_the_settings_of_the_study_that_it_is_of(tmp_path):
     path.write_text("name: mine\ntitle: Mine\nseeds: [0]\nbench: {of: organism, edits: [scaling]}\n", encoding="utf-8")
     with pytest.raises(SettingsError, match="'scaling' has no null"):
         read_study(path)
+
+
+def published(name: str) -> pd.DataFrame:
+    """The decisions on the published seeds of a bench, made anew from their tables."""
+    study = load_study(name)
+    tables = [
+        read_csv(RunPaths(name, seed, published=True).table("bench"), "bench").assign(seed=seed) for seed in study.seeds
+    ]
+    return bench_summary(study, pd.concat(tables, ignore_index=True), bench_rule()).set_index("method")
+
+
+def test_what_is_planted_is_taken_out_by_the_method_that_removes_it():
+    found = published("planted-bench")
+    assert found.loc["alignment-removed", "decision"] == WORKS
+    assert found.loc[["safelora", "probe", "snip"], "decision"].tolist() == [FAILS] * 3  # which do not look there
+
+
+def test_nothing_works_where_harm_is_a_second_skill():
+    assert WORKS not in set(published("negative-bench")["decision"])
