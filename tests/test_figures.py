@@ -43,6 +43,15 @@ def test_a_panel_without_data_is_not_drawn_but_named():
     assert figure.axes == [axes[0], axes[2]] and axes[2].get_subplotspec().colspan.start == 1
 
 
+def test_a_name_has_one_look_in_all_panels_of_a_figure():
+    """Of a card, the fine-tunes on the left, and on the right alignment before them, as its own curve comes first."""
+    figure, axes = panels(2)
+    for ax, names in zip(axes, (["mine", "yours"], ["alignment", "mine", "yours"]), strict=True):
+        curves(ax, pd.concat([summary(0.5).assign(task=name) for name in names]), "fraction", "task")
+    left, right = ({line.get_label(): (line.get_color(), line.get_marker()) for line in ax.lines} for ax in axes)
+    assert left == {name: right[name] for name in left} and len(set(right.values())) == 3
+
+
 def test_no_interval_is_drawn_beyond_what_a_measure_can_be():
     figure, axes = panels(2)
     for ax, low in zip(axes, (0.4, -0.3), strict=True):

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -91,6 +92,15 @@ def look(name: str, place: int) -> tuple[str, str]:
     return COLOURS.get(name, _OTHERS[place % len(_OTHERS)]), _MARKS[known % len(_MARKS)]
 
 
+_SEEN: WeakKeyDictionary[Figure, dict[str, int]] = WeakKeyDictionary()  # names in a figure, in their order
+
+
+def look_in(ax: Axes, name: str) -> tuple[str, str]:
+    """Colour and mark of a name, the same in every panel of a figure, whatever else a panel shows."""
+    seen = _SEEN.setdefault(ax.get_figure(root=True), {})
+    return look(name, seen.setdefault(name, len(seen)))
+
+
 def reach(table: pd.DataFrame, of: str = "mean", low: str = "low", high: str = "high") -> list:
     """How far an interval reaches below and above its middle, as matplotlib wants it; NaN where there is none."""
     return [table[of] - table[low], table[high] - table[of]]
@@ -98,9 +108,9 @@ def reach(table: pd.DataFrame, of: str = "mean", low: str = "low", high: str = "
 
 def curves(ax: Axes, table: pd.DataFrame, x: str, by: str, y: str = "mean") -> None:
     """One line per value of ``by``: the mean over seeds, with its interval as a band, or another column without one."""
-    for place, (name, group) in enumerate(table.groupby(by, sort=False)):
+    for name, group in table.groupby(by, sort=False):
         group = group.sort_values(x)
-        colour, marker = look(name, place)
+        colour, marker = look_in(ax, name)
         ax.plot(group[x], group[y], color=colour, marker=marker, ms=3.5, lw=1.5, label=name)
         if y == "mean":
             ax.fill_between(group[x], group["low"], group["high"], color=colour, alpha=0.15, lw=0)
@@ -113,7 +123,7 @@ def points(ax: Axes, table: pd.DataFrame, order: Iterable[str], by: str) -> None
     """One point per value of ``by``, mean over seeds with its interval as a bar."""
     found, order = table.set_index(by), list(order)
     for place, name in enumerate(order):
-        colour, marker = look(name, place)
+        colour, marker = look_in(ax, name)
         ax.errorbar(place, found.loc[name, "mean"], reach(found.loc[[name]]), fmt=marker, color=colour, capsize=3, ms=6)
     ax.set_xticks(range(len(order)), order, rotation=35, ha="right")
 
@@ -121,7 +131,7 @@ def points(ax: Axes, table: pd.DataFrame, order: Iterable[str], by: str) -> None
 def path(ax: Axes, table: pd.DataFrame, along: str, x: str, y: str, name: str, style: str = "--") -> None:
     """One measure against another as ``along`` grows: means over seeds, joined, with both intervals as thin bars."""
     wide = table.pivot(index=along, columns="measure", values=["mean", "low", "high"]).swaplevel(axis=1)
-    (colour, marker), errors = look(name, len(ax.get_lines())), {"xerr": reach(wide[x]), "yerr": reach(wide[y])}
+    (colour, marker), errors = look_in(ax, name), {"xerr": reach(wide[x]), "yerr": reach(wide[y])}
     how = {"color": colour, "marker": marker, "ms": 4, "lw": 1.0, "elinewidth": 0.4}
     ax.errorbar(wide[x, "mean"], wide[y, "mean"], ls=style, label=name, **errors, **how)
     ax.set(xlabel=LABELS[x], ylabel=LABELS[y])
@@ -131,8 +141,8 @@ def trade_off(ax: Axes, removed: pd.DataFrame, scaling: pd.DataFrame, x: str, y:
     """One measure against another in one seed: along the scaled updates, and as each control removes more."""
     ax.plot(*scaling[[x, y]].dropna().to_numpy().T, color=COLOURS["scaling"], lw=1.5, marker=".", label="scaling")
     first = removed[removed["draw"] == 0].dropna(subset=[x, y])
-    for place, (control, group) in enumerate(first.groupby("control", sort=False)):
-        colour, marker = look(control, place)
+    for control, group in first.groupby("control", sort=False):
+        colour, marker = look_in(ax, control)
         ax.plot(group[x], group[y], "--", color=colour, marker=marker, ms=4, lw=0.8, label=control)
     ax.set(xlabel=LABELS[x], ylabel=LABELS[y])
 
@@ -194,8 +204,8 @@ def responses(ax: Axes, table: pd.DataFrame, claim: Claim, title: str, x: str = 
 
 def parity(ax: Axes, table: pd.DataFrame, by: str, title: str) -> None:
     """Measured against predicted, a mark per row, coloured by ``by``; dashed where they are equal."""
-    for place, (name, own) in enumerate(table.groupby(by, sort=False)):
-        colour, marker = look(name, place)
+    for name, own in table.groupby(by, sort=False):
+        colour, marker = look_in(ax, name)
         ax.plot(own["predicted"], own["measured"], marker, color=colour, ms=3.4, alpha=0.75, label=name)
     ax.plot([0, 1], [0, 1], color=LEVEL, lw=0.8, ls="--")
     ax.set(title=title, xlabel="predicted", ylabel="measured", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
@@ -211,7 +221,7 @@ def spread(ax: Axes, table: pd.DataFrame, x: str, y: str, by: str, line: str = "
     named = isinstance(names[0], str)
     at = table[x].map(names.index) if named else table[x]
     for place, (name, own) in enumerate(table.groupby(by, sort=False)):
-        colour, marker = look(name, place)
+        colour, marker = look_in(ax, name)
         how = {"color": colour, "marker": marker, "ls": line, "ms": 3.5, "lw": 1.0, "label": str(name)}
         ax.errorbar(at[own.index] + shift * (place - 1), own[y], reach(own, y, *ends), **how)
     if named:
