@@ -98,9 +98,11 @@ def test_kept_modes_are_those_of_the_update(given, tmp_path):
         assert found.rank == own.rank == 12
         torch.testing.assert_close(found.singular_values, own.singular_values)
         for k in (3, 12):  # the subspaces are the same, whatever the signs
-            torch.testing.assert_close(
-                found.vectors[:, :k] @ found.vectors[:, :k].T, own.vectors[:, :k] @ own.vectors[:, :k].T
-            )
+            projector = own.vectors[:, :k] @ own.vectors[:, :k].T
+            torch.testing.assert_close(found.vectors[:, :k] @ found.vectors[:, :k].T, projector)
+            some = kept_modes(tmp_path / "modes", "alignment", name, updates["alignment"], most=k)
+            assert some.rank == k
+            torch.testing.assert_close(some.vectors @ some.vectors.T, projector)
     assert kept_modes(tmp_path / "modes", "mine", NAMES["wide"], updates["mine"]) is None
 
 

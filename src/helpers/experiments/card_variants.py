@@ -57,13 +57,24 @@ class CardContext(Context):
 
     def modes(self, label: str, tensor: str) -> Modes:
         """Left singular vectors and singular values of an update; of rank 0 where nothing changed."""
+        return self._decomposed(label, tensor, math.prod(self._shapes[tensor]))
+
+    def leading(self, label: str, tensor: str, k: int) -> Tensor:
+        """The first k left singular vectors of an update, (m, k), or as many as its rank; no more are made."""
+        modes = self._decomposed(label, tensor, k)
+        return modes.vectors[:, : min(k, modes.rank)]
+
+    def _decomposed(self, label: str, tensor: str, most: int) -> Modes:
         if label not in self.updates:
             raise StudyError(f"a report card has no update {label!r}, only {', '.join(self.updates)}")
-        if (label, tensor) not in self._modes:
-            self._modes = {key: found for key, found in self._modes.items() if key[1] == tensor}
-            before = self.decomposed and kept_modes(self.decomposed, label, tensor, self.updates[label])
-            self._modes[label, tensor] = before or super().modes(label, tensor)
-        return self._modes[label, tensor]
+        made, found = self._modes.get((label, tensor), (0, None))
+        if found is None or made < most:
+            self._modes = {key: one for key, one in self._modes.items() if key[1] == tensor}
+            pair = self.updates[label]
+            found = self.decomposed and kept_modes(self.decomposed, label, tensor, pair, most)
+            made, found = (most, found) if found else (math.inf, super().modes(label, tensor))
+            self._modes[label, tensor] = made, found
+        return found
 
     def calibration(self, kind: str) -> pd.DataFrame:
         """Prompts that are not scored: ``harmful``, ``useful``, or harmless ones for whatever else is asked for."""

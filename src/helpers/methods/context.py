@@ -71,6 +71,11 @@ class Context:
         """Left singular vectors and singular values of an update; of rank 0 where nothing changed."""
         return update_modes(*self.updates[label], tensor)
 
+    def leading(self, label: str, tensor: str, k: int) -> Tensor:
+        """The first k left singular vectors of an update, (m, k), or as many as its rank."""
+        modes = self.modes(label, tensor)
+        return modes.vectors[:, : min(k, modes.rank)]
+
     def generator(self, method: str, tensor: str = "", draw: int = 0) -> torch.Generator:
         """A generator for a method's own draws, the same whatever ran before."""
         return generator_for(self.seed, method, tensor, "method", draw)

@@ -28,9 +28,8 @@ def orthogonal(weights: Weights, context: Context, dial: float) -> Tensor:
 
 
 def _projected(weights: Weights, context: Context, dial: float, mode: Literal["parallel", "orthogonal"]) -> Tensor:
-    modes = context.modes("alignment", weights.name)
-    k = min(rank_for_fraction(tuple(weights.update.shape), dial), modes.rank)
+    basis = context.leading("alignment", weights.name, rank_for_fraction(tuple(weights.tuned.shape), dial))
     if weights.factors is not None:  # P (L R) = (P L) R, which costs next to nothing
         left, right = weights.factors
-        return project(modes.vectors, left, k, mode) @ right
-    return project(modes.vectors, weights.update, k, mode)
+        return project(basis, left, basis.shape[1], mode) @ right
+    return project(basis, weights.update, basis.shape[1], mode)

@@ -22,13 +22,19 @@ def keep_modes(folder: Path, label: str, name: str, basis: Tensor, values: Tenso
     seal(_file(folder, label, name))
 
 
-def kept_modes(folder: Path, label: str, name: str, pair: tuple[Checkpoint, Checkpoint]) -> Modes | None:
-    """The modes of a tensor (m, n) of an update (tuned, start), as ``decompose`` gives them; None if not kept."""
+def kept_modes(
+    folder: Path, label: str, name: str, pair: tuple[Checkpoint, Checkpoint], most: int | None = None
+) -> Modes | None:
+    """The modes of a tensor (m, n) of an update (tuned, start), as ``decompose`` gives them; None if not kept.
+
+    ``most``: how many of the leading ones are made, if not all; making them is what takes time where m > n.
+    """
     if not is_whole(_file(folder, label, name)):
         return None
     basis, values = (load_file(_file(folder, label, name))[part] for part in ("basis", "values"))
     m, n = pair[1].shape(name)
     tolerance = rank_tolerance(m, n)
+    basis, values = basis[:, :most], values[:most]
     if m > n:
         basis = orthonormal(update(*pair, name) @ (basis / values.where(values > tolerance * values[0], torch.inf)))
     return Modes(basis, values, numerical_rank(values, tolerance))
