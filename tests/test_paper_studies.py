@@ -18,6 +18,7 @@ from helpers.data.public import evaluation_split
 from helpers.paths import STUDIES, cache_root
 from helpers.studies.settings import MODELS, OBJECTIVES, load_study
 from helpers.weights.checkpoints import Checkpoint
+from pipeline.runs.stages import PER_SEED
 from stand_in_data import make_data
 from synthetic_report import NOTHING, judged
 
@@ -179,6 +180,7 @@ def test_end_to_end_with_report(clone):
 @pytest.mark.soak
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in (WITH_REPORT, "qwen2.5-3b")])
 def test_end_to_end(clone, name):
-    """The others, which differ in family, head and biases, without a report; of three of one family, two."""
+    """The others, which differ in family, head and biases, to their verdicts; of three of one family, two."""
+    toy.keep(clone.folder, (*PER_SEED, "15_verdict"))
     clone.run("-c", toy.RUN, name, str(SEED), "2", "local")
     check(clone, name)

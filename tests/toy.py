@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
+import yaml
 
 from helpers.paths import ROOT
 from pipeline.runs.stages import CHAPTERS, PER_SEED, STAGES
 
 COPIED = ("src", "studies", "claims.yml", "Snakefile", "profiles", "benchmarks", "pyproject.toml")
+SHORT = ("01_models", "02_finetune", "04_update_overlap", "13_C3_updates")  # of a study: models, a table, a chapter
 PARAMETERS = {"seed": "seed: int = 0", "seeds": 'seeds: str = ""', "objective": 'objective: str = "useful"'}
 CODE = """
 import hashlib, json, os, time
@@ -111,13 +113,22 @@ def copy(folder: Path, names: Iterable[str]) -> None:
             shutil.copyfile(ROOT / name, folder / name)
 
 
-def make(folder: Path) -> Toy:
-    """The clone, without results."""
+def make(folder: Path, only: Iterable[str] = STAGES) -> Toy:
+    """The clone, without results; its studies have those of their notebooks that are in ``only``."""
     copy(folder, COPIED)
+    keep(folder, only)
     (folder / "notebooks").mkdir()
-    for name in STAGES:
+    for name in only:
         nbformat.write(notebook(name), folder / "notebooks" / f"{name}.ipynb")
     return Toy(folder)
+
+
+def keep(clone: Path, only: Iterable[str]) -> None:
+    """Leave a clone's studies those of their notebooks that are in ``only``."""
+    file = clone / "src" / "pipeline" / "runs" / "stages.yml"
+    groups = yaml.safe_load(file.read_text(encoding="utf-8"))
+    kept = {group: {name: stage for name, stage in stages.items() if name in only} for group, stages in groups.items()}
+    file.write_text(yaml.safe_dump(kept), encoding="utf-8")
 
 
 def notebook(name: str) -> nbformat.NotebookNode:
