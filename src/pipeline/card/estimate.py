@@ -4,6 +4,7 @@ from collections import Counter
 from math import ceil
 
 from helpers.experiments.card import ANSWER, FIRST, sources
+from helpers.experiments.card_variants import LARGEST
 from helpers.memory import free
 from helpers.models.beginnings import ROWS
 from helpers.models.load import SHARE
@@ -16,6 +17,7 @@ TRIED = 4  # passes to compute a beginning and to see whether it can be shared
 START = 25.0  # seconds of imports, of the notebook and of the page
 EIGH = (6.0, 12000.0)  # FLOP of an eigendecomposition of s rows in s³ and in s²: small ones are slower for their size
 DISK = 1e9  # bytes a second that a disk reads: assumed, since what was read last may still be in memory
+ROOM = 0.8  # of free memory, which may be planned with
 WIDEST = 6  # matrices of the largest size that an edit holds in float64
 
 
@@ -45,12 +47,23 @@ def estimate(study: OwnModels, size: Size, variants: int, full: int) -> dict[str
     modes = sum(count * min(shape) ** 2 for shape, count in size.matrices.items())  # of the alignment update
     beyond = max(0.0, weights - SHARE * free())  # is read again in every pass
     runs = models * passes_of(study, judged=True) + tuned * variants * passes_of(study, study.embedded)
-    memory = max(weights - beyond + logits, WIDEST * counting.FLOAT64 * min(largest, 2**28))
+    parts = (weights - beyond + logits, decomposing(largest))
+    memory = sum(parts) if room_for_both(size.parameters, largest) else max(parts)
     return {
         "seconds": START + runs * beyond / DISK + counting.seconds(passes + algebra(size, tuned, full), rates),
         "memory": counting.PROCESS + memory,
         "disk": weights * (variants + 1) + counting.FLOAT64 * modes,
     }
+
+
+def decomposing(largest: int) -> float:
+    """Bytes that the geometry, and then the edits, of the largest matrix take, of so many numbers."""
+    return WIDEST * counting.FLOAT64 * min(largest, LARGEST)
+
+
+def room_for_both(parameters: int, largest: int) -> bool:
+    """Whether memory has room for a model and, beside it, for the geometry of its largest matrix."""
+    return counting.FLOAT32 * parameters + decomposing(largest) < ROOM * free()
 
 
 def algebra(size: Size, tuned: int, full: int) -> Counter:

@@ -1,5 +1,6 @@
 """All steps of a card, in order, with what has been done and what is left: weights beside, models one at a time."""
 
+import math
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ from helpers.files import remove
 from helpers.memory import say
 from helpers.weights.checkpoints import Checkpoint
 from pipeline.card.bench import MODES, Bench, Measures
+from pipeline.card.estimate import room_for_both
 from pipeline.card.record import Card
 
 Values = dict[str, Measures]  # by model
@@ -69,6 +71,9 @@ def make(card: Card, folders: dict[str, Path], seconds: float | None) -> dict[st
         cache = card.folder.root / "geometry"
         geometry = beside.submit(geometry_of, study, updates_of(study, checkpoints), cache, scratch / MODES)
         bench = Bench(card, folders, checkpoints, scratch)
+        if not _room_for_both(checkpoints["aligned"]):
+            say("there is no room in memory for models beside the geometry of the updates, which is done first")
+            geometry.result()
         measured, failed = _behaviours(bench, progress)
         progress.step("waiting for the geometry of the updates")
         found = geometry.result()  # before the edits, which use the modes that it keeps
@@ -87,6 +92,11 @@ def make(card: Card, folders: dict[str, Path], seconds: float | None) -> dict[st
     for name, frame in tables.items():
         card.write(name, frame, list(folders.values()), time.monotonic() - started)
     return {"failed": failed | reasons, "remarks": [*found.remarks, *found.left_out]}
+
+
+def _room_for_both(model: Checkpoint) -> bool:
+    sizes = [math.prod(model.shape(name)) for name in model.names]
+    return room_for_both(sum(sizes), max(sizes))
 
 
 def _behaviours(bench: Bench, progress: Progress) -> tuple[Values, dict[str, str]]:
