@@ -13,6 +13,8 @@ from helpers.claims.statistics import STATISTICS
 from helpers.paths import ROOT, RunPaths
 from helpers.studies.ledger import label_of, labels
 from helpers.studies.settings import load_study
+from pipeline.report.answer import STATED as STATED_WORDS
+from pipeline.report.answer import STRICT as STRICT_WORDS
 from pipeline.report.answer import answer, conditions, counted, finding_of, passed
 from pipeline.report.chapters import Chapter, Staged
 from pipeline.report.claim_cards import claim_cards, seeds_to_tell, what_would_change
@@ -56,18 +58,21 @@ def plain(text):
     return " ".join(re.sub(r"<[^>]+>", "", text).split())
 
 
-def test_counts_name_the_claims():
-    words = {"no": "not seen", "undecided": "undecided"}
-    found = {"C0": "yes", "C1": "no", "C2": "yes", "C3": "undecided", "C4": "no"}
-    assert counted(found, "yes", words) == "2 of 5 (C0, C2); not seen C1, C4; undecided C3"
-    assert counted({"C1": "no"}, "yes", words) == "none of 1; not seen C1"
+def test_counts_agree_with_their_verbs():
+    found = {"C0": "yes", "C1": "no", "C2": "yes", "C3": "undecided", "C4": "not measurable"}
+    assert counted(found, STATED_WORDS) == "2 come out as there, 1 is undecided, 1 does not, 1 cannot be measured"
+    assert counted({"C1": "no", "C2": "no"}, STATED_WORDS) == "2 do not"
+    assert counted({"C1": "distinct"}, STRICT_WORDS) == "1 says yes"
 
 
 def test_shares_of_seeds_are_said_once_where_they_are_alike():
-    shares = (1, 0.95, float("nan"), 1)
-    rows = [{"claim": f"C{i}", "share_of_seeds": x, "share_seeds": 20.0} for i, x in enumerate(shares, start=1)]
-    assert passed(rows) == "C1, C4 in 20 of 20 seeds; C2 in 19 of 20 seeds; C3 not measurable"
-    assert passed(rows[:1]) == "every claim in 20 of 20 seeds"
+    def rows(*shares):
+        return [{"claim": f"C{i}", "share_of_seeds": x, "share_seeds": n} for i, (x, n) in enumerate(shares, start=1)]
+
+    mixed = rows((1, 20.0), (0.95, 20.0), (float("nan"), 20.0))
+    assert passed(mixed) == "by C1 in 20 of 20 seeds; C2 in 19 of 20 seeds; C3 cannot"
+    assert passed(rows((1, 5.0), (1, 5.0))) == "by every test in each of 5 seeds"
+    assert passed(rows((0, 20.0), (0, 18.0))) == "by no test in any of 18 to 20 seeds"
 
 
 def test_the_answer_has_a_sentence_per_study_real_models_first(staged):
@@ -75,8 +80,8 @@ def test_the_answer_has_a_sentence_per_study_real_models_first(staged):
     missing = not_tested([one.selection for one in studies])
     items = [plain(item) for item in answer(studies, missing).split("<li>")[1:]]
     said = (
-        "5 seeds): yes in C3; no in C4; cannot tell in C1, C2. The paper's own comparisons come out as in the paper in "
-        "3 of 5 (C0, C1, C2); not seen C3; not measurable C4."
+        "5 seeds): of 4 strict tests 1 says yes, 1 says no, 2 cannot tell. Of 5 comparisons made as in the paper 3 "
+        "come out as there, 1 does not, 1 cannot be measured"
     )
     assert items[0].startswith(f"SmolLM2-135M (a real base model, aligned here; {said}")
     assert items[1].startswith(f"Model organism (a tiny model, trained here on an invented language; {said}")
@@ -87,11 +92,11 @@ def test_the_answer_has_a_sentence_per_study_real_models_first(staged):
 
 def test_the_answer_says_whether_the_method_sees_and_cries_wolf(staged):
     seen = plain(answer(staged("organism", "planted"), []))
-    assert "they say distinct of every claim in 5 of 5 seeds met" in seen
+    assert "that is seen by every test in each of 5 seeds met" in seen
     assert "Whether they cry wolf is not tested" in seen
     wolf = plain(answer(staged("organism", "negative"), []))
     assert (
-        "they cry wolf over every claim in 5 of 5 seeds" in wolf
+        "one is seen by every test in each of 5 seeds" in wolf
         and "missed" in wolf
         and "they see what is planted is not tested" in wolf
     )
@@ -116,7 +121,10 @@ def test_the_finding_counts_what_the_strict_tests_say(verdicts, word, counts):
 
 def test_controls_are_no_part_of_the_finding(staged):
     text = plain(answer(staged("organism", "planted", "negative"), []))
-    assert "In part. Of 4 strict tests on 1 model, 1 says yes, 1 says no, and 2 cannot tell." in text
+    assert (
+        "In part. Of 4 strict tests on 1 model, 1 says yes, 1 says no, and 2 cannot tell. A yes speaks against the paper."
+        in text
+    )
 
 
 def test_the_forest_draws_effects_as_multiples_of_their_margins(staged):
@@ -194,8 +202,8 @@ def test_a_study_without_verdicts_is_not_tested(staged, tmp_path):
 
 
 def test_the_answer_says_where_a_study_cannot_speak_about_the_paper(staged):
-    assert "C2 and C3 cannot speak about the paper there†" in plain(answer(staged("smollm2-135m"), []))
-    assert "cannot speak" not in answer(staged("organism"), [])
+    assert "2 of them cannot count for or against the paper†" in plain(answer(staged("smollm2-135m"), []))
+    assert "cannot count" not in answer(staged("organism"), [])
     table = verdict_table(staged("smollm2-135m", "organism"))
     marked = re.findall(r"<td data-head=\"([^\"]+)\">(?:(?!</td>).)*†", table)
     assert marked == ["SmolLM2-135M"] * 4  # both verdicts of C2 and of C3

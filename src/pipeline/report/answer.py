@@ -15,14 +15,11 @@ from pipeline.report.templates import render
 from pipeline.report.verdicts import controls_of, in_order, verdicts_of
 from pipeline.results.tables import read_csv
 
-UNCLEAR = {
-    NOT_MEASURABLE: "not measurable",
-    NO_RISE: "no sure rise, so no verdict on",
-    NOT_TESTED: "not tested",
-}
-STATED = {"direction": "in direction only", "undecided": "undecided", "no": "not seen"} | UNCLEAR  # beside yes
-SAID = {"distinct": "yes in", "not distinct": "no in", "undecided": "cannot tell in"}
-SAID |= {NOT_MEASURABLE: "not measurable in", NO_RISE: "no sure rise, so no verdict in", NOT_TESTED: "not tested in"}
+OPEN = {NOT_MEASURABLE: "cannot be measured", NO_RISE: "have no sure rise to judge", NOT_TESTED: "are not tested"}
+STRICT = {"distinct": "say yes", "not distinct": "say no", "undecided": "cannot tell"} | OPEN
+STATED = {"yes": "come out as there", "direction": "do so in direction only"}
+STATED |= {"undecided": "are undecided", "no": "do not"} | OPEN
+SINGULAR = {"say": "says", "come": "comes", "do": "does", "are": "is", "have": "has"}
 
 
 def answer(studies: list[Staged], missing: list[Study]) -> str:
@@ -48,7 +45,8 @@ def finding_of(verdicts: list[str]) -> dict:
         word = "Yes, in every test." if yes == tests else "In part."
     else:
         word = "No." if no == tests else "No such subspace was found, but not every test can tell."
-    return {"word": word, "tests": tests, "yes": yes, "no": no, "open": tests - yes - no}
+    paper = "against" if yes else "with" if no else ""  # what the finding is to what the paper says
+    return {"word": word, "tests": tests, "yes": yes, "no": no, "open": tests - yes - no, "paper": paper}
 
 
 def _sentence(staged: Staged) -> dict:
@@ -61,8 +59,8 @@ def _sentence(staged: Staged) -> dict:
         if claim.strict
     }
     tested = {*stated.values(), *strict.values()} != {NOT_TESTED}
-    facts = {"strict": strict, "said": grouped(strict), "stated": counted(stated, "yes", STATED), "tested": tested}
-    names = {"study": study, "kind": kind_of(study), "caveated": sorted(study.caveats)}
+    facts = {"strict": strict, "said": counted(strict, STRICT), "stated": counted(stated, STATED), "tested": tested}
+    names = {"study": study, "kind": kind_of(study), "caveated": sorted(study.caveats), "comparisons": len(stated)}
     return names | facts | {"place": staged.places.get("15_verdict"), "seeds": len(staged.selection.seeds)}
 
 
@@ -73,33 +71,33 @@ def kind_of(study: Study) -> str:
     return "base and aligned as published" if study.model.aligned else "a real base model, aligned here"
 
 
-def grouped(verdicts: Mapping[str, str]) -> str:
-    """Which claims have which strict verdict: *no in C1, C2; cannot tell in C4*."""
-    having = {said: [name for name, one in verdicts.items() if one == verdict] for verdict, said in SAID.items()}
-    return "; ".join(f"{said} {', '.join(names)}" for said, names in having.items() if names)
-
-
 def passed(rows: Iterable[Mapping]) -> str:
-    """Of each claim, in how many seeds of a control it was found distinct; in few words where all are alike."""
-    shares: dict[str, list[str]] = {}
+    """By which tests, in how many seeds of a control, something is seen; in few words where all say the same."""
+    hits: dict[str, tuple[int, int]] = {}
     for row in rows:
-        known = pd.notna(row["share_of_seeds"])
-        seeds = int(row["share_seeds"]) if known else 0
-        share = f"in {round(row['share_of_seeds'] * seeds)} of {seeds} seeds" if known else "not measurable"
-        shares.setdefault(share, []).append(row["claim"])
-    if len(shares) == 1:
-        return f"every claim {next(iter(shares))}"
-    return "; ".join(f"{', '.join(claims)} {share}" for share, claims in shares.items()) or "no claim"
+        seeds = int(row["share_seeds"]) if pd.notna(row["share_of_seeds"]) else 0
+        hits[row["claim"]] = (round(row["share_of_seeds"] * seeds) if seeds else 0, seeds)
+    known = sorted({seeds for _, seeds in hits.values()})
+    span = " to ".join(str(seeds) for seeds in dict.fromkeys(known[:1] + known[-1:]))
+    if known and known[0] and all(seen == seeds for seen, seeds in hits.values()):
+        return f"by every test in each of {span} seeds"
+    if known and known[0] and not any(seen for seen, _ in hits.values()):
+        return f"by no test in any of {span} seeds"
+    said = [
+        f"{claim} in {seen} of {seeds} seeds" if seeds else f"{claim} cannot" for claim, (seen, seeds) in hits.items()
+    ]
+    return f"by {'; '.join(said)}" if said else "by no test"
 
 
-def counted(verdicts: Mapping[str, str], first: str, words: Mapping[str, str]) -> str:
-    """How many claims have the verdict that is asked for, and which have another: *2 of 4 (C1, C3); undecided C2*."""
-    names = [name for name, verdict in verdicts.items() if verdict == first]
-    parts = [f"{len(names) or 'none'} of {len(verdicts)}" + (f" ({', '.join(names)})" if names else "")]
-    for verdict, said in words.items():
-        if other := [name for name, one in verdicts.items() if one == verdict]:
-            parts.append(f"{said} {', '.join(other)}")
-    return "; ".join(parts)
+def counted(verdicts: Mapping[str, str], words: Mapping[str, str]) -> str:
+    """How many tests have which verdict: *3 say no, 1 cannot tell*."""
+    counts = Counter(verdicts.values())
+    return ", ".join(f"{counts[one]} {_agreeing(said, counts[one])}" for one, said in words.items() if counts[one])
+
+
+def _agreeing(said: str, count: int) -> str:
+    verb, *rest = said.split(" ")
+    return " ".join([SINGULAR.get(verb, verb) if count == 1 else verb, *rest])
 
 
 def conditions(turned: Iterable[Staged]) -> str:
