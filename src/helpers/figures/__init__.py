@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from helpers.figures.finish import cut, drawn, is_empty, leave_out, named
-from helpers.studies.ledger import Claim, label_of
+from helpers.studies.ledger import Claim, label_of, meaning_of
 
 _BLUE, _ORANGE, _GREEN, _RED, _PURPLE, _SKY, _GREY = (  # Okabe and Ito's palette, without its yellow
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#6B6B6B",
@@ -54,6 +54,7 @@ LABELS = {
     "loss": "loss (nats per answer token)",
     "learning_rate": "learning rate",
 }
+STATISTICS_IN = ["statistic", "strict_by", "decided by"]  # columns of tables that hold names of statistics
 POSSIBLE = {  # what a measure can be, by its label: intervals are drawn as far as that, and the caption says so
     LABELS["utility"]: (0, 1), LABELS["harm"]: (1, 5), LABELS["harm_rate5"]: (0, 1), LABELS["over_refusal"]: (0, 1),
     LABELS["energy_kept"]: (0, 1), LABELS["mso"]: (0, 1), "held-out accuracy": (0, 1),
@@ -236,21 +237,35 @@ def cost_curves(ax: Axes, table: pd.DataFrame, column: str, label: str) -> None:
 def table(frame: pd.DataFrame, decimals: int = 2, missing: str = "", significant: bool = False, **columns: int) -> HTML:
     """A frame as a table of the page, numbers with so many decimals (or significant digits), an index only if named.
 
-    ``columns``: other decimals for some columns; ``missing``: shown for NaN.
+    ``columns``: other decimals for some columns; ``missing``: shown for NaN. Statistics have their labels, and say what
+    they are when pointed at.
     """
-    shown = frame.copy()
+    shown = frame.map(_escaped)
+    for column in shown.columns.intersection(STATISTICS_IN):
+        shown[column] = frame[column].map(_called, na_action="ignore")
     for column in frame.columns[[pd.api.types.is_float_dtype(kind) for kind in frame.dtypes]]:
         form = f"z.{columns.get(column, decimals)}{'g' if significant else 'f'}"
         shown[column] = [missing if np.isnan(value) else format(value, form) for value in frame[column]]
-    shown = shown.rename(columns=_in_words).rename_axis(index=_in_words, columns=_in_words)
+    shown = shown.rename(index=_escaped, columns=_in_words).rename_axis(index=_in_words, columns=_in_words)
     plain = isinstance(frame.index, pd.RangeIndex)
     with pd.option_context("display.max_colwidth", None):
-        return HTML(shown.to_html(index=not plain, border=0, na_rep=missing))
+        return HTML(shown.to_html(index=not plain, border=0, na_rep=missing, escape=False))
+
+
+def _called(statistic: str) -> str:
+    """The label of a statistic as HTML."""
+    label, meaning = map(html.escape, (label_of(statistic), meaning_of(statistic)))
+    return f'<abbr title="{meaning}">{label}</abbr>' if meaning else label
 
 
 def _in_words(name: object) -> object:
     """The name of a column as it is read; that of the table behind it is in the file."""
-    return name.replace("_", " ") if isinstance(name, str) else name
+    return _escaped(name.replace("_", " ")) if isinstance(name, str) else name
+
+
+def _escaped(cell: object) -> object:
+    """What a cell holds, text as HTML."""
+    return html.escape(cell, quote=False) if isinstance(cell, str) else cell
 
 
 def show(figure: Figure, identifier: str, caption: str, run: Source, *tables: str, takeaway: str = "") -> HTML:

@@ -9,8 +9,8 @@ import re
 import nh3
 
 KEPT_TYPES = ("text/html", "image/png", "image/jpeg", "text/markdown", "text/plain")  # no scripts, widgets, SVG, LaTeX
-TAGS = {"a", "b", "br", "code", "details", "div", "em", "figcaption", "figure", "h3", "h4", "hr", "i", "img", "li"}
-TAGS |= {"ol", "p", "pre", "small", "span", "strong", "sub", "summary", "sup", "ul", "wbr"}
+TAGS = {"a", "abbr", "b", "br", "code", "details", "div", "em", "figcaption", "figure", "h3", "h4", "hr", "i", "img"}
+TAGS |= {"li", "ol", "p", "pre", "small", "span", "strong", "sub", "summary", "sup", "ul", "wbr"}
 TAGS |= {"caption", "col", "colgroup", "table", "tbody", "td", "tfoot", "th", "thead", "tr"}
 ATTRIBUTES = {"alt", "aria-label", "border", "class", "colspan", "height", "id", "loading", "role", "rowspan"}
 ATTRIBUTES |= {"scope", "title", "width"}

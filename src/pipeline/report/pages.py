@@ -8,7 +8,6 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from helpers.claims.statistics import STATISTICS
 from helpers.data.registry import DATASETS
 from helpers.files import write_text
 from helpers.models.language import Language
@@ -46,7 +45,7 @@ def write_generated(staged: list[Staged], folder: Path) -> None:
             "cost": cost(staged),
             "settings": render("settings.md", selections=selections),
             "datasets": data_table(selections),
-            "criteria": render("criteria.md", studies=studies, statistics=STATISTICS),
+            "criteria": render("criteria.md", studies=studies),
             "provenance": "\n".join(provenance(study) for study in staged),
             "rooms": code_map(),
             "tables": render("tables.md", schemas=SCHEMAS),
