@@ -228,9 +228,12 @@ def test_hostile_html_is_shown_as_text(payload):
 
 def test_tables_and_figures_pass_unchanged():
     table = '<table border="1" class="dataframe"><thead><tr><th>a &lt; b</th></tr></thead></table>'
-    figure = '<figure id="f"><img alt="x" src="data:image/png;base64,AA=="><figcaption>c &amp; d</figcaption></figure>'
+    image = "data:image/png;base64,AA=="
+    picture = f'<picture><source media="(max-width: 40rem)" srcset="{image}"><img alt="x" src="{image}"></picture>'
+    figure = f'<figure id="f">{picture}<figcaption>c &amp; d</figcaption></figure>'
     assert clean_html(table) == table
     assert clean_html(figure) == figure
+    assert "srcset" not in clean_html(figure.replace(f'srcset="{image}"', 'srcset="https://a.test/x.png"'))
 
 
 def test_outputs_that_run_code_are_not_shown():

@@ -15,7 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
-from helpers.figures.finish import cut, drawn, is_empty, leave_out, named
+from helpers.figures.findings import finding
+from helpers.figures.finish import cut, drawn, is_empty, leave_out, named, stack
 from helpers.studies.ledger import Claim, label_of, meaning_of
 
 _BLUE, _ORANGE, _GREEN, _RED, _PURPLE, _SKY, _GREY = (  # Okabe and Ito's palette, without its yellow
@@ -30,6 +31,7 @@ COLOURS = {
     "alignment-useful": _GREEN, "alignment-contaminated": _SKY, "safety-useful": _BLUE,
     "safety-contaminated": _PURPLE, "useful-contaminated": _GREY, "harmful-contaminated": _ORANGE,
 }  # fmt: skip
+TELEPHONE = "screen and (max-width: 40rem)"  # where figures are shown narrow
 LEVEL = "#444444"  # colour of levels and lines that are no data
 _OTHERS = (_BLUE, _RED, _GREEN, _ORANGE, _PURPLE, _SKY, _GREY)  # for names that a user gave, in their order
 _MARKS = "osD^vPX<>h"  # a shape as well, for readers who see no colour; neighbours in COLOURS have different ones
@@ -272,8 +274,9 @@ def show(figure: Figure, identifier: str, caption: str, run: Source, *tables: st
     """A finished figure with caption and links to the tables of the run, for notebook and book.
 
     Links are relative to ``notebooks/``, so they work in JupyterLab and in the published book. ``takeaway``: what is
-    found in it, said above it and to who hears it. Panels without data are not drawn but named; where all are without,
-    a sentence takes the figure's place.
+    found in it, said above it and to who hears it; without one, what a rule finds in what is drawn. Panels without data
+    are not drawn but named; where all are without, a sentence takes the figure's place. A narrow page shows it with its
+    panels one below the other.
     """
     empty = [ax for ax in figure.axes if is_empty(ax)]
     if len(empty) == len(figure.axes):
@@ -284,12 +287,20 @@ def show(figure: Figure, identifier: str, caption: str, run: Source, *tables: st
         leave_out(figure, empty)
     if any([cut(ax, POSSIBLE) for ax in figure.axes]):
         caption += " Intervals are drawn as far as the measure can go."
-    image = base64.b64encode(drawn(figure)).decode()
+    takeaway, wide = takeaway or finding(figure), _as_link(drawn(figure))
+    stack(figure)
+    narrow = _as_link(drawn(figure, dpi=200))
+    plt.close(figure)
     folder = f"../results/{run.study.name}/{run.folder.root.name}/tables"
     links = ", ".join(f'<a href="{folder}/{name}.csv">{name}.csv</a>' for name in tables)
     said = f'<p class="takeaway">{html.escape(takeaway)}</p>' if takeaway else ""
     return HTML(
-        f'<figure id="{html.escape(identifier)}">{said}<img alt="{html.escape(takeaway or caption)}" '
-        f'src="data:image/png;base64,{image}" style="max-width:100%">\n'
+        f'<figure id="{html.escape(identifier)}">{said}<picture><source media="{TELEPHONE}" srcset="{narrow}">'
+        f'<img alt="{html.escape(takeaway or caption)}" src="{wide}" style="max-width:100%"></picture>\n'
         f"<figcaption>{html.escape(caption)} Data: {links}.</figcaption></figure>"
     )
+
+
+def _as_link(image: bytes) -> str:
+    """A PNG as an address that holds it."""
+    return f"data:image/png;base64,{base64.b64encode(image).decode()}"
