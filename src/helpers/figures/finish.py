@@ -1,4 +1,4 @@
-"""What becomes of a figure before it is shown: no empty panels, nothing beyond what is possible, a PNG for each width."""
+"""What becomes of a figure before it is shown: no empty panels, nothing beyond what is possible, a PNG per width."""
 
 import io
 import textwrap
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 
 LETTERS_PER_INCH = 14  # of a legend
-LINES_WITHIN = 4  # of a legend, for which a figure has room; for more it becomes higher
+LINES_WITHIN = 3  # of a legend, for which a figure has room; for more it becomes higher
 LINE = 0.14  # inches from one line of small letters to the next
 LETTERS_OF_NAME = 24  # of a name beside a panel, in a line of a narrow figure
 NARROW = 3.6  # inches: the letters of a figure as wide as a telephone then are as large as on a page
@@ -109,5 +109,5 @@ def dress(figure: Figure) -> list[Colorbar | Legend]:
         where = {"loc": "outside lower center", "ncols": columns, "frameon": False}
         added.append(figure.legend(entries.values(), names, **where))
         lines = sum(name.count("\n") + 1 for name in names) / columns
-        figure.set_figheight(figure.get_figheight() + max(0, lines - LINES_WITHIN) * LINE * 1.3)
+        figure.set_figheight(figure.get_figheight() + max(0, lines - LINES_WITHIN) * LINE * 1.5)
     return added
