@@ -96,15 +96,6 @@ def span(table: pd.DataFrame, what: str, column: str = "mean", decimals: int = 2
     return f"{what}: {ends[0]}." if ends[0] == ends[1] else f"{what}: {ends[0]} to {ends[1]}."
 
 
-def ends(table: pd.DataFrame, x: str, what: str) -> str:
-    """What a single curve begins and ends with."""
-    rows = table.dropna(subset=["mean"]).sort_values(x)
-    if rows.empty:
-        return NOTHING
-    said = [f"{mean:.3g} at {place:g}" for place, mean in zip(rows[x], rows["mean"], strict=True)]
-    return f"{what}: {said[0]}." if len(said) == 1 else f"{what}: from {said[0]} to {said[-1]}."
-
-
 def kept_halfway(curve: pd.DataFrame, task: str, measures: Iterable[str], names: dict[str, str]) -> str:
     """How much of the way from the aligned to the fine-tuned model is left when an update is about halved."""
     parts, rows = [], curve[curve["task"] == task].dropna(subset=["mean"])

@@ -11,7 +11,7 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from helpers.claims.takeaways import NOTHING, ends, highest, leading, together
+from helpers.claims.takeaways import NOTHING, highest, leading, together
 from helpers.figures.finish import named
 
 Lines = dict[str, np.ndarray]  # points of each line, (places, 2), by its label
@@ -39,7 +39,7 @@ def _of_panel(ax: Axes) -> str:
         return _beside_scaling(ax, lines)
     parts = [pd.DataFrame(points, columns=["x", "mean"]).assign(of=name) for name, points in lines.items()]
     table = pd.concat(parts, ignore_index=True)
-    return leading(table, "x", "of", what) if len(lines) > 1 else ends(table, "x", what)
+    return leading(table, "x", "of", what) if len(lines) > 1 else _ends(table, what)
 
 
 def _lines(ax: Axes) -> Lines:
@@ -65,6 +65,12 @@ def _cells(ax: Axes, mesh: QuadMesh) -> pd.DataFrame:
     values = np.ma.filled(mesh.get_array().astype(float), np.nan)  # (rows, columns)
     cells = [(f"{down.get(i)} and {across.get(j)}", value) for (i, j), value in np.ndenumerate(values)]
     return pd.DataFrame([cell for cell in cells if "None" not in cell[0].split()], columns=["of", "mean"])
+
+
+def _ends(table: pd.DataFrame, what: str) -> str:
+    """What a single curve begins and ends with."""
+    said = [f"{mean:.3g} at {place:g}" for place, mean in table.sort_values("x")[["x", "mean"]].to_numpy()]
+    return f"{what}: {said[0]}." if len(said) == 1 else f"{what}: from {said[0]} to {said[-1]}."
 
 
 def _above(lines: Lines, margin: float, what: str) -> str:
