@@ -18,6 +18,7 @@ from helpers.wheels import PACKAGES
 from pipeline.report.answer import answer, conditions
 from pipeline.report.chapters import Staged
 from pipeline.report.claim_cards import claim_cards
+from pipeline.report.crate import write_crate
 from pipeline.report.explorer import explorer
 from pipeline.report.forest import forest
 from pipeline.report.machine_readable import write_machine_readable
@@ -60,6 +61,7 @@ def write_generated(staged: list[Staged], folder: Path) -> None:
     for place, text in pages.items():
         write_text(folder / place, text.rstrip() + "\n")
     write_machine_readable(staged, folder / EXTRA)
+    write_crate(folder / EXTRA)
 
 
 def first_page(staged: list[Staged]) -> dict[str, str]:
