@@ -182,11 +182,15 @@ async function show(study, asked, remember, notes = []) {
 
 function fromAddress() {
   const asked = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
-  const { study, ...others } = location.hash.includes("=") ? asked : {};
+  const { study, panel: seen, ...others } = location.hash.includes("=") ? asked : {};
   const first = Object.keys(setup.studies)[0];
   const known = study === undefined || study in setup.studies;
   const notes = known ? [] : [`This report has no numbers of a study ${study}: shown is ${setup.studies[first]}`];
-  show(known && study ? study : first, others, false, notes);
+  show(known && study ? study : first, others, false, notes).then(() => seen in PANELS && goTo(panel(seen)));
+}
+
+function goTo(place) {
+  (place.closest("section") ?? place).scrollIntoView();
 }
 
 // Drawing

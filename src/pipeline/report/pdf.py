@@ -99,7 +99,8 @@ def _link(tag: Tag, page: str, places: set[str]) -> None:
         return
     target = _below(page, unquote(parts.path)).removesuffix(".html") if parts.path else page
     if target in places:
-        tag["href"] = "#" + _anchor(target, unquote(parts.fragment))
+        place = "" if "=" in parts.fragment else unquote(parts.fragment)  # a choice of the explorer is no place
+        tag["href"] = "#" + _anchor(target, place)
     else:
         tag.unwrap()
 
