@@ -23,7 +23,7 @@ from pipeline.results.provenance import revision
 from pipeline.runs.command_line import Parser, exit_status
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-LEFT_OUT = "script, button, a.headerlink, div.cell_input, details.hide, link, iframe, .sd-summary-state-marker"
+LEFT_OUT = "script, source, button, a.headerlink, div.cell_input, details.hide, link, iframe, .sd-summary-state-marker"
 HEADINGS = ("h5", "h4", "h3", "h2", "h1")  # each becomes one lower: a part of the report is above its pages
 STYLE = Path(__file__).with_name("pdf.css")
 FOOTER = '<div style="width: 100%; text-align: center; font-size: 8px"><span class="pageNumber"></span></div>'
