@@ -1,7 +1,7 @@
 """The report as one PDF: ``python -m pipeline.report.pdf`` prints ``_build/html`` to ``_build/report.pdf``.
 
 The pages are put one after the other into one document, which a Chromium prints with an outline: links between pages
-lead within it. Code of notebooks and the pages of single runs are left out; a link to what is not in it is plain text.
+lead within it. Code of notebooks, the explorer and the pages of single runs are left out; a link to what is not in it is plain text.
 """
 
 import posixpath
@@ -24,6 +24,7 @@ from pipeline.runs.command_line import Parser, exit_status
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 LEFT_OUT = "script, source, button, a.headerlink, div.cell_input, details.hide, link, iframe, .sd-summary-state-marker"
+LIVE = "explorer"  # a page of which nothing is left on paper
 HEADINGS = ("h5", "h4", "h3", "h2", "h1")  # each becomes one lower: a part of the report is above its pages
 STYLE = Path(__file__).with_name("pdf.css")
 FOOTER = '<div style="width: 100%; text-align: center; font-size: 8px"><span class="pageNumber"></span></div>'
@@ -39,9 +40,12 @@ Parts = list[tuple[str, list[str]]]  # caption of each part of the report and it
 
 
 def parts_of(stage: Path) -> Parts:
-    """The parts of a staged report but its appendix; the first page is a part of its own."""
+    """The parts of a staged report but its appendix and what is chosen live; the first page is a part of its own."""
     contents = yaml.safe_load((stage / "_toc.yml").read_text(encoding="utf-8"))
-    parts = [(part["caption"], [one["file"] for one in part["chapters"]]) for part in contents["parts"]]
+    parts = [
+        (part["caption"], [one["file"] for one in part["chapters"] if one["file"] != LIVE])
+        for part in contents["parts"]
+    ]
     return [("The answer", [contents["root"]]), *(part for part in parts if part[0] != "Appendix")]
 
 
@@ -99,8 +103,7 @@ def _link(tag: Tag, page: str, places: set[str]) -> None:
         return
     target = _below(page, unquote(parts.path)).removesuffix(".html") if parts.path else page
     if target in places:
-        place = "" if "=" in parts.fragment else unquote(parts.fragment)  # a choice of the explorer is no place
-        tag["href"] = "#" + _anchor(target, place)
+        tag["href"] = "#" + _anchor(target, unquote(parts.fragment))
     else:
         tag.unwrap()
 
