@@ -1,7 +1,8 @@
 """The report as one PDF: ``python -m pipeline.report.pdf`` prints ``_build/html`` to ``_build/report.pdf``.
 
 The pages are put one after the other into one document, which a Chromium prints with an outline: links between pages
-lead within it. Code of notebooks, the explorer and the pages of single runs are left out; a link to what is not in it is plain text.
+lead within it. Code of notebooks, the explorer and the pages of single runs are left out; a link to what is not in it is
+plain text.
 """
 
 import posixpath
@@ -42,10 +43,8 @@ Parts = list[tuple[str, list[str]]]  # caption of each part of the report and it
 def parts_of(stage: Path) -> Parts:
     """The parts of a staged report but its appendix and what is chosen live; the first page is a part of its own."""
     contents = yaml.safe_load((stage / "_toc.yml").read_text(encoding="utf-8"))
-    parts = [
-        (part["caption"], [one["file"] for one in part["chapters"] if one["file"] != LIVE])
-        for part in contents["parts"]
-    ]
+    parts = [(part["caption"], [one["file"] for one in part["chapters"]]) for part in contents["parts"]]
+    parts = [(caption, [page for page in pages if page != LIVE]) for caption, pages in parts]
     return [("The answer", [contents["root"]]), *(part for part in parts if part[0] != "Appendix")]
 
 
