@@ -1,8 +1,8 @@
 """The report as one PDF: ``python -m pipeline.report.pdf`` prints ``_build/html`` to ``_build/report.pdf``.
 
 The pages are put one after the other into one document, which a Chromium prints with an outline: links between pages
-lead within it. Code of notebooks, the explorer and the pages of single runs are left out; a link to what is not in it is
-plain text.
+lead within it. Code of notebooks, the explorer and the pages of single runs are left out; a link to what is not in it
+is plain text.
 """
 
 import posixpath
