@@ -230,7 +230,8 @@ function axes(svg, spec, x, y) {
   }
   svg.append(draw("line", { class: "axis", x1: LEFT, x2: WIDTH - RIGHT, y1: HEIGHT - BOTTOM, y2: HEIGHT - BOTTOM }));
   svg.append(draw("text", { x: (LEFT + WIDTH - RIGHT) / 2, y: HEIGHT - 6, "text-anchor": "middle" }, spec.xLabel));
-  svg.append(draw("text", { class: "title", x: 4, y: 16 }, spec.title));
+  const squeezed = spec.title.length > 48 ? { textLength: WIDTH - 8, lengthAdjust: "spacingAndGlyphs" } : {};
+  svg.append(draw("text", { class: "title", x: 4, y: 16, ...squeezed }, spec.title));
 }
 
 function line(group, one, x, y) {
