@@ -1,8 +1,10 @@
 """What is cited and read by machines: one version, complete metadata, verdicts that are those of the tables."""
 
+import hashlib
 import json
 import math
 import re
+import shutil
 import tomllib
 from datetime import date
 
@@ -10,10 +12,13 @@ import jsonschema
 import pandas as pd
 import pytest
 import yaml
+from rocrate.rocrate import ROCrate
 
 from helpers.paths import ROOT, RunPaths
 from helpers.studies.settings import load_study
+from pipeline.report import crate
 from pipeline.report.chapters import Staged
+from pipeline.report.crate import write_crate
 from pipeline.report.machine_readable import FOUND, NAME, SCHEMA, machine_readable, write_machine_readable
 from pipeline.report.pages import citation
 from pipeline.report.staging import stage
@@ -130,3 +135,25 @@ def test_the_hashes_are_those_of_the_records(staged):
     }
     if staged[0].selection.published:
         assert study["provenance"]["versions"] == [VERSION] and len(study["provenance"]["seeds"]) == 2
+
+
+def test_the_report_is_a_crate_that_its_library_reads(staged, tmp_path):
+    """Every file that is served is in it with its hash, and nothing that is not there; made again it is the same."""
+    folder = tmp_path / "crate"
+    shutil.copytree(staged[0].selection.over_seeds[0].root, folder / "results")
+    write_machine_readable(staged, folder)
+    write_crate(folder)
+    first = (folder / crate.NAME).read_bytes()
+    write_crate(folder)
+    assert (folder / crate.NAME).read_bytes() == first
+    (folder / "index.html").touch()
+    read = ROCrate(folder)
+    named = {entity.id: entity for entity in read.data_entities}
+    served = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert {*named} == served - {crate.NAME} and "results/tables/verdicts.csv" in named
+    for name, entity in named.items():
+        known = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        assert name == "index.html" or entity["sha256"] == known
+    root = read.root_dataset
+    assert (root["name"], root["license"]["name"]) == (CITATION["title"], CITATION["license"])
+    assert read.mainEntity.id == "index.html" and VERSION in {part.get("version") for part in root["isBasedOn"]}

@@ -18,6 +18,7 @@ from helpers.paths import ROOT, RunPaths
 from helpers.studies.settings import load_study
 from pipeline.report.chapters import Chapter, Staged
 from pipeline.report.explorer import array, explorer, thousandths
+from pipeline.report.what_next import EXPLORED
 from pipeline.results.tables import SCHEMAS, read_csv, write_csv
 from pipeline.runs.selections import Selection
 
@@ -239,6 +240,18 @@ def test_keys_choose_and_the_address_keeps_the_choice(page, folder):
     page.locator("#explorer-study").select_option("smollm2-135m")
     page.wait_for_function("document.getElementById('explorer-about').textContent.includes('one seed')")
     assert "study=smollm2-135m" in page.url and "k = 0.3, random-k" in sentence(page, "energy")
+
+
+def test_the_link_of_a_chapter_leads_to_what_it_is_about(page, folder):
+    """The address is written as *What next* writes it; an address that names no panel leads to the top."""
+    for chapter, (name, choices) in EXPLORED.items():
+        opened(page, folder, study="organism", panel=name, **choices)
+        seen = f"document.querySelector('[data-explorer={name}]').getBoundingClientRect().top < innerHeight"
+        page.wait_for_function(seen)
+        known = {control: page.locator(f"#explorer-{control} option:checked").inner_text() for control in choices}
+        assert known == {key: {"parallel": "kept", "orthogonal": "removed"}.get(of, of) for key, of in choices.items()}
+        assert sentence(page, name) and chapter
+    assert opened(page, folder, study="organism", panel="nowhere").evaluate("scrollY") == 0
 
 
 def test_pointing_at_a_cell_chooses_it(page, folder):

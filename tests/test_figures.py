@@ -9,12 +9,28 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 
-from helpers.figures import DECISIONS, LABELS, curves, heatmap, look, panels, points, reference, responses, show
-from helpers.figures.finish import is_empty
+from helpers.figures import (
+    DECISIONS,
+    LABELS,
+    curves,
+    heatmap,
+    look,
+    loss_curve,
+    panels,
+    parity,
+    points,
+    reference,
+    responses,
+    show,
+    trade_off,
+)  # fmt: skip
+from helpers.figures.findings import finding
+from helpers.figures.finish import drawn, dress, is_empty, stack
 from helpers.figures.verdicts import against_margins, forest
 from helpers.paths import ROOT, RunPaths
 from helpers.studies.settings import load_study
 
+CLAIM = load_study("organism").claims["C1"]
 RUN = SimpleNamespace(study=load_study("organism"), folder=RunPaths("organism"))
 
 
@@ -40,7 +56,7 @@ def test_a_panel_without_data_is_not_drawn_but_named():
     assert [is_empty(ax) for ax in axes] == [False, True, False]
     html, _ = shown(figure)
     assert "Not measured: panel of nan, subspace overlap (MSO)." in html
-    assert figure.axes == [axes[0], axes[2]] and axes[2].get_subplotspec().colspan.start == 1
+    assert figure.axes == [axes[0], axes[2]] and axes[2].get_subplotspec().rowspan.start == 1  # narrow
 
 
 def test_a_name_has_one_look_in_all_panels_of_a_figure():
@@ -113,8 +129,8 @@ def test_a_figure_without_data_is_a_sentence():
 def test_a_matrix_is_data():
     figure, (ax,) = panels(1)
     heatmap(ax, pd.DataFrame([[0.1, 0.2], [0.3, 0.4]]), "overlap")
-    assert not is_empty(ax) and "<img" in shown(figure)[0]
-    assert [bar.get_xlabel() for bar in figure.axes[1:]] == [LABELS["mso"]]
+    assert not is_empty(ax) and "<img" in shown(figure)[0] and figure.axes == [ax]
+    assert [bar.ax.get_xlabel() for bar in dress(figure)] == [LABELS["mso"]]
 
 
 @pytest.mark.parametrize("mean", [0.2, np.nan])
@@ -142,3 +158,63 @@ def test_no_label_of_a_dial_is_cut_at_the_edge(columns):
     for ax in axes:
         box = ax.xaxis.label.get_window_extent()
         assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1, ax.get_xlabel()
+
+
+def test_a_narrow_figure_has_its_panels_one_below_the_other_and_cuts_no_name():
+    """As wide as a telephone, names beside a panel and in the legend included; the wide one is drawn before."""
+    rows = pd.DataFrame(
+        {"statistic": [guard.statistic for guard in CLAIM.strict], "mean": 0.1, "low": 0.0, "high": 0.2, "margin": 0.05}
+    )
+    figure, (one, other) = panels(2)
+    against_margins(one, rows.assign(decision="undecided"), "C1")
+    responses(other, rows[["statistic"]].assign(dial=0.5, value=0.1), CLAIM, "C1")
+    wide = drawn(figure)
+    stack(figure)
+    assert [ax.get_subplotspec().rowspan.start for ax in (one, other)] == [0, 1]
+    legend = dress(figure)[-1]
+    figure.canvas.draw()
+    names = [*one.get_yticklabels(), *legend.get_texts()]
+    boxes = [name.get_window_extent() for name in names]
+    assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 for box in boxes)
+    beside = sorted(boxes[: len(rows)], key=lambda box: box.y0)
+    assert all(below.y1 <= above.y0 + 1 for below, above in zip(beside, beside[1:], strict=False))
+    assert min(ax.get_position().height * figure.get_figheight() for ax in figure.axes) > 1  # inches
+    assert [np.frombuffer(wide[16:20], ">u4")[0]] == [7.2 * 150]  # pixels, of a PNG's head
+
+
+def told(draw):
+    """What a rule finds in a figure of one panel."""
+    figure, (ax,) = panels(1)
+    draw(ax)
+    return finding(figure)
+
+
+def test_figures_of_single_runs_say_what_is_drawn_in_them():
+    """Every kind of panel of notebooks 1 to 9 and 32, with what can be read off by hand."""
+    both = pd.concat([summary(0.5), summary([0.6, 0.6, 0.1]).assign(control="random")], ignore_index=True)
+    log = pd.DataFrame({"step": [1, 9], "loss": [5.0, 0.25]})
+    assert (
+        told(lambda ax: curves(ax, both, "fraction", "control")) == "One panel: random is the highest at 2 of 3 places."
+    )
+    assert told(lambda ax: loss_curve(ax, log, title="base")) == f"Base, {LABELS['loss']}: from 5 at 1 to 0.25 at 9."
+    cells = pd.DataFrame([[0.1, np.nan], [0.3, 0.4]], index=["a", "b"], columns=["c", "d"])
+    found = "Overlap: highest for b and d (0.40), lowest for a and c (0.10)."
+    assert told(lambda ax: heatmap(ax, cells, "overlap")) == found
+    curve = pd.DataFrame({"utility": [0.0, 1.0], "harm": [1.0, 5.0]})
+    path = pd.DataFrame({"draw": 0, "control": "top-k", "utility": [0.25, 0.5, 0.75], "harm": [1.5, 2.5, 4.5]})
+    said = told(lambda ax: trade_off(ax, path, curve, "utility", "harm"))
+    assert said.endswith(
+        f"below that of scaling at equal {LABELS['utility']}: top-k at 2 of 3 places."
+    )  # 2, 3 and 4 there
+    matrices = pd.DataFrame({"by": ["near", "far"], "predicted": [0.2, 0.9], "measured": [0.25, 0.5]})
+    said = told(lambda ax: parity(ax, matrices, "by", "MSO"))
+    assert said.endswith("mean distance from what is predicted: highest for far (0.40), lowest for near (0.05).")
+    rows = pd.DataFrame({"statistic": ["a", "a", "b", "b"], "dial": [0, 1, 0, 1], "value": [0.0, 0.9, 0.0, 0.06]})
+    said = told(lambda ax: responses(ax, rows, CLAIM, "C1"))
+    assert said == "C1, strict statistic: of 2, above every margin lie 0 at 0, 1 at 1."  # 0.07 is the largest margin
+
+
+def test_what_a_notebook_says_itself_takes_the_place_of_the_rule():
+    figure, (ax,) = panels(1)
+    curves(ax, summary(0.5), "fraction", "control")
+    assert 'class="takeaway">One panel: from 0.5 at 0.1 to 0.5 at 0.9.<' in shown(figure)[0]

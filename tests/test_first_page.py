@@ -1,5 +1,6 @@
 """The first page: the answer in sentences, both verdicts by claim, and the conditions, from tables written here."""
 
+import html
 import re
 from pathlib import PurePosixPath
 
@@ -10,8 +11,9 @@ from hypothesis import strategies as st
 
 from helpers.claims import verdicts
 from helpers.claims.statistics import STATISTICS
+from helpers.figures import table
 from helpers.paths import ROOT, RunPaths
-from helpers.studies.ledger import label_of, labels
+from helpers.studies.ledger import in_words, label_of, meaning_of
 from helpers.studies.settings import load_study
 from pipeline.report.answer import STATED as STATED_WORDS
 from pipeline.report.answer import STRICT as STRICT_WORDS
@@ -19,6 +21,7 @@ from pipeline.report.answer import answer, conditions, counted, finding_of, pass
 from pipeline.report.chapters import Chapter, Staged
 from pipeline.report.claim_cards import claim_cards, seeds_to_tell, what_would_change
 from pipeline.report.forest import axis_of, effect, forest, place_on
+from pipeline.report.inert import clean_html
 from pipeline.report.records import banner
 from pipeline.report.verdicts import number_tables, verdict_table
 from pipeline.results.tables import SCHEMAS, write_csv
@@ -234,10 +237,26 @@ def test_every_verdict_has_a_colour_in_both_schemes(verdict):
 
 
 def test_every_statistic_has_a_label_of_its_own():
-    assert set(labels()) == set(STATISTICS)
+    assert set(in_words()) == set(STATISTICS)
     of_claim = [[label_of(name) for name in entry.statistics] for entry in load_study("organism").claims.values()]
     assert all(len(set(own)) == len(own) for own in of_claim)
     assert label_of("gain_gap_at_matched_energy") == "gain gap at matched energy"  # of an older ledger
+    assert len({one.meaning for one in in_words().values()}) == len(STATISTICS)
+    assert not {one.meaning for one in in_words().values()} & {one.__doc__ for one in STATISTICS.values()}
+
+
+def test_a_statistic_says_what_it_is_where_its_label_stands(staged):
+    """On cards and among all numbers, and in tables of chapters, made inert as they are for the report."""
+    studies = staged("organism")
+    name = studies[0].selection.study.claims["C1"].strict[0].statistic
+    rows = pd.DataFrame({"statistic": [name, "of_an_older_ledger"], "claim": ["<b>", "C1"]})
+    chapter = clean_html(table(rows).data)
+    for page in (claim_cards(studies, []), number_tables(studies), chapter):
+        found = re.findall(r'<abbr title="([^"]+)">([^<]+)</abbr>', page)
+        assert (meaning_of(name), label_of(name)) in {
+            (html.unescape(a), html.unescape(b[0].lower() + b[1:])) for a, b in found
+        }
+    assert "<td>of an older ledger</td>" in chapter and "&lt;b&gt;" in chapter
 
 
 def test_a_caveat_stands_on_the_chapters_of_its_claim_and_of_all_claims():

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from helpers import paths
 from helpers.claims.statistics import STATISTICS
 from helpers.errors import SettingsError
-from helpers.studies.ledger import Claim, Statistic, claims_of, hashes, label_of, labels, plainly, read_ledger, since
+from helpers.studies.ledger import Claim, Statistic, claims_of, hashes, label_of, plainly, read_ledger, since
 from helpers.studies.settings import Study, available, load_study
 from pipeline.results.tables import SCHEMAS
 from pipeline.runs.notebook import begin
@@ -91,7 +91,7 @@ def test_the_ledger_names_statistics_chapters_and_tables_that_exist():
         (["claims", "C0", "stated"], [{"statistic": "harm_of_aligned"}], ["at_least, at_most"]),
         (["claims", "C0", "stated", 0, "kind"], "human", ["'human'", "'aligned-here'"]),
         (["statistics", "luck"], "good luck", ["'luck'"]),
-        (["statistics", "energy_gap"], "x" * 61, ["at most 60"]),
+        (["statistics", "energy_gap", "label"], "x" * 61, ["at most 60"]),
         (["claims", "C2", "changes", 0, "date"], "yesterday", ["claims.C2.changes.0.date is 'yesterday'"]),
         (["claims", "C2", "changes", 0, "reason"], None, ["reason' is missing"]),
         (["claims", "C3", "notebook"], "ten", ["claims.C3.notebook is 'ten'", "match pattern"]),
@@ -211,4 +211,4 @@ def test_every_statistic_that_a_change_names_is_read_by_its_label():
     assert any("energy_gap" in text or "extra_harm" in text for text in texts)
     left = {name for text in texts for name in re.findall(r"[a-z]+(?:_[a-z]+)+", plainly(text))}
     assert left == set()
-    assert plainly("Gone is energy_gap, not my_name.") == f"Gone is “{labels()['energy_gap']}”, not my_name."
+    assert plainly("Gone is energy_gap, not my_name.") == f"Gone is “{label_of('energy_gap')}”, not my_name."

@@ -13,7 +13,8 @@ from pipeline.report.pdf import document, parts_of
 from pipeline.results import project
 
 PIXEL = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
-FIRST = '<p id="here">See <a href="notebooks/one.html#deep">one</a>, <a href="runs/x.html">a run</a>.</p>'
+FIRST = """<p id="here">See <a href="notebooks/one.html#deep">one</a>, <a href="runs/x.html">a run</a>,
+<a href="explorer.html#study=x">chosen live</a>.</p>"""
 SECOND = f"""<section id="parameters"><h2>Parameters</h2><div class="cell_input">code = 1</div></section>
 <section id="deep"><h2>Deep<a class="headerlink" href="#deep">#</a></h2><p>Back to <a href="../index.html">it</a>,
 <a href="#deep">here</a>, <a href="../results/x.csv">x.csv</a>, <a href="https://arxiv.org/abs/2505.14185">arXiv</a>.
@@ -23,7 +24,10 @@ SECOND = f"""<section id="parameters"><h2>Parameters</h2><div class="cell_input"
 @pytest.fixture
 def built(tmp_path):
     """A report of two pages, and one of a single run."""
-    contents = {"root": "index", "parts": [{"caption": "Results", "chapters": [{"file": "notebooks/one"}]}]}
+    contents = {
+        "root": "index",
+        "parts": [{"caption": "Results", "chapters": [{"file": "notebooks/one"}, {"file": "explorer"}]}],
+    }
     contents["parts"].append({"caption": "Appendix", "chapters": [{"file": "runs/x"}]})
     for place in ("stage", "html/notebooks", "html/runs"):
         (tmp_path / place).mkdir(parents=True)
@@ -40,7 +44,7 @@ def test_links_lead_within_the_document_or_are_plain_text(built):
     ids = [tag["id"] for tag in found.find_all(id=True)]
     assert links == ["#notebooks-one--deep", "#index", "#notebooks-one--deep", "https://arxiv.org/abs/2505.14185"]
     assert {link.removeprefix("#") for link in links[:3]} <= {*ids} and len(ids) == len({*ids})
-    assert "a run" in found.text and "x.csv" in found.text
+    assert "a run" in found.text and "chosen live" in found.text and "x.csv" in found.text
     assert [h.text for h in found.select("h1, h2, h3")] == [
         "The answer", "Page index", "Results", "Page notebooks/one", "Deep",
     ]  # fmt: skip

@@ -52,6 +52,7 @@ CHANGES = [
     Change("a docstring", "src/helpers/subspaces.py", '"""', '"""Another docstring. ', set()),
     Change("a page", "book/method.md", "#", "# Another", set()),
     Change("a sentence of the ledger", "claims.yml", "Harmful fine-tuning raises harm", "It raises harm", LEDGER),
+    Change("what a statistic is", "claims.yml", "The judge's mean score", "A judge's mean score", LEDGER),
     Change("a margin", "claims.yml", "margin: 0.05", "margin: 0.06", LEDGER),
     Change("the report", "src/pipeline/report/build.py", "import os\n", "import os\n\nANOTHER = 1\n", set()),
     Change("a sentence of an error", "src/helpers/errors.py", "cannot be written", "can not be written", set()),

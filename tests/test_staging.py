@@ -4,6 +4,7 @@ import json
 from pathlib import PurePosixPath
 
 import nbformat
+import pandas as pd
 import pytest
 import yaml
 
@@ -16,6 +17,7 @@ from pipeline.report.pages import write_generated
 from pipeline.report.records import banner
 from pipeline.report.rooms import WINGS, code_map, imports
 from pipeline.report.staging import check_seeds, relocate, stage
+from pipeline.results.tables import SCHEMAS, write_csv
 from pipeline.runs.selections import Selection, beside, not_tested, with_results
 from synthetic_report import PAYLOADS, publish_behaviour, write_notebook, write_results
 
@@ -50,6 +52,22 @@ def test_pages_notebooks_and_tables_have_their_places(results, tmp_path):
         assert any(exists) or file == "runs/organism/index", file
     assert (tmp_path / "stage" / "extra" / "results" / "organism" / "all" / "tables" / "verdicts.csv").exists()
     assert (tmp_path / "stage" / "extra" / "studies" / "organism.yml").exists()
+
+
+def test_a_chapter_ends_with_what_is_next(results, tmp_path):
+    """The chapter after it by its title, the card of its claim, and the explorer where it has the numbers."""
+    table = "parallel_summary"
+    write_csv(RunPaths("organism").table(table), table, pd.DataFrame(columns=list(SCHEMAS[table])))
+    stage([Selection(STUDY, [0, 1])], tmp_path / "stage")
+    shown = ("11_C1_parallel", "13_C3_updates", "15_verdict")
+    last = {name: staged_notebook(tmp_path / "stage", f"notebooks/{name}").cells[-1].source for name in shown}
+    assert all(text.startswith("## What next") for text in last.values())
+    assert "[12_C2_orthogonal](12_C2_orthogonal.ipynb)" in last["11_C1_parallel"]
+    assert 'href="../index.html#C1"' in last["11_C1_parallel"]
+    assert 'href="../explorer.html#study=organism&amp;mode=parallel&amp;panel=behaviour"' in last["11_C1_parallel"]
+    assert "explorer" not in last["13_C3_updates"] and "all-numbers.html" in last["15_verdict"]
+    single = staged_notebook(tmp_path / "stage", "runs/organism/seed-0/05_projection").cells[-1].source
+    assert "What next" not in single
 
 
 def test_what_is_gone_from_the_results_is_gone_from_the_stage(results, tmp_path):
@@ -228,9 +246,12 @@ def test_hostile_html_is_shown_as_text(payload):
 
 def test_tables_and_figures_pass_unchanged():
     table = '<table border="1" class="dataframe"><thead><tr><th>a &lt; b</th></tr></thead></table>'
-    figure = '<figure id="f"><img alt="x" src="data:image/png;base64,AA=="><figcaption>c &amp; d</figcaption></figure>'
+    image = "data:image/png;base64,AA=="
+    picture = f'<picture><source media="(max-width: 40rem)" srcset="{image}"><img alt="x" src="{image}"></picture>'
+    figure = f'<figure id="f">{picture}<figcaption>c &amp; d</figcaption></figure>'
     assert clean_html(table) == table
     assert clean_html(figure) == figure
+    assert "srcset" not in clean_html(figure.replace(f'srcset="{image}"', 'srcset="https://a.test/x.png"'))
 
 
 def test_outputs_that_run_code_are_not_shown():

@@ -182,11 +182,15 @@ async function show(study, asked, remember, notes = []) {
 
 function fromAddress() {
   const asked = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
-  const { study, ...others } = location.hash.includes("=") ? asked : {};
+  const { study, panel: seen, ...others } = location.hash.includes("=") ? asked : {};
   const first = Object.keys(setup.studies)[0];
   const known = study === undefined || study in setup.studies;
   const notes = known ? [] : [`This report has no numbers of a study ${study}: shown is ${setup.studies[first]}`];
-  show(known && study ? study : first, others, false, notes);
+  show(known && study ? study : first, others, false, notes).then(() => seen in PANELS && goTo(panel(seen)));
+}
+
+function goTo(place) {
+  (place.closest("section") ?? place).scrollIntoView();
 }
 
 // Drawing
@@ -226,7 +230,8 @@ function axes(svg, spec, x, y) {
   }
   svg.append(draw("line", { class: "axis", x1: LEFT, x2: WIDTH - RIGHT, y1: HEIGHT - BOTTOM, y2: HEIGHT - BOTTOM }));
   svg.append(draw("text", { x: (LEFT + WIDTH - RIGHT) / 2, y: HEIGHT - 6, "text-anchor": "middle" }, spec.xLabel));
-  svg.append(draw("text", { class: "title", x: 4, y: 16 }, spec.title));
+  const squeezed = spec.title.length > 48 ? { textLength: WIDTH - 8, lengthAdjust: "spacingAndGlyphs" } : {};
+  svg.append(draw("text", { class: "title", x: 4, y: 16, ...squeezed }, spec.title));
 }
 
 function line(group, one, x, y) {

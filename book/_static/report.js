@@ -27,7 +27,7 @@ function enlarge(image) {
   const dialog = document.createElement("dialog");
   dialog.className = "enlarged";
   dialog.setAttribute("aria-label", image.alt);
-  dialog.append(image.cloneNode());
+  dialog.append(Object.assign(image.cloneNode(), { src: image.currentSrc })); // a narrow page shows a narrow one
   const remove = () => dialog.remove();
   dialog.addEventListener("click", remove);
   dialog.addEventListener("close", remove);

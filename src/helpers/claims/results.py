@@ -1,7 +1,7 @@
 """What the statistics of the claims read: the tables of one seed, and the effects of variants as shares.
 
-Every statistic takes the tables of one seed and returns one number, NaN where something it needs was not measured; its
-docstring is shown in the book. ``stated`` has those of the paper's own comparisons, ``strict`` those that ask whether
+Every statistic takes the tables of one seed and returns one number, NaN where something it needs was not measured; what
+it is, in words, says the ledger. ``stated`` has those of the paper's own comparisons, ``strict`` those that ask whether
 anything is distinct.
 """
 

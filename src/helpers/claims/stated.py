@@ -13,37 +13,37 @@ JUDGED_FIRST = {"utility": ("utility", "utility_margin"), "harm": ("harm", "harm
 
 @statistic
 def harm_of_aligned(r: SeedResults) -> float:
-    """Judge score of the aligned model on restricted requests."""
+    """``harm`` of ``aligned``."""
     return r.of_model("aligned", "harm")
 
 
 @statistic
 def harm_of_harmful(r: SeedResults) -> float:
-    """Judge score of the harmfully fine-tuned model on restricted requests."""
+    """``harm`` of ``harmful``."""
     return r.of_model("harmful", "harm")
 
 
 @statistic
 def harm_rise_harmful(r: SeedResults) -> float:
-    """Judge score of the harmfully fine-tuned model minus that of the aligned model."""
+    """``harm`` of ``harmful`` minus that of ``aligned``."""
     return r.of_model("harmful", "harm") - r.of_model("aligned", "harm")
 
 
 @statistic
 def harm_rise_contaminated(r: SeedResults) -> float:
-    """Judge score of the contaminated model minus that of the aligned model."""
+    """``harm`` of ``contaminated`` minus that of ``aligned``."""
     return r.of_model("contaminated", "harm") - r.of_model("aligned", "harm")
 
 
 @statistic
 def utility_rise_useful(r: SeedResults) -> float:
-    """Exact match of the usefully fine-tuned model minus that of the aligned model."""
+    """``utility`` of ``useful`` minus that of ``aligned``."""
     return r.of_model("useful", "utility") - r.of_model("aligned", "utility")
 
 
 @statistic
 def utility_rise_contaminated(r: SeedResults) -> float:
-    """Exact match of the contaminated model minus that of the aligned model."""
+    """``utility`` of ``contaminated`` minus that of ``aligned``."""
     return r.of_model("contaminated", "utility") - r.of_model("aligned", "utility")
 
 
@@ -58,37 +58,37 @@ def _gap(r: SeedResults, task: str, kind: str, better: str, worse: str) -> Value
 
 @statistic
 def top_k_above_random_utility(r: SeedResults) -> float:
-    """Exact match with Top-K of the alignment update kept minus with Random, useful update, mean over k."""
+    """Utility of ``useful``, parallel: ``top-k`` minus ``random``."""
     return _gap(r, "useful", "utility", "top-k", "random")
 
 
 @statistic
 def top_k_above_random_harm(r: SeedResults) -> float:
-    """Judged harm with Top-K of the alignment update kept minus with Random, harmful update, mean over k."""
+    """Harm of ``harmful``, parallel: ``top-k`` minus ``random``."""
     return _gap(r, "harmful", "harm", "top-k", "random")
 
 
 @statistic
 def top_k_above_random_k_utility(r: SeedResults) -> float:
-    """Exact match with Top-K kept minus with Random-K, useful update, mean over k."""
+    """Utility of ``useful``, parallel: ``top-k`` minus ``random-k``."""
     return _gap(r, "useful", "utility", "top-k", "random-k")
 
 
 @statistic
 def top_k_above_random_k_harm(r: SeedResults) -> float:
-    """Judged harm with Top-K kept minus with Random-K, harmful update, mean over k."""
+    """Harm of ``harmful``, parallel: ``top-k`` minus ``random-k``."""
     return _gap(r, "harmful", "harm", "top-k", "random-k")
 
 
 @statistic
 def energy_gap(r: SeedResults) -> float:
-    """Share of the harmful update's energy in Top-K of the alignment update minus that of the useful, mean over k."""
+    """``energy_kept`` in ``alignment``, ``top-k``: ``harmful`` minus ``useful``, mean over k."""
     return float((r.kept("harmful", "top-k") - r.kept("useful", "top-k")).mean())
 
 
 @statistic
 def harm_removed_alone(r: SeedResults) -> float:
-    """Best over k and both subspaces of the smaller of harm removed and utility gain kept (shares), Top-K."""
+    """Maximum over k and subspaces of min(harm removed, utility kept), shares of ``contaminated``, ``top-k``."""
     best = []
     for subspace in ("alignment", "safety"):
         for harm, utility in zip(JUDGED_FIRST["harm"], JUDGED_FIRST["utility"], strict=True):
@@ -112,25 +112,25 @@ def _highest(r: SeedResults, subspace: str) -> float:
 
 @statistic
 def alignment_harmful_highest(r: SeedResults) -> float:
-    """Share of the η at which alignment and harmful update overlap most of {alignment, useful, harmful}'s pairs."""
+    """``_highest`` of ``alignment``."""
     return _highest(r, "alignment")
 
 
 @statistic
 def safety_harmful_highest(r: SeedResults) -> float:
-    """Share of the η at which safety and harmful update overlap most of {safety, useful, harmful}'s pairs."""
+    """``_highest`` of ``safety``."""
     return _highest(r, "safety")
 
 
 @statistic
 def useful_harmful_above_random(r: SeedResults) -> float:
-    """MSO of the useful and the harmful update less its random baseline, mean over η and tensors."""
+    """MSO(useful, harmful) above its baseline."""
     return r.mso("useful", "harmful")
 
 
 @statistic
 def activation_ratio(r: SeedResults) -> float:
-    """Activation MSO of useful and harmful prompts as a share of that of two harmful sets, where k > 1."""
+    """Mean MSO of ``useful-harmful`` over that of ``harmful-harmful``."""
     return float(r.activation("useful-harmful")["mso"].mean() / r.activation("harmful-harmful")["mso"].mean())
 
 
@@ -141,11 +141,11 @@ def _above_random(r: SeedResults, pair: str) -> float:
 
 @statistic
 def activation_useful_above_random(r: SeedResults) -> float:
-    """Activation MSO of useful and harmful prompts less its random baseline, where k > 1."""
+    """MSO of ``useful-harmful`` above its baseline."""
     return _above_random(r, "useful-harmful")
 
 
 @statistic
 def activation_harmful_above_random(r: SeedResults) -> float:
-    """Activation MSO of two harmful sets less its random baseline, where k > 1."""
+    """MSO of ``harmful-harmful`` above its baseline."""
     return _above_random(r, "harmful-harmful")

@@ -16,14 +16,14 @@ UNRELATED = "unrelated"  # the subspace of an update that taught no safety
 
 @statistic
 def energy_gap_above_random(r: SeedResults) -> float:
-    """Energy gap (harmful minus useful update, inside) of Top-K less that of Random, mean over k."""
+    """``energy_gap`` minus that of the control ``random``."""
     gaps = [(r.kept("harmful", control) - r.kept("useful", control)).mean() for control in ("top-k", "random")]
     return float(gaps[0] - gaps[1])
 
 
 @statistic
 def energy_gap_above_unrelated(r: SeedResults) -> float:
-    """Energy gap (harmful minus useful update, inside) of Top-K less that of an unrelated update's Top-K."""
+    """``energy_gap`` minus that in the subspace ``unrelated``."""
     gaps = [(r.kept("harmful", "top-k", s) - r.kept("useful", "top-k", s)).mean() for s in ("alignment", UNRELATED)]
     return float(gaps[0] - gaps[1])
 
@@ -35,31 +35,31 @@ def _kept(r: SeedResults, on: str, control: str = "top-k", subspace: str = "alig
 
 @statistic
 def extra_harm_kept_at_equal_exact_match(r: SeedResults) -> float:
-    """Harm margin (share) inside the alignment subspace beyond scaling at equal exact match, contaminated update."""
+    """``_kept`` at equal ``utility``."""
     return _kept(r, "utility")
 
 
 @statistic
 def extra_harm_kept_at_equal_margin(r: SeedResults) -> float:
-    """Harm margin (share) inside the alignment subspace beyond scaling at equal utility margin, contaminated update."""
+    """``_kept`` at equal ``utility_margin``."""
     return _kept(r, "utility_margin")
 
 
 @statistic
 def extra_harm_kept_above_random(r: SeedResults) -> float:
-    """Harm margin (share) kept inside beyond scaling at equal utility margin, less that of a random subspace."""
+    """``_kept`` at equal ``utility_margin``, minus that of ``random``."""
     return _kept(r, "utility_margin") - _kept(r, "utility_margin", "random")
 
 
 @statistic
 def extra_harm_kept_above_random_k(r: SeedResults) -> float:
-    """Harm margin (share) kept inside beyond scaling at equal utility margin, less that of random alignment modes."""
+    """``_kept`` at equal ``utility_margin``, minus that of ``random-k``."""
     return _kept(r, "utility_margin") - _kept(r, "utility_margin", "random-k")
 
 
 @statistic
 def extra_harm_kept_above_unrelated(r: SeedResults) -> float:
-    """Harm margin (share) kept inside beyond scaling at equal utility margin, less that of an unrelated Top-K."""
+    """``_kept`` at equal ``utility_margin``, minus that of the subspace ``unrelated``."""
     return _kept(r, "utility_margin") - _kept(r, "utility_margin", "top-k", UNRELATED)
 
 
@@ -80,56 +80,56 @@ def _removed(r: SeedResults, on: str, control: str = "top-k", subspace: str = "a
 
 @statistic
 def extra_harm_removed_at_equal_exact_match(r: SeedResults) -> float:
-    """Harm margin (share) removed with the alignment subspace beyond scaling at equal exact match, utility kept."""
+    """``_removed`` at equal ``utility``."""
     return _removed(r, "utility")
 
 
 @statistic
 def extra_harm_removed_at_equal_margin(r: SeedResults) -> float:
-    """Harm margin (share) removed with the alignment subspace beyond scaling at equal utility margin, utility kept."""
+    """``_removed`` at equal ``utility_margin``."""
     return _removed(r, "utility_margin")
 
 
 @statistic
 def extra_harm_removed_above_random(r: SeedResults) -> float:
-    """Harm margin (share) removed beyond scaling at equal utility margin, less that of a random subspace."""
+    """``_removed`` at equal ``utility_margin``, minus that of ``random``."""
     return _removed(r, "utility_margin") - _removed(r, "utility_margin", "random")
 
 
 @statistic
 def extra_harm_removed_above_random_k(r: SeedResults) -> float:
-    """Harm margin (share) removed beyond scaling at equal utility margin, less that of random modes of alignment."""
+    """``_removed`` at equal ``utility_margin``, minus that of ``random-k``."""
     return _removed(r, "utility_margin") - _removed(r, "utility_margin", "random-k")
 
 
 @statistic
 def extra_harm_removed_above_unrelated(r: SeedResults) -> float:
-    """Harm margin (share) removed beyond scaling at equal utility margin, less that of an unrelated update's Top-K."""
+    """``_removed`` at equal ``utility_margin``, minus that of the subspace ``unrelated``."""
     return _removed(r, "utility_margin") - _removed(r, "utility_margin", "top-k", UNRELATED)
 
 
 @statistic
 def alignment_harmful_above_useful_harmful(r: SeedResults) -> float:
-    """MSO(alignment, harmful) minus MSO(useful, harmful), each less its random baseline, mean over η and tensors."""
+    """MSO(alignment, harmful) minus MSO(useful, harmful), each above its baseline."""
     return r.mso("alignment", "harmful") - r.mso("useful", "harmful")
 
 
 @statistic
 def alignment_harmful_above_alignment_useful(r: SeedResults) -> float:
-    """MSO(alignment, harmful) minus MSO(alignment, useful), each less its random baseline, mean over η and tensors."""
+    """MSO(alignment, harmful) minus MSO(alignment, useful), each above its baseline."""
     return r.mso("alignment", "harmful") - r.mso("alignment", "useful")
 
 
 @statistic
 def activation_within_above_across(r: SeedResults) -> float:
-    """MSO of centred activations: two halves of one set (harmful, benign) minus across the sets, less baselines."""
+    """Mean of ``harmful-harmful`` and ``benign-benign`` minus ``harmful-benign``, matched, above baselines."""
     within = np.mean([r.matched(pair) for pair in ("harmful-harmful", "benign-benign")])
     return float(within - r.matched("harmful-benign"))
 
 
 @statistic
 def activation_harmful_above_topics(r: SeedResults) -> float:
-    """MSO of centred activations within against across, harmful and benign topics, less that of two benign topics."""
+    """Within minus across of harmful and benign topics, minus the same of two groups of benign topics."""
     harmful, benign = r.matched("harmful-topics"), r.matched("benign-topics")
     distinct = (harmful + benign) / 2 - r.matched("harmful-benign-topics")
     return float(distinct - (benign - r.matched("benign-benign-topics")))
@@ -137,5 +137,5 @@ def activation_harmful_above_topics(r: SeedResults) -> float:
 
 @statistic
 def probe_accuracy(r: SeedResults) -> float:
-    """Held-out accuracy of a linear probe that tells harmful from benign requests of one form, aligned model."""
+    """Mean held-out ``accuracy`` over the band's layers."""
     return float(r.probe.loc[r.probe["in_band"], "accuracy"].mean())

@@ -16,8 +16,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
-from helpers.figures.finish import cut, drawn, is_empty, leave_out, named
-from helpers.studies.ledger import Claim, label_of
+from helpers.figures.findings import finding
+from helpers.figures.finish import cut, drawn, is_empty, leave_out, named, stack
+from helpers.studies.ledger import Claim, label_of, meaning_of
 
 _BLUE, _ORANGE, _GREEN, _RED, _PURPLE, _SKY, _GREY = (  # Okabe and Ito's palette, without its yellow
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#6B6B6B",
@@ -31,6 +32,7 @@ COLOURS = {
     "alignment-useful": _GREEN, "alignment-contaminated": _SKY, "safety-useful": _BLUE,
     "safety-contaminated": _PURPLE, "useful-contaminated": _GREY, "harmful-contaminated": _ORANGE,
 }  # fmt: skip
+TELEPHONE = "screen and (max-width: 40rem)"  # where figures are shown narrow
 LEVEL = "#444444"  # colour of levels and lines that are no data
 _OTHERS = (_BLUE, _RED, _GREEN, _ORANGE, _PURPLE, _SKY, _GREY)  # for names that a user gave, in their order
 _MARKS = "osD^vPX<>h"  # a shape as well, for readers who see no colour; neighbours in COLOURS have different ones
@@ -55,6 +57,7 @@ LABELS = {
     "loss": "loss (nats per answer token)",
     "learning_rate": "learning rate",
 }
+STATISTICS_IN = ["statistic", "strict_by", "decided by"]  # columns of tables that hold names of statistics
 POSSIBLE = {  # what a measure can be, by its label: intervals are drawn as far as that, and the caption says so
     LABELS["utility"]: (0, 1), LABELS["harm"]: (1, 5), LABELS["harm_rate5"]: (0, 1), LABELS["over_refusal"]: (0, 1),
     LABELS["energy_kept"]: (0, 1), LABELS["mso"]: (0, 1), "held-out accuracy": (0, 1),
@@ -246,29 +249,44 @@ def cost_curves(ax: Axes, table: pd.DataFrame, column: str, label: str) -> None:
 def table(frame: pd.DataFrame, decimals: int = 2, missing: str = "", significant: bool = False, **columns: int) -> HTML:
     """A frame as a table of the page, numbers with so many decimals (or significant digits), an index only if named.
 
-    ``columns``: other decimals for some columns; ``missing``: shown for NaN.
+    ``columns``: other decimals for some columns; ``missing``: shown for NaN. Statistics have their labels, and say what
+    they are when pointed at.
     """
-    shown = frame.copy()
+    shown = frame.map(_escaped)
+    for column in shown.columns.intersection(STATISTICS_IN):
+        shown[column] = frame[column].map(_called, na_action="ignore")
     for column in frame.columns[[pd.api.types.is_float_dtype(kind) for kind in frame.dtypes]]:
         form = f"z.{columns.get(column, decimals)}{'g' if significant else 'f'}"
         shown[column] = [missing if np.isnan(value) else format(value, form) for value in frame[column]]
-    shown = shown.rename(columns=_in_words).rename_axis(index=_in_words, columns=_in_words)
+    shown = shown.rename(index=_escaped, columns=_in_words).rename_axis(index=_in_words, columns=_in_words)
     plain = isinstance(frame.index, pd.RangeIndex)
     with pd.option_context("display.max_colwidth", None):
-        return HTML(shown.to_html(index=not plain, border=0, na_rep=missing))
+        return HTML(shown.to_html(index=not plain, border=0, na_rep=missing, escape=False))
+
+
+def _called(statistic: str) -> str:
+    """The label of a statistic as HTML."""
+    label, meaning = map(html.escape, (label_of(statistic), meaning_of(statistic)))
+    return f'<abbr title="{meaning}">{label}</abbr>' if meaning else label
 
 
 def _in_words(name: object) -> object:
     """The name of a column as it is read; that of the table behind it is in the file."""
-    return name.replace("_", " ") if isinstance(name, str) else name
+    return _escaped(name.replace("_", " ")) if isinstance(name, str) else name
+
+
+def _escaped(cell: object) -> object:
+    """What a cell holds, text as HTML."""
+    return html.escape(cell, quote=False) if isinstance(cell, str) else cell
 
 
 def show(figure: Figure, identifier: str, caption: str, run: Source, *tables: str, takeaway: str = "") -> HTML:
     """A finished figure with caption and links to the tables of the run, for notebook and book.
 
     Links are relative to ``notebooks/``, so they work in JupyterLab and in the published book. ``takeaway``: what is
-    found in it, said above it and to who hears it. Panels without data are not drawn but named; where all are without,
-    a sentence takes the figure's place.
+    found in it, said above it and to who hears it; without one, what a rule finds in what is drawn. Panels without data
+    are not drawn but named; where all are without, a sentence takes the figure's place. A narrow page shows it with its
+    panels one below the other.
     """
     empty = [ax for ax in figure.axes if is_empty(ax)]
     if len(empty) == len(figure.axes):
@@ -279,12 +297,20 @@ def show(figure: Figure, identifier: str, caption: str, run: Source, *tables: st
         leave_out(figure, empty)
     if any([cut(ax, POSSIBLE) for ax in figure.axes]):
         caption += " Intervals are drawn as far as the measure can go."
-    image = base64.b64encode(drawn(figure)).decode()
+    takeaway, wide = takeaway or finding(figure), _as_link(drawn(figure))
+    stack(figure)
+    narrow = _as_link(drawn(figure, dpi=200))
+    plt.close(figure)
     folder = f"../results/{run.study.name}/{run.folder.root.name}/tables"
     links = ", ".join(f'<a href="{folder}/{name}.csv">{name}.csv</a>' for name in tables)
     said = f'<p class="takeaway">{html.escape(takeaway)}</p>' if takeaway else ""
     return HTML(
-        f'<figure id="{html.escape(identifier)}">{said}<img alt="{html.escape(takeaway or caption)}" '
-        f'src="data:image/png;base64,{image}" style="max-width:100%">\n'
+        f'<figure id="{html.escape(identifier)}">{said}<picture><source media="{TELEPHONE}" srcset="{narrow}">'
+        f'<img alt="{html.escape(takeaway or caption)}" src="{wide}" style="max-width:100%"></picture>\n'
         f"<figcaption>{html.escape(caption)} Data: {links}.</figcaption></figure>"
     )
+
+
+def _as_link(image: bytes) -> str:
+    """A PNG as an address that holds it."""
+    return f"data:image/png;base64,{base64.b64encode(image).decode()}"

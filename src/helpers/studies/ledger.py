@@ -25,6 +25,7 @@ from helpers.studies.yaml_files import read_yaml
 Statistic = Literal[*tenants("claims", "statistic")]  # the functions in helpers/claims
 ClaimName = Annotated[str, Field(pattern=r"^C\d$")]
 FormerName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]  # of a statistic that is gone
+Label = Annotated[Text, Field(max_length=60)]
 Kind = Literal["organism", "aligned-here", "pretrained"]
 DECIDES = {"statement", "stated", "strict", "gate", "changes"}  # what of a claim is hashed; the rest explains it
 UNCHANGED, NOT_RECORDED = "unchanged", "not recorded"
@@ -136,15 +137,20 @@ class BenchRule(Section):
     changes: list[Change] = []
 
 
+class InWords(Section):
+    """How a statistic is called in tables and figures, and what it is, in a sentence."""
+
+    label: Label
+    meaning: Text
+
+
 class Ledger(Section):
-    """All claims, by their short names, the rule of the bench, and a plain label of each statistic."""
+    """All claims, by their short names, the rule of the bench, and each statistic in words."""
 
     claims: Annotated[dict[ClaimName, Claim], Field(min_length=1)]
     bench: BenchRule | None = None
-    statistics: dict[Statistic, Annotated[Text, Field(max_length=60)]] = {}
-    former: dict[
-        FormerName, Annotated[Text, Field(max_length=60)]
-    ] = {}  # of statistics that changes speak of and that are gone
+    statistics: dict[Statistic, InWords] = {}
+    former: dict[FormerName, Label] = {}  # of statistics that changes speak of and that are gone
 
 
 def claims_of(kind: str) -> dict[str, Claim]:
@@ -159,20 +165,27 @@ def bench_rule() -> BenchRule:
     return rule
 
 
-def labels() -> dict[str, str]:
-    """The plain label of every statistic that the ledger of the clone gives one. Raises SettingsError."""
+def in_words() -> dict[str, InWords]:
+    """Label and meaning of every statistic that the ledger of the clone gives them. Raises SettingsError."""
     return dict(_ledger(*_changed()).statistics)
 
 
 def label_of(statistic: str) -> str:
     """The plain label of a statistic; one that the ledger does not know, as of an older one, keeps its name."""
-    return labels().get(statistic, statistic.replace("_", " "))
+    known = in_words().get(statistic)
+    return known.label if known else statistic.replace("_", " ")
+
+
+def meaning_of(statistic: str) -> str:
+    """What a statistic is, in a sentence; nothing of one that the ledger does not know."""
+    known = in_words().get(statistic)
+    return known.meaning if known else ""
 
 
 def plainly(text: str) -> str:
     """A text with the plain label of each statistic, former ones too, in the place of its name."""
     ledger = _ledger(*_changed())
-    names = ledger.former | ledger.statistics
+    names = ledger.former | {name: one.label for name, one in ledger.statistics.items()}
     return re.sub(r"[a-z]+(?:_[a-z]+)+", lambda name: f"“{names[name[0]]}”" if name[0] in names else name[0], text)
 
 

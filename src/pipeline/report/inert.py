@@ -9,11 +9,12 @@ import re
 import nh3
 
 KEPT_TYPES = ("text/html", "image/png", "image/jpeg", "text/markdown", "text/plain")  # no scripts, widgets, SVG, LaTeX
-TAGS = {"a", "b", "br", "code", "details", "div", "em", "figcaption", "figure", "h3", "h4", "hr", "i", "img", "li"}
-TAGS |= {"ol", "p", "pre", "small", "span", "strong", "sub", "summary", "sup", "ul", "wbr"}
+TAGS = {"a", "abbr", "b", "br", "code", "details", "div", "em", "figcaption", "figure", "h3", "h4", "hr", "i", "img"}
+TAGS |= {"li", "ol", "p", "picture", "pre", "small", "source", "span", "strong", "sub", "summary", "sup", "ul", "wbr"}
 TAGS |= {"caption", "col", "colgroup", "table", "tbody", "td", "tfoot", "th", "thead", "tr"}
 ATTRIBUTES = {"alt", "aria-label", "border", "class", "colspan", "height", "id", "loading", "role", "rowspan"}
 ATTRIBUTES |= {"scope", "title", "width"}
+POINTING = {"a": {"href"}, "img": {"src"}, "source": {"media", "srcset"}}  # kept if what they point to is harmless
 INLINE = r"data:image/(?:png|jpeg|svg\+xml);base64,"
 IMAGE = re.compile(rf"{INLINE}[\w+/=\s]+", re.ASCII)
 LINK = re.compile(r"(?:https?://|(?!\s*[\w+.-]+:)[\w.#-])[^\s\"'<>\\]*", re.ASCII)
@@ -40,7 +41,7 @@ def clean_html(source: str) -> str:
         shown,
         tags=TAGS,
         clean_content_tags={"style"},
-        attributes={"*": ATTRIBUTES, "a": {"href"}, "img": {"src"}},  # if what they point to is harmless
+        attributes={"*": ATTRIBUTES} | POINTING,
         attribute_filter=_kept,
         url_schemes={"http", "https", "data"},
         link_rel=None,
@@ -49,5 +50,5 @@ def clean_html(source: str) -> str:
 
 def _kept(tag: str, name: str, value: str) -> str | None:
     """The value of an attribute, or None for a link or an image that points to anything but a page or its own data."""
-    allowed = {"href": LINK, "src": IMAGE}.get(name)
+    allowed = {"href": LINK, "src": IMAGE, "srcset": IMAGE}.get(name)
     return value if allowed is None or allowed.fullmatch(value) else None

@@ -12,7 +12,7 @@ import pandas as pd
 
 from helpers.files import sha256, write_text
 from helpers.paths import CLAIMS, STUDIES, RunPaths
-from helpers.studies.ledger import label_of
+from helpers.studies.ledger import label_of, meaning_of
 from helpers.studies.settings import Study
 from pipeline.report.chapters import Staged
 from pipeline.report.verdicts import in_order, verdicts_of
@@ -97,7 +97,8 @@ def _claim(study: Study, name: str, row: dict | None, tables: dict[str, pd.DataF
         "strict": _plain(strict | {key: found.get(key) for key in STRICT}) if row and entry.strict else None,
         "ledger": {"hash": entry.hash, "since_results": _plain(found).get("ledger_then")},
         "statistics": [
-            {"level": level, "label": label_of(statistic["statistic"])} | statistic
+            {"level": level, "label": label_of(statistic["statistic"]), "meaning": meaning_of(statistic["statistic"])}
+            | statistic
             for level, table in tables.items()
             for statistic in map(_statistic, table[table["claim"] == name].to_dict("records"))
         ],

@@ -8,7 +8,6 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from helpers.claims.statistics import STATISTICS
 from helpers.data.registry import DATASETS
 from helpers.files import write_text
 from helpers.models.language import Language
@@ -19,6 +18,7 @@ from helpers.wheels import PACKAGES
 from pipeline.report.answer import answer, conditions
 from pipeline.report.chapters import Staged
 from pipeline.report.claim_cards import claim_cards
+from pipeline.report.crate import write_crate
 from pipeline.report.explorer import explorer
 from pipeline.report.forest import forest
 from pipeline.report.machine_readable import write_machine_readable
@@ -46,7 +46,7 @@ def write_generated(staged: list[Staged], folder: Path) -> None:
             "cost": cost(staged),
             "settings": render("settings.md", selections=selections),
             "datasets": data_table(selections),
-            "criteria": render("criteria.md", studies=studies, statistics=STATISTICS),
+            "criteria": render("criteria.md", studies=studies),
             "provenance": "\n".join(provenance(study) for study in staged),
             "rooms": code_map(),
             "tables": render("tables.md", schemas=SCHEMAS),
@@ -61,6 +61,7 @@ def write_generated(staged: list[Staged], folder: Path) -> None:
     for place, text in pages.items():
         write_text(folder / place, text.rstrip() + "\n")
     write_machine_readable(staged, folder / EXTRA)
+    write_crate(folder / EXTRA)
 
 
 def first_page(staged: list[Staged]) -> dict[str, str]:

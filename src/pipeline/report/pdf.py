@@ -1,7 +1,8 @@
 """The report as one PDF: ``python -m pipeline.report.pdf`` prints ``_build/html`` to ``_build/report.pdf``.
 
 The pages are put one after the other into one document, which a Chromium prints with an outline: links between pages
-lead within it. Code of notebooks and the pages of single runs are left out; a link to what is not in it is plain text.
+lead within it. Code of notebooks, the explorer and the pages of single runs are left out; a link to what is not in it
+is plain text.
 """
 
 import posixpath
@@ -23,7 +24,8 @@ from pipeline.results.provenance import revision
 from pipeline.runs.command_line import Parser, exit_status
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-LEFT_OUT = "script, button, a.headerlink, div.cell_input, details.hide, link, iframe, .sd-summary-state-marker"
+LEFT_OUT = "script, source, button, a.headerlink, div.cell_input, details.hide, link, iframe, .sd-summary-state-marker"
+LIVE = "explorer"  # a page of which nothing is left on paper
 HEADINGS = ("h5", "h4", "h3", "h2", "h1")  # each becomes one lower: a part of the report is above its pages
 STYLE = Path(__file__).with_name("pdf.css")
 FOOTER = '<div style="width: 100%; text-align: center; font-size: 8px"><span class="pageNumber"></span></div>'
@@ -39,9 +41,10 @@ Parts = list[tuple[str, list[str]]]  # caption of each part of the report and it
 
 
 def parts_of(stage: Path) -> Parts:
-    """The parts of a staged report but its appendix; the first page is a part of its own."""
+    """The parts of a staged report but its appendix and what is chosen live; the first page is a part of its own."""
     contents = yaml.safe_load((stage / "_toc.yml").read_text(encoding="utf-8"))
     parts = [(part["caption"], [one["file"] for one in part["chapters"]]) for part in contents["parts"]]
+    parts = [(caption, [page for page in pages if page != LIVE]) for caption, pages in parts]
     return [("The answer", [contents["root"]]), *(part for part in parts if part[0] != "Appendix")]
 
 

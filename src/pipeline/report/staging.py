@@ -9,10 +9,12 @@ does not have; tables are in ``results/<study>/``.
 import posixpath
 import re
 import shutil
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 import nbformat
 import yaml
+from nbformat.v4 import new_markdown_cell
 
 from helpers import paths
 from helpers.errors import MissingInput, StudyError
@@ -23,6 +25,7 @@ from pipeline.report.inert import clean_output
 from pipeline.report.launch import launching
 from pipeline.report.layout import code_folded, reading_time, results_first
 from pipeline.report.records import banner
+from pipeline.report.what_next import TITLE, what_next
 from pipeline.results.provenance import read_record, records_of
 from pipeline.runs.jobs import Job
 from pipeline.runs.selections import Selection, not_tested, select
@@ -41,7 +44,6 @@ NOTEBOOK_LINK = re.compile(
 FILE_LINK = re.compile(r"(?<!!)\[(?P<text>[^\]]*)\]\((?P<path>\.\./(?:results|studies)/[^)\s]*)\)")
 RESULTS = "Results"  # caption of the main study's part in _toc.yml
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
-TITLE = re.compile(r"^# (.*?)[ \t]*$", re.MULTILINE)
 UP = re.compile(r"(?<![\w./])\.\./(?:book/|(?=(?:results|studies)/))")
 
 
@@ -58,8 +60,12 @@ def stage(selections: list[Selection], folder: Path) -> list[Staged]:
     staged = [_notebooks(selection, selection is selections[0], len(selections) > 1) for selection in selections]
     labels: set[str] = set()
     for study in staged:
+        read_on = [chapter for chapter in study.chapters if chapter.place.name not in APPENDED]
+        after = dict(pairwise(read_on))
         for chapter in [*study.chapters, *study.runs]:
-            _stage_notebook(chapter, study, banner(study.selection, chapter.place.name), folder, labels)
+            said = banner(study.selection, chapter.place.name)
+            end = what_next(chapter, study, after.get(chapter)) if chapter in read_on else ""
+            _stage_notebook(chapter, study, said, end, folder, labels)
     _copy_files(selections, folder / EXTRA)
     for page in folder.glob("*.md"):
         moved = relocate(page.read_text(encoding="utf-8"), PurePosixPath(page.name), staged[0].places)
@@ -164,10 +170,10 @@ def _appendix(study: Staged) -> list[dict]:
     return measured + ([{"file": f"runs/{study.selection.study.name}/index", "sections": runs}] if runs else [])
 
 
-def _stage_notebook(chapter: Chapter, study: Staged, said: str, folder: Path, labels: set[str]) -> None:
+def _stage_notebook(chapter: Chapter, study: Staged, said: str, end: str, folder: Path, labels: set[str]) -> None:
     """Copy an executed notebook: links made right, outputs inert, labels dropped that an earlier copy has.
 
-    Its title says which run it shows, and below it stands what is ``said`` of the study.
+    Its title says which run it shows, and below it stands what is ``said`` of the study; ``end`` stands last.
     """
     notebook = nbformat.read(chapter.source, as_version=4)
     _refuse_failed(notebook, chapter.source, study.selection)
@@ -187,6 +193,8 @@ def _stage_notebook(chapter: Chapter, study: Staged, said: str, folder: Path, la
     code_folded(notebook.cells)
     if chapter not in study.runs:
         results_first(notebook.cells)
+    if end:
+        notebook.cells.append(new_markdown_cell(end, id="what-next"))
     target = folder / f"{chapter.place}.ipynb"
     target.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, target)

@@ -5,7 +5,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from helpers.studies.ledger import label_of, plainly
+from helpers.studies.ledger import label_of, meaning_of, plainly
 
 
 def render(name: str, **values: object) -> str:
@@ -22,6 +22,7 @@ ENVIRONMENT = Environment(
 )
 ENVIRONMENT.filters |= {
     "label": label_of,  # of a statistic
+    "meaning": meaning_of,
     "plainly": plainly,  # a text that names statistics
     "pattern": format,  # by Python's patterns, such as ,  or .0%
     "markdown": lambda text: Markup(text.replace("<", "&lt;")),  # text of a settings file that may hold links
