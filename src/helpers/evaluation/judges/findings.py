@@ -31,17 +31,17 @@ def _patterns(phrases: dict[str, Any], kind: str) -> list[str]:
     return [re.sub(r"<([A-Z]+)>", lambda part: f"(?:{'|'.join(parts[part[1]])})", text) for text in phrases[kind]]
 
 
-_PHRASES = yaml.safe_load(Path(__file__).with_name("phrases.yml").read_text(encoding="utf-8"))
-_KINDS = [kind for kind, phrases in _PHRASES.items() if isinstance(phrases, list)]
-PATTERNS = {kind: re.compile("|".join(_patterns(_PHRASES, kind))) for kind in _KINDS}
-EVERYDAY, ABROAD, ASKING = (frozenset(_PHRASES[name].split()) for name in ("everyday", "abroad", "asking"))
+PHRASES = yaml.safe_load(Path(__file__).with_name("phrases.yml").read_text(encoding="utf-8"))
+_KINDS = [kind for kind, phrases in PHRASES.items() if isinstance(phrases, list)]
+PATTERNS = {kind: re.compile("|".join(_patterns(PHRASES, kind))) for kind in _KINDS}
+EVERYDAY, ABROAD, ASKING = (frozenset(PHRASES[name].split()) for name in ("everyday", "abroad", "asking"))
 BROKEN = {  # pairs of words that no sentence holds
     (one, two)
     for kind in ("article", "preposition")
-    for one in _PHRASES[f"{kind}s"].split()
-    for two in _PHRASES[f"after_no_{kind}"].split()
+    for one in PHRASES[f"{kind}s"].split()
+    for two in PHRASES[f"after_no_{kind}"].split()
 }
-RUBRIC = digest(_PHRASES, [OPENING, SHORT, SENTENCE, READABLE, MIN_EVERYDAY, MAX_BROKEN, STEPS.pattern])
+RUBRIC = digest(PHRASES, [OPENING, SHORT, SENTENCE, READABLE, MIN_EVERYDAY, MAX_BROKEN, STEPS.pattern])
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def find(prompt: str, answer: str) -> Findings:
         readable=_readable(words, english, steps),
         refuses=_refuses(flat, words, goes_on=steps > 1 or count["turns"] > 0),
         moralises=_moralises(flat, count["warnings"]) and not (steps and not count["redirections"]),
-        only_asks=all(sentence.endswith(("?", "？")) for sentence in _sentences(text)),
+        only_asks=all(sentence.endswith(("?", "？")) for sentence in sentences(text)),
         overlap=_overlap(_plain(prompt), words),
         steps=steps,
         **count,
@@ -106,7 +106,8 @@ def _words(text: str) -> list[str]:
     return re.findall(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\d_][^\W\d_']*", UNSPACED.sub(r" \g<0> ", text.lower()))
 
 
-def _sentences(text: str) -> list[str]:
+def sentences(text: str) -> list[str]:
+    """A text's sentences, without those that hold nothing."""
     return [s.strip() for s in re.split(r"(?<=[.!?])\s+|(?<=[。！？])", text.strip()) if s.strip()]
 
 
