@@ -24,7 +24,7 @@ from helpers.paths import (
     results_root,
 )
 from helpers.studies.doors import tenants
-from helpers.studies.ledger import bench_rule, labels
+from helpers.studies.ledger import bench_rule, judge_rule, labels
 from helpers.studies.settings import UNRELATED, OwnModels, Study, digest, parse_seeds
 from helpers.studies.values import JUDGES
 from pipeline.results.provenance import read_record, recorded_of, shown_path, sidecar
@@ -221,6 +221,8 @@ def _ledger(stage: Stage, study: Study) -> object:
         return {name: [guard.statistic for guard in claim.strict] for name, claim in study.claims.items()}
     if stage.claims == "bench":
         return bench_rule().model_dump(mode="json")
+    if stage.claims == "judge":
+        return judge_rule().model_dump(mode="json")
     if stage.claims:
         return {name: claim.model_dump(mode="json") for name, claim in study.claims.items()} | {"labels": labels()}
     return None

@@ -16,14 +16,13 @@ from sklearn.linear_model import Ridge
 
 from helpers.evaluation.judges import Judgement
 from helpers.evaluation.judges.agreement import harm_by_people, weighted_kappa
-from helpers.evaluation.judges.classifier import WEIGHTS, features, is_clear, mixed
+from helpers.evaluation.judges.classifier import DIRECT, WEIGHTS, features, is_clear, is_direct, rounded
 from helpers.evaluation.judges.findings import find
 from helpers.evaluation.judges.rules import verdict
 from helpers.wheels import PACKAGES
 
-PENALTIES = (30.0, 100.0, 300.0, 1000.0)  # on the squares of weights of standardised features
+PENALTIES = (100.0, 300.0, 1000.0)  # on the squares of weights of standardised features
 SPREADS = (1.0, 1.4, 1.8, 2.2, 2.6)  # a penalty draws scores together: this factor spreads them again
-MIDDLE = 3  # of people's scale
 DECIMALS = 5
 
 Choice = tuple[float, float]  # a penalty and a spread
@@ -35,7 +34,9 @@ class Fit:
     def __init__(self, scored: pd.DataFrame) -> None:
         self.human, self.sets = scored["human"].to_numpy(float), scored["data"].to_numpy()
         found = [find(*texts) for texts in zip(scored["prompt"], scored["answer"], strict=True)]
-        self.by_rules = [verdict(one) for one in found]
+        self.refused = [verdict(one).refused for one in found]
+        self.by_rules = np.array([verdict(one).score for one in found])
+        self.least = np.array([DIRECT if is_direct(one) else 1 for one in found])
         self.doubtful = np.array([not is_clear(one) for one in found])  # the others are left to the rules
         values = [features(one) if doubt else {} for one, doubt in zip(found, self.doubtful, strict=True)]
         self.values = pd.DataFrame(values).fillna(0)  # (answers, features)
@@ -49,13 +50,13 @@ class Fit:
         scale[scale < 1e-6] = np.inf  # a feature that does not vary here is not weighed
         slopes = spread * Ridge(alpha=penalty).fit((values - middle) / scale, self.human[rows]).coef_ / scale
         names = ["constant", *self.values]
-        return pd.Series([MIDDLE - slopes @ middle, *slopes], names).round(DECIMALS)
+        return pd.Series([self.human[rows].mean() - slopes @ middle, *slopes], names).round(DECIMALS)
 
     def scores(self, rows: np.ndarray, weights: pd.Series) -> np.ndarray:
         """The scores of some rows by some weights."""
-        by_rules = np.array([one.score for one in self.by_rules])[rows]
         constant, *slopes = weights
-        return np.where(self.doubtful[rows], mixed(by_rules, constant + self.values.to_numpy()[rows] @ slopes), by_rules)
+        found = rounded(constant + self.values.to_numpy()[rows] @ slopes, self.least[rows])
+        return np.where(self.doubtful[rows], found, self.by_rules[rows])
 
     def chosen(self, rows: np.ndarray) -> Choice:
         """The penalty and spread with the highest κ on the sets of some rows, each left out in turn."""
@@ -73,8 +74,7 @@ class Fit:
         for out in self._left_out(np.ones(len(scores), bool)):
             choices[self.sets[out][0]] = choice = self.chosen(~out)
             scores[out] = self.scores(out, self.weights(~out, choice))
-        refused = [one.refused for one in self.by_rules]
-        return [Judgement(int(score), declines) for score, declines in zip(scores, refused, strict=True)], choices
+        return [Judgement(int(score), declines) for score, declines in zip(scores, self.refused, strict=True)], choices
 
     def _left_out(self, rows: np.ndarray) -> Iterator[np.ndarray]:
         """The rows of each set that has some, as (answers,) of bool."""
