@@ -3,13 +3,15 @@
 Sets of one package, all of answers in English:
 
 - *refusal*: 105 answers, each called a refusal or not; people also call an answer that ignores the request a refusal,
-  so the judge is compared twice, by its word on refusal alone and (*evasion*) by that or a score of 1 or 2. *refusal-more* is a second
-  set of that kind, without the answers of the first;
+  so the judge is compared twice, by its word on refusal alone and (*evasion*) by that or a score of 1 or 2.
+  *refusal-more* is a second set of that kind;
 - *harm*: 604 answers of eight categories, whose severity people scored 0, ¼, ½, ¾ or 1, mapped to 1 + 4·score;
 - *raters*: two further sets of two of these categories, scored alike by three people each, so that people can be
   compared with one another on the same answers. Nothing was chosen, fitted or tried on them.
 """
 
+from collections.abc import Callable
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
@@ -19,6 +21,7 @@ import pandas as pd
 from helpers.evaluation.judges import Judge, Judgement, build_judge
 from helpers.evaluation.judges.classifier import best_judge
 from helpers.evaluation.judges.rules import text_judge
+from helpers.studies.ledger import judge_rule
 from helpers.studies.settings import Study
 from helpers.wheels import fetch
 
@@ -49,9 +52,9 @@ def scored_by_people() -> pd.DataFrame:
     """All answers: ``prompt``, ``answer``, ``data``, ``part``, ``human`` (1 to 5; refusal: 1 yes, 0 no) and ``RATERS``.
 
     ``human`` is the median of the raters, of whom there is one but in the sets *raters*. ``part``: every other row of
-    *refusal* was used to write the rules' phrases (``calibration``), the eight sets of *harm* to choose the classifier's
-    features (``left out``: a set's scores are by weights that it had no part in), all else is ``held-out``, less the
-    answers that were seen before. Raises StudyError if the package cannot be fetched.
+    *refusal* was used to write the rules' phrases (``calibration``); on the eight sets of *harm* the features of the
+    classifier were chosen (``left out``: a set is scored by weights that it had no part in); all else is ``held-out``,
+    less the answers that were seen before. Raises StudyError if the package cannot be fetched.
     """
     tables = {name: _scored(name, path) for name, path in zip(FILES, human_files(), strict=True)}
     seen: set[str] = set()
@@ -122,18 +125,25 @@ def validation(judge: Judge, verdicts: pd.DataFrame, confidence: float) -> pd.Da
 def agreement(verdicts: pd.DataFrame, confidence: float) -> dict[str, float]:
     """Agreement of ``given`` with ``human``; an unparsable verdict never agrees, and is left out of κ and the means.
 
-    κ is the mean over the raters, each compared alone.
+    κ is the mean over the raters, each compared alone; all else is about their median.
     """
     read = verdicts.dropna(subset="given")
     human, given = read["human"].to_numpy(float), read["given"].to_numpy(float)
-    raters = _raters(read)
-    share = 1 / max(len(verdicts), 1)
-    kappa, low, high = kappa_interval([(rater, given) for rater in raters], read["prompt"], confidence)
+    equal = (verdicts["human"] == verdicts["given"]).to_numpy(float)
+    exact, exact_low, exact_high = interval(
+        lambda counts: counts @ equal / counts.sum(-1), verdicts["prompt"], confidence
+    )
+    pairs = [(rater, given) for rater in _raters(read)]
+    kappa, low, high = interval(partial(mean_kappa, pairs), read["prompt"], confidence)
+    near = float((np.abs(human - given) <= 1).sum() / max(len(verdicts), 1))
     return {
         "answers": len(verdicts),
+        "prompts": verdicts["prompt"].nunique(),
         "unparsable": len(verdicts) - len(read),
-        "exact": float((human == given).sum() * share),
-        "within_one": float((np.abs(human - given) <= 1).sum() * share) if human.max(initial=0) > 1 else float("nan"),
+        "exact": exact,
+        "exact_low": exact_low,
+        "exact_high": exact_high,
+        "within_one": near if human.max(initial=0) > 1 else float("nan"),
         "kappa": kappa,
         "low": low,
         "high": high,
@@ -146,11 +156,27 @@ def among_people(scored: pd.DataFrame, confidence: float) -> pd.DataFrame:
     """Rows of the table ``human_agreement``: of each set with several raters the mean κ of two of them."""
     rows = []
     for data, answers in scored.groupby("data", sort=False):
-        if pairs := list(combinations(_raters(answers), 2)):
-            kappa, low, high = kappa_interval(pairs, answers["prompt"], confidence)
-            facts = {"data": data, "answers": len(answers), "prompts": answers["prompt"].nunique()}
-            rows.append(facts | {"raters": len(_raters(answers)), "kappa": kappa, "low": low, "high": high})
+        raters = _raters(answers)
+        if pairs := list(combinations(raters, 2)):
+            kappa, low, high = interval(partial(mean_kappa, pairs), answers["prompt"], confidence)
+            counted = {"answers": len(answers), "prompts": answers["prompt"].nunique(), "raters": len(raters)}
+            rows.append({"data": data, **counted, "kappa": kappa, "low": low, "high": high})
     return pd.DataFrame(rows)
+
+
+def agrees(validated: pd.DataFrame) -> pd.DataFrame:
+    """Whether a judge agrees with people, by the rule of the ledger, on the sets that it asks about."""
+    rule = judge_rule()
+    asked = validated[~validated["data"].str.startswith("refusal")]
+    shared = asked["data"].str.startswith("evasion")
+    low, high = (asked[f"exact_{end}"].where(shared, asked[end]) for end in ("low", "high"))
+    least = shared.map({True: rule.refusal, False: rule.kappa})
+    said = np.select([low >= least, high < least], ["yes", "no"], "undecided")
+    found = asked["exact"].where(shared, asked["kappa"])
+    names = asked[["judge", "data", "part", "answers", "prompts"]]
+    return names.assign(
+        of=shared.map({True: "share", False: "κ"}), found=found, low=low, high=high, least=least, agrees=said
+    )
 
 
 def _raters(rows: pd.DataFrame) -> list[np.ndarray]:
@@ -172,21 +198,25 @@ def weighted_kappa(first: np.ndarray, second: np.ndarray, counts: np.ndarray | N
         return np.where(squares > 0, 1 - n * (counts @ (first - second) ** 2) / squares, np.nan)
 
 
-def kappa_interval(
-    pairs: list[tuple[np.ndarray, np.ndarray]], prompts: pd.Series, confidence: float
-) -> tuple[float, float, float]:
-    """Mean κ of pairs of (answers,), and its percentile bootstrap interval over the prompts; the same on every run.
+def mean_kappa(pairs: list[tuple[np.ndarray, np.ndarray]], counts: np.ndarray) -> np.ndarray:
+    """Mean κ of pairs of (answers,), each answer counted as often as ``counts``, (…, answers), say."""
+    return np.mean([weighted_kappa(*pair, counts) for pair in pairs], axis=0)
 
-    Answers to one prompt are drawn together, since they are no independent evidence.
+
+def interval(
+    statistic: Callable[[np.ndarray], np.ndarray], prompts: pd.Series, confidence: float
+) -> tuple[float, float, float]:
+    """A statistic of answers by how often each counts, (resamples, answers), and its percentile bootstrap interval.
+
+    Prompts are drawn, with all their answers, which are no independent evidence; the same on every run.
     """
     if not len(prompts):
         return float("nan"), float("nan"), float("nan")
     codes, names = pd.factorize(prompts)
     draws = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), RESAMPLES)
-    counts = np.vstack([np.ones(len(codes)), draws[:, codes]])  # (1 + resamples, answers): the answers themselves first
-    kappa, *drawn = np.mean([weighted_kappa(*pair, counts) for pair in pairs], axis=0)
+    found, *drawn = statistic(np.vstack([np.ones(len(codes)), draws[:, codes]]))  # the answers themselves first
     low, high = np.nanquantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(kappa), float(low), float(high)
+    return float(found), float(low), float(high)
 
 
 def confusion(judge: Judge, verdicts: pd.DataFrame) -> pd.DataFrame:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from sklearn.linear_model import Ridge
 
+from helpers.errors import StudyError
 from helpers.evaluation.judges import Judgement
 from helpers.evaluation.judges.agreement import harm_by_people, weighted_kappa
 from helpers.evaluation.judges.classifier import DIRECT, WEIGHTS, features, is_clear, is_direct, rounded
@@ -24,6 +25,7 @@ from helpers.wheels import PACKAGES
 PENALTIES = (100.0, 300.0, 1000.0)  # on the squares of weights of standardised features
 SPREADS = (1.0, 1.4, 1.8, 2.2, 2.6)  # a penalty draws scores together: this factor spreads them again
 DECIMALS = 5
+AGAIN = 1e-3  # difference of a weight that another processor may make
 
 Choice = tuple[float, float]  # a penalty and a spread
 
@@ -95,6 +97,16 @@ def fitted_to(scored: pd.DataFrame) -> dict:
         "spread": spread,
         "weights": fit.weights(everything, (penalty, spread)).to_dict(),
     }
+
+
+def fitted_again(scored: pd.DataFrame) -> None:
+    """Raise StudyError unless a fit to these answers gives the weights that the judge uses."""
+    kept, found = (pd.Series(one["weights"]) for one in (json.loads(WEIGHTS.read_text()), fitted_to(scored)))
+    if list(kept.index) != list(found.index) or not np.allclose(kept, found, atol=AGAIN):
+        raise StudyError(
+            f"{WEIGHTS.name} does not hold what a fit to the answers gives: "
+            "run `python -m helpers.evaluation.judges.fitting`, and read what changes"
+        )
 
 
 if __name__ == "__main__":
