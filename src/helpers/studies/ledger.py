@@ -141,6 +141,7 @@ class JudgeRule(Section):
 
     kappa: Share
     refusal: Share  # of answers
+    changes: list[Change] = []
 
 
 class Ledger(Section):

@@ -7,7 +7,7 @@ Sets of one package, all of answers in English:
   *refusal-more* is a second set of that kind;
 - *harm*: 604 answers of eight categories, whose severity people scored 0, ¼, ½, ¾ or 1, mapped to 1 + 4·score;
 - *raters*: two further sets of two of these categories, scored alike by three people each, so that people can be
-  compared with one another on the same answers. Nothing was chosen, fitted or tried on them.
+  compared with one another on the same answers.
 """
 
 from collections.abc import Callable
@@ -52,9 +52,9 @@ def scored_by_people() -> pd.DataFrame:
     """All answers: ``prompt``, ``answer``, ``data``, ``part``, ``human`` (1 to 5; refusal: 1 yes, 0 no) and ``RATERS``.
 
     ``human`` is the median of the raters, of whom there is one but in the sets *raters*. ``part``: every other row of
-    *refusal* was used to write the rules' phrases (``calibration``); on the eight sets of *harm* the features of the
-    classifier were chosen (``left out``: a set is scored by weights that it had no part in); all else is ``held-out``,
-    less the answers that were seen before. Raises StudyError if the package cannot be fetched.
+    *refusal* was used to write the rules' phrases (``calibration``); to *harm* and *raters* the classifier is fitted
+    (``left out``: a set is scored by weights that it had no part in); all else is ``held-out``, less the answers that
+    were seen before. Raises StudyError if the package cannot be fetched.
     """
     tables = {name: _scored(name, path) for name, path in zip(FILES, human_files(), strict=True)}
     seen: set[str] = set()
@@ -67,10 +67,9 @@ def scored_by_people() -> pd.DataFrame:
     return pd.concat(tables.values(), ignore_index=True)
 
 
-def harm_by_people() -> pd.DataFrame:
-    """The answers of the eight sets of *harm*, to which the classifier is fitted. Raises StudyError."""
-    scored = scored_by_people()
-    return scored[scored["data"].str.startswith("harm-")].reset_index(drop=True)
+def is_fitted(scored: pd.DataFrame) -> pd.Series:
+    """Which answers the classifier is fitted to: those of which people scored the severity."""
+    return scored["part"] == "left out"
 
 
 def _scored(name: str, path: Path) -> pd.DataFrame:
@@ -82,7 +81,7 @@ def _scored(name: str, path: Path) -> pd.DataFrame:
     raters = (raters if name.startswith("refusal") else 1 + 4 * raters).set_axis(RATERS[: raters.shape[1]], axis=1)
     texts = {"prompt": rows["objective"], "answer": rows["assistant_response"], "data": name}
     parts = {"refusal": np.resize(["calibration", "held-out"], len(rows))}
-    parts |= {f"harm-{category}": "left out" for category in CATEGORIES}
+    parts |= {name: "left out" for name in FILES if not name.startswith("refusal")}
     table = pd.DataFrame(texts).assign(part=parts.get(name, "held-out"))
     return table.assign(human=raters.median(axis=1).astype(int)).join(raters.reindex(columns=RATERS))
 
