@@ -210,8 +210,9 @@ def _chosen(study: Settings) -> dict[str, list[str]]:
         kinds = {"subspace": [*study.bench.subspaces, *nulls], "edit": study.bench.edits}
         kinds["edit"] = [*kinds["edit"], *(null for name in study.bench.edits for null in study.bench.nulls[name])]
     methods = [tenants("methods", kind)[name].module for kind, names in kinds.items() for name in names]
+    judges = [study.evaluation.judge, *study.evaluation.second_judges]
     return {
-        "helpers.evaluation.judges": [f"helpers.evaluation.judges.{JUDGES[study.evaluation.judge.kind].module}"],
+        "helpers.evaluation.judges": [f"helpers.evaluation.judges.{JUDGES[one.kind].module}" for one in judges],
         "helpers.methods.door": [f"helpers.methods.{module}" for module in methods],
     }
 

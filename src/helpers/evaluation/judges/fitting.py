@@ -63,7 +63,7 @@ class Fit:
         return {name: values.astype(np.float32) for name, values in found.items()}
 
     def _fitted(self, rows: np.ndarray, penalty: float) -> tuple[np.ndarray, ...]:
-        """Of some rows: their places among the doubtful, means and scales of features, each one's share in the weights."""
+        """Of some rows: places among the doubtful, means and scales of features, each one's share in the weights."""
         own = np.flatnonzero(rows[self.doubtful])
         middle, scale = self.features[own].mean(axis=0), self.features[own].std(axis=0) / FEATURES
         scale[scale < 1e-6] = np.inf  # a feature that does not vary here is not weighed
