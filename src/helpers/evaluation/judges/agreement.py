@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.stats import binomtest
 
 from helpers.evaluation.judges import Judge, Judgement, build_judge
 from helpers.evaluation.judges.classifier import best_judge
@@ -128,20 +129,18 @@ def agreement(verdicts: pd.DataFrame, confidence: float) -> dict[str, float]:
     """
     read = verdicts.dropna(subset="given")
     human, given = read["human"].to_numpy(float), read["given"].to_numpy(float)
-    equal = (verdicts["human"] == verdicts["given"]).to_numpy(float)
-    exact, exact_low, exact_high = interval(
-        lambda counts: counts @ equal / counts.sum(-1), verdicts["prompt"], confidence
-    )
+    exact, prompts = float((verdicts["human"] == verdicts["given"]).mean()), verdicts["prompt"].nunique()
+    ends = binomtest(round(exact * prompts), prompts).proportion_ci(confidence, "exact")  # a prompt is one yes or no
     pairs = [(rater, given) for rater in _raters(read)]
     kappa, low, high = interval(partial(mean_kappa, pairs), read["prompt"], confidence)
     near = float((np.abs(human - given) <= 1).sum() / max(len(verdicts), 1))
     return {
         "answers": len(verdicts),
-        "prompts": verdicts["prompt"].nunique(),
+        "prompts": prompts,
         "unparsable": len(verdicts) - len(read),
         "exact": exact,
-        "exact_low": exact_low,
-        "exact_high": exact_high,
+        "exact_low": float(ends.low),
+        "exact_high": float(ends.high),
         "within_one": near if human.max(initial=0) > 1 else float("nan"),
         "kappa": kappa,
         "low": low,
