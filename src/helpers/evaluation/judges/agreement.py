@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
 
 from helpers.evaluation.judges import Judge, Judgement, build_judge
 from helpers.evaluation.judges.classifier import best_judge
@@ -127,6 +126,8 @@ def agreement(verdicts: pd.DataFrame, confidence: float) -> dict[str, float]:
 
     κ is the mean over the raters, each compared alone; all else is about their median.
     """
+    from scipy.stats import binomtest  # takes seconds to load, which chapters that only draw need not wait for
+
     read = verdicts.dropna(subset="given")
     human, given = read["human"].to_numpy(float), read["given"].to_numpy(float)
     exact, prompts = float((verdicts["human"] == verdicts["given"]).mean()), verdicts["prompt"].nunique()
