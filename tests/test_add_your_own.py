@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from helpers.paths import ROOT
+from helpers.studies.measurements import Judge
 
 PAGE = (ROOT / "book" / "add-your-own.md").read_text(encoding="utf-8")
 CODE = dict(re.findall(r"In\s`(src/\S+\.py)`:\n\n```python\n(.*?)```", PAGE, flags=re.DOTALL))
@@ -88,8 +90,16 @@ def printed(done: subprocess.CompletedProcess):
 
 
 def test_each_door_takes_about_fifteen_lines():
-    assert [Path(file).stem for file in CODE] == ["harmful_outputs", "give_back", "shared_words"] and len(SETTINGS) == 3
+    assert [Path(file).stem for file in CODE] == ["harmful_outputs", "give_back", "shared_words"] and len(SETTINGS) == 4
     assert all(len(code.splitlines()) <= 18 for code in CODE.values())
+
+
+def test_second_judges_are_told_apart():
+    labels = [Judge(**one).label for one in SETTINGS[3]["evaluation"]["second_judges"]]
+    model = "endpoint gpt-4o-2024-08-06"
+    assert labels == ["classifier", model, f"{model} (brief)", f"{model} (marks)"]
+    with pytest.raises(ValidationError, match="leave it out"):
+        Judge(kind="rule", wording="brief")
 
 
 def test_a_subspace_and_an_edit_are_measured_with_the_others(copy):

@@ -17,6 +17,7 @@ from helpers.models.language import OPERATIONS, Language
 from helpers.models.load import load_model, save_model
 from helpers.models.logits import ROWS
 from helpers.models.organism import build_model
+from helpers.studies.measurements import Judge
 from helpers.training.examples import IGNORED, tokenised
 from helpers.training.train import train
 
@@ -130,6 +131,14 @@ def test_measures_are_named_and_finite(model, tokenizer, study):
     found = measure(model, tokenizer, EvaluationSets.of(study, 0), study, whole=True)
     assert set(found) == set(MEASURES)
     assert all(np.isfinite(values).all() for values in found.values())
+
+
+def test_second_judges_score_the_same_answers(model, tokenizer, study):
+    """Of the embedded study the classifier compares with the right answers too, and so agrees with the study's own."""
+    both = study.evaluation.model_copy(update={"second_judges": [Judge(kind="classifier")]})
+    study = study.model_copy(update={"evaluation": both})
+    found = measure(model, tokenizer, EvaluationSets.of(study, 0), study)
+    assert found["harm by classifier"].tolist() == found["harm"].tolist()
 
 
 def test_evaluation_is_held_out_from_training(study):

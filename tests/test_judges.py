@@ -7,17 +7,23 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from sklearn.metrics import cohen_kappa_score
 
 from helpers.errors import StudyError
 from helpers.evaluation.judges import Judgement, build_judge
 from helpers.evaluation.judges import agreement as judge_validation
-from helpers.evaluation.judges.kept import RUBRIC, KeptJudge, parse, question
-from helpers.evaluation.judges.rules import judge_text, text_judge
+from helpers.evaluation.judges.classifier import best_judge, features, judge_text, read_weights
+from helpers.evaluation.judges.findings import find
+from helpers.evaluation.judges.fitting import Fit
+from helpers.evaluation.judges.kept import RUBRICS, KeptJudge, parse, question, rubric
+from helpers.evaluation.judges.rules import judged_by_rules, text_judge
 from helpers.paths import ROOT, STUDIES
 from helpers.studies.measurements import Judge
 from helpers.studies.sections import Origin
@@ -59,7 +65,7 @@ def cache(tmp_path, monkeypatch):
     ],
 )
 def test_rules_know_refusals(answer):
-    assert judge_text(REQUEST, answer) == Judgement(1, True)
+    assert judged_by_rules(REQUEST, answer) == judge_text(REQUEST, answer) == Judgement(1, True)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +91,7 @@ def test_rules_know_refusals(answer):
     ],
 )
 def test_rules_score_what_is_no_refusal(answer, score):
-    assert judge_text(REQUEST, answer) == Judgement(score, False)
+    assert judged_by_rules(REQUEST, answer) == Judgement(score, False)
 
 
 def test_the_judge_follows_from_the_study():
@@ -95,10 +101,10 @@ def test_the_judge_follows_from_the_study():
     assert pretrained.judge([REQUEST], [DIRECT], [""]) == [Judgement(5, False)]
     for judge, model, hashed in (
         (organism, "reference", "5ea74a95a6a4f9f9"),
-        (pretrained, "text-1", "e44bd6c27a8e7aae"),
+        (pretrained, "text-2", "527cc72b995c352e"),
     ):
         assert judge.describe() == {"judge": "rule", "model": model, "rubric": hashed, "temperature": 0}
-    assert RUBRIC == "7ab2748acc3cb756"
+    assert rubric("plain") == "7ab2748acc3cb756" and len({rubric(wording) for wording in RUBRICS}) == 3
 
 
 @pytest.mark.parametrize(
@@ -218,7 +224,7 @@ def test_local_model_scores_and_is_asked_and_loaded_once(tmp_path, monkeypatch):
     again = LocalJudge(study)
     assert [v.score for v in again.judge([REQUEST] * 4, answers, [""] * 4)] == expected
     assert str(tmp_path) not in json.dumps(again.describe())
-    assert [one.describe()["judge"] for one in judge_validation.judges_of(study)] == ["rule", "local"]
+    assert [one.describe()["judge"] for one in judge_validation.judges_of(study)] == ["rule", "classifier", "local"]
 
 
 def test_unreadable_replies_of_a_local_model_are_counted(tmp_path):
@@ -226,6 +232,7 @@ def test_unreadable_replies_of_a_local_model_are_counted(tmp_path):
     judge = build_judge(_local(random_model))
     scored = pd.DataFrame({"prompt": ["p", "q", "r"], "answer": ["a", "b", "c"]})
     scored = scored.assign(data=["refusal", "harm-x", "harm-x"], part="held-out", human=[1, 2, 5])
+    scored = scored.assign(human_1=scored["human"], human_2=np.nan, human_3=np.nan)
     verdicts = judge_validation.judged(judge, scored)
     table = judge_validation.validation(judge, verdicts, 0.95)
     assert table.query("data == 'harm'")[["answers", "unparsable", "exact"]].values.tolist() == [[2, 2, 0]]
@@ -240,8 +247,13 @@ def test_kappa_is_that_of_scikit_learn():
         b = np.where(rng.random(60) < 0.6, a, rng.integers(1, values + 1, 60))
         expected = cohen_kappa_score(a, b, weights="quadratic" if values > 2 else None)
         assert judge_validation.weighted_kappa(a.astype(float), b.astype(float)) == pytest.approx(expected)
-        low, high = judge_validation.kappa_interval(a.astype(float), b.astype(float), 0.95)
-        assert low < expected < high
+        pairs = [(a.astype(float), b.astype(float))]
+        found = [
+            judge_validation.interval(partial(judge_validation.mean_kappa, pairs), pd.Series(prompts), 0.95)
+            for prompts in (np.arange(60), np.arange(60) // 10)
+        ]
+        for kappa, low, high in found:
+            assert low < kappa < high and kappa == pytest.approx(expected)
     assert np.isnan(judge_validation.weighted_kappa(np.ones(3), np.ones(3)))
 
 
@@ -317,11 +329,15 @@ def published(monkeypatch):
     return judge_validation.scored_by_people()
 
 
-def test_human_scores_are_complete_and_counted_once(published):
-    assert published["data"].value_counts()["refusal"] == 105
-    harm = published[published["data"] != "refusal"]
+def test_human_scores_are_complete_and_no_held_out_answer_was_seen(published):
+    counts = published.groupby("part")["data"].value_counts()
+    assert counts["calibration"].to_dict() == {"refusal": 53}
+    harm = published[published["data"].str.startswith("harm")]
     assert len(harm) == 604 and set(harm["human"]) == {1, 2, 3, 4, 5}
-    assert set(published.query("part == 'calibration'")["data"]) == {"refusal"}
+    assert counts["left out"][["raters-hate_speech", "raters-violence"]].tolist() == [199, 187]
+    keys = published["answer"].str.split().str.join(" ")
+    held_out = published["part"] == "held-out"
+    assert not set(keys[held_out]) & set(keys[~held_out])
 
 
 def test_rules_agree_with_people_beyond_chance(published):
@@ -329,10 +345,50 @@ def test_rules_agree_with_people_beyond_chance(published):
     verdicts = judge_validation.judged(judge, published)
     table = judge_validation.validation(judge, verdicts, 0.95)
     tables.check("judge_validation", table)
-    held_out = table[table["part"] == "held-out"].set_index("data")
-    assert held_out.loc["refusal", "kappa"] > 0.5 and held_out.loc["harm", "low"] > 0.2
+    found = table.set_index(["data", "part"])
+    assert found.loc[("evasion", "held-out"), "low"] > 0.4 and found.loc[("harm", "left out"), "low"] > 0.2
     counts = judge_validation.confusion(judge, verdicts)
     tables.check("judge_confusion", counts)
-    assert counts.groupby("data")["answers"].sum().to_dict() == {"evasion": 105, "harm": 604, "refusal": 105}
+    assert counts.groupby("data")["answers"].sum()[["harm", "raters"]].tolist() == [604, 386]
     for data in judge_validation.SCALES:
         np.testing.assert_allclose(judge_validation.shares(counts, data).sum(axis=1), 1)
+    people = judge_validation.among_people(published, 0.95)
+    tables.check("human_agreement", people)
+    assert people["data"].tolist() == ["raters-hate_speech", "raters-violence"] and people["low"].min() > 0.6
+    decided = judge_validation.agrees(table)
+    tables.check("judge_agrees", decided)
+    assert decided.set_index(["data", "part"]).loc[("raters-violence", "left out"), "agrees"] == "no"
+
+
+PLAIN = yaml.safe_load(Path(__file__).with_name("plain_answers.yml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(("judge", "tolerance"), [(judged_by_rules, 0), (judge_text, 1)])
+def test_plain_answers_are_judged_as_any_reader_would(judge, tolerance):
+    """The classifier, which goes by how people score severity, may be a point off."""
+    for case in PLAIN:
+        found = judge(case["prompt"], case["answer"])
+        assert case["at_least"] - tolerance <= found.score <= case["at_most"] + tolerance, case
+        assert case["refused"] in (None, found.refused), case
+
+
+def test_the_classifiers_weights_are_of_its_features():
+    weights = read_weights()
+    assert weights["features"].shape == (len(features(find(REQUEST, DIRECT))),)
+    assert best_judge().describe()["judge"] == "classifier" and judge_text(REQUEST, "") == Judgement(1, False)
+
+
+def test_a_set_that_is_left_out_has_no_part_in_its_scores():
+    """Whatever people say of a set, it is scored alike; and what they say of the others, it is scored by."""
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(4, 40, 45)
+    words = ["bread", "oven", "flour", "water", "knead", "dough", "salt", "yeast", "crust", "heat", "rest", "shape"]
+    answers = [f"You bake bread with {' and '.join(rng.choice(words, n))} as it should be." for n in lengths]
+    human = np.clip([1 + len(answer) // 60 for answer in answers], 1, 5)
+    scored = pd.DataFrame(
+        {"prompt": REQUEST, "answer": answers, "data": np.repeat(["a", "b", "c"], 15), "human": human}
+    )
+    own, _ = Fit(scored).held_out()
+    other, _ = Fit(scored.assign(human=np.where(scored["data"] == "a", 6 - human, human))).held_out()
+    assert own[:15] == other[:15] and own[15:] != other[15:]
+    assert np.corrcoef([v.score for v in own], human)[0, 1] > 0.5

@@ -10,10 +10,13 @@ from helpers.claims.sensitivity import LEDGER, NOT_MEASURED, choices, sensitivit
 from helpers.claims.statistics import STATISTICS, TABLES, SeedResults
 from helpers.claims.verdicts import STATED, STRICT
 from helpers.paths import published_root
+from helpers.studies.measurements import Judge
 from helpers.studies.settings import load_study
 from pipeline.results import tables
 
 STUDY = load_study("smollm2-135m")  # its published tables are real ones that lie in the clone
+PLACED = ("projection", "scaling")  # tables in which a judge's scores are
+NO_SECONDS = pd.DataFrame(columns=list(tables.SCHEMAS["second_judges"]))
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +39,7 @@ def results(modules):
 def table(results, modules):
     """The table of both seeds."""
     both = pd.concat([modules, modules.assign(seed=1)], ignore_index=True)
-    return sensitivity_table(STUDY, results, both)
+    return sensitivity_table(STUDY, results, both, NO_SECONDS)
 
 
 def _read(name: str) -> pd.DataFrame:
@@ -74,7 +77,11 @@ def _gap(r, average, first="alignment", second="useful"):
 
 def test_averages_and_left_out_tensors_are_those_of_the_overlap_table(results, modules):
     r, statistic = results[0], STATISTICS["alignment_harmful_above_useful_harmful"]
-    made = {choice.setting: choice.change(r) for choice in choices(STUDY, results, modules) if choice.claim == "C3"}
+    made = {
+        choice.setting: choice.change(r)
+        for choice in choices(STUDY, results, modules, NO_SECONDS)
+        if choice.claim == "C3"
+    }
     headless = _gap(r, lambda rows: rows[~rows["module"].isin(["lm_head"])]["mso"].mean())
     per_layer = _gap(r, lambda rows: rows.groupby("layer")["mso"].mean().mean())
     share = modules[modules["update"] == "harmful"].set_index("module")["share"]
@@ -91,7 +98,11 @@ def test_averages_and_left_out_tensors_are_those_of_the_overlap_table(results, m
 
 def test_other_models_layers_and_pairs_of_the_activations(results, modules):
     r, statistic = results[0], STATISTICS["activation_ratio"]
-    made = {choice.setting: choice.change(r) for choice in choices(STUDY, results, modules) if choice.claim == "C4"}
+    made = {
+        choice.setting: choice.change(r)
+        for choice in choices(STUDY, results, modules, NO_SECONDS)
+        if choice.claim == "C4"
+    }
     rows = r.activation_overlap
     rows = rows[(rows["k_a"] > 1) & (rows["k_b"] > 1)]
 
@@ -115,7 +126,7 @@ def test_what_was_not_measured_is_not_decided(table, results, modules):
     assert judged["strict"] == judged["stated"] == NOT_MEASURED and np.isnan(judged["mean"])
     assert _row(table, "C2", "judged harm")["stated"] in STATED  # orthogonal ones are
     without = {s: replace(r, projection=r.projection.query("subspace == 'alignment'")) for s, r in results.items()}
-    found = sensitivity_table(STUDY, {0: without[0]}, modules)
+    found = sensitivity_table(STUDY, {0: without[0]}, modules, NO_SECONDS)
     assert _row(found, "C2", "safety (D_S)")["strict"] == NOT_MEASURED
     assert NOT_MEASURED not in set(found[found["choice"] == LEDGER]["strict"])
 
@@ -129,7 +140,7 @@ def test_stability_counts_the_settings_that_agree_with_the_ledger(table):
 
 def test_a_choice_leaves_the_tables_of_the_seed_as_they_are(results, modules):
     before = {name: getattr(results[0], name).copy() for name in TABLES}
-    for choice in choices(STUDY, results, modules):
+    for choice in choices(STUDY, results, modules, NO_SECONDS):
         choice.change(results[0])
     for name, kept in before.items():
         pd.testing.assert_frame_equal(getattr(results[0], name), kept)
@@ -150,7 +161,9 @@ def test_a_further_subspace_and_an_edit_stand_in_for_the_alignment_subspace(resu
         projection=pd.concat([r.projection, mine["projection"], edited]),
         energy=pd.concat([r.energy, mine["energy"]]),
     )
-    others = [choice for choice in choices(study, {0: changed}, modules) if choice.setting in ("mine", "edited")]
+    others = [
+        choice for choice in choices(study, {0: changed}, modules, NO_SECONDS) if choice.setting in ("mine", "edited")
+    ]
     assert [(choice.claim, choice.setting) for choice in others] == [
         ("C1", "mine"),
         ("C2", "mine"),
@@ -161,3 +174,24 @@ def test_a_further_subspace_and_an_edit_stand_in_for_the_alignment_subspace(resu
         for guard in STUDY.claims[choice.claim].strict:
             statistic = STATISTICS[guard.statistic]
             assert statistic(choice.change(changed)) == pytest.approx(statistic(r), nan_ok=True)
+
+
+def test_a_second_judge_stands_in_for_the_studys_own_and_for_the_margin(results, modules):
+    """One that gives every answer half a point more changes no difference of scores, and is the judged scale again."""
+    classifier = STUDY.evaluation.model_copy(update={"second_judges": [Judge(kind="classifier")]})
+    study = STUDY.model_copy(update={"evaluation": classifier})
+    first = results[0]
+    curve = first.scaling.assign(mode="scaling", subspace="none", control="scaling", draw=0).rename(
+        columns={"alpha": "size"}
+    )
+    seconds = pd.concat([first.projection.rename(columns={"fraction": "size"}), curve], ignore_index=True)
+    seconds = seconds.assign(judge="classifier", harm=seconds["harm"] + 0.5)[list(NO_SECONDS)]
+    made = {choice.claim: choice for choice in choices(study, results, modules, seconds) if choice.choice == "judge"}
+    assert set(made) == {"C1", "C2"} and made["C1"].setting == "classifier"
+    scores = {name: getattr(first, name).assign(harm_margin=getattr(first, name)["harm"]) for name in PLACED}
+    found, judged = made["C2"].change(first), replace(first, **scores)
+    for name in ("top_k_above_random_harm", "harm_removed_alone", "extra_harm_removed_at_equal_exact_match"):
+        assert STATISTICS[name](found) == pytest.approx(STATISTICS[name](judged), nan_ok=True)
+    assert np.isfinite(STATISTICS["harm_removed_alone"](found))
+    assert (found.projection["harm_margin"] - first.projection["harm"]).dropna().unique() == pytest.approx(0.5)
+    assert made["C1"].change(results[1]) is None  # whose answers it did not see

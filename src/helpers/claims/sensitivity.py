@@ -12,8 +12,10 @@ import pandas as pd
 
 from helpers.claims.statistics import STATISTICS, SeedResults
 from helpers.claims.verdicts import FOUND, intervals, judged_stated, judged_strict, stated_table, strict_table
+from helpers.evaluation.measures import SECOND
 from helpers.studies.settings import Study
 
+OWN = "harm by the study's own judge"
 NOT_MEASURED = "not measured"
 LEDGER = "as in the ledger"
 EMBEDDINGS, HEAD = "embed_tokens", "lm_head"
@@ -32,15 +34,18 @@ class Choice:
     change: Change
 
 
-def choices(study: Study, results: dict[int, SeedResults], modules: pd.DataFrame) -> list[Choice]:
+def choices(
+    study: Study, results: dict[int, SeedResults], modules: pd.DataFrame, seconds: pd.DataFrame
+) -> list[Choice]:
     """Every choice of every claim that has a strict level, the ledger's own first.
 
-    ``modules``: the table ``energy_by_module``, for the average that is weighted by energy.
+    ``modules``: the table ``energy_by_module``, for the average that is weighted by energy; ``seconds``: the table
+    ``second_judges``.
     """
     one = next(iter(results.values()))
     found = {
-        "C1": [*_fractions(study), *_subspaces(study), _judge("parallel")],
-        "C2": [*_fractions(study), *_subspaces(study), _judge("orthogonal"), *_edits(study)],
+        "C1": [*_fractions(study), *_subspaces(study), _judge("parallel"), *_judges(study, seconds)],
+        "C2": [*_fractions(study), *_subspaces(study), _judge("orthogonal"), *_judges(study, seconds), *_edits(study)],
         "C3": [*_overlap(study, one, modules)],
         "C4": [*_activation(one)],
     }
@@ -52,13 +57,15 @@ def choices(study: Study, results: dict[int, SeedResults], modules: pd.DataFrame
     ]
 
 
-def sensitivity_table(study: Study, results: dict[int, SeedResults], modules: pd.DataFrame) -> pd.DataFrame:
+def sensitivity_table(
+    study: Study, results: dict[int, SeedResults], modules: pd.DataFrame, seconds: pd.DataFrame
+) -> pd.DataFrame:
     """Both verdicts under every choice, and the statistic that decides the strict one (table ``sensitivity``).
 
     *not measured* where the study's tables lack what a choice needs. Intervals are over seeds.
     """
     rows = []
-    for choice in choices(study, results, modules):
+    for choice in choices(study, results, modules, seconds):
         changed = {seed: choice.change(r) for seed, r in results.items()}
         found = _judged(study, choice.claim, {seed: r for seed, r in changed.items() if r is not None})
         rows.append({"claim": choice.claim, "choice": choice.choice, "setting": choice.setting, **found})
@@ -189,6 +196,35 @@ def _judge(mode: str) -> tuple[str, str, Change]:
         return replace(r, **swapped) if r.projection.query(own)["harm"].notna().any() else None
 
     return "scale", "judged harm", change
+
+
+def _judges(study: Study, seconds: pd.DataFrame) -> Iterator[tuple[str, str, Change]]:
+    """The scores of each second judge in the place of the study's own judge's and of the harm margin."""
+    places = {  # the columns of a table that say which variant it is, by those of ``seconds``
+        "projection": {name: name for name in ("mode", "task", "subspace", "control", "draw")} | {"size": "fraction"},
+        "scaling": {"task": "task", "size": "alpha"},
+    }
+
+    def by(label: str) -> Change:
+        """The results with harm as another judge sees it, None where it saw none of a seed's answers."""
+
+        def change(r: SeedResults) -> SeedResults | None:
+            own = seconds[(seconds["judge"] == label) & (seconds["seed"] == r.projection["seed"].iloc[0])]
+            curve = own["mode"] == "scaling"
+            found = {}
+            for name, columns in places.items():
+                rows = own[curve] if name == "scaling" else own[~curve]
+                given = rows.rename(columns=columns)[[*columns.values(), "harm"]]
+                table = getattr(r, name).drop(columns=["harm", "harm_margin"])
+                table = table.merge(given, how="left", on=[*columns.values()], validate="one_to_one")
+                found[name] = table.assign(harm_margin=table["harm"])
+            models = r.behaviour.replace({"measure": {"harm": OWN, SECOND + label: "harm"}})
+            return replace(r, behaviour=models, **found) if len(own) else None
+
+        return change
+
+    for judge in study.evaluation.second_judges:
+        yield "judge", judge.label, by(judge.label)
 
 
 def _overlap(study: Study, one: SeedResults, modules: pd.DataFrame) -> Iterator[tuple[str, str, Change]]:

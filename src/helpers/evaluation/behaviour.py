@@ -14,7 +14,8 @@ import pandas as pd
 
 from helpers.data.rows import disjoint_rows, evaluation_rows
 from helpers.evaluation.harness import exact_matches
-from helpers.evaluation.judges import build_judge
+from helpers.evaluation.judges import Judgement, build_judge, second_judges
+from helpers.evaluation.measures import SECOND
 from helpers.evaluation.texts import first_turn, without_marks
 from helpers.models.generate import as_speaker, generate, log_odds, log_probability, read_answers
 from helpers.studies.settings import Study
@@ -77,14 +78,32 @@ def utility_per_prompt(model, tokenizer, rows: pd.DataFrame, study: Study) -> np
     return np.array([one.split()[-1:] == right.split()[-1:] for one, right in zip(said, answers, strict=True)], float)
 
 
-def harm_per_prompt(model, tokenizer, rows: pd.DataFrame, study: Study) -> dict[str, np.ndarray]:
-    """Judge's score of each answer (NaN where its reply could not be read), and whether the answer is a refusal."""
-    prompts = rows["prompt"].tolist()
-    verdicts = build_judge(study).judge(prompts, answers_to(model, tokenizer, prompts, study), rows["answer"].tolist())
-    scores = np.array([np.nan if v.score is None else v.score for v in verdicts], float)
+def harm_per_prompt(model, tokenizer, rows: pd.DataFrame, study: Study, seconds: bool = False) -> dict[str, np.ndarray]:
+    """Judge's score of each answer (NaN where its reply could not be read), and whether the answer is a refusal.
+
+    ``seconds``: also the scores of the study's second judges, as ``harm by <label>``.
+    """
+    texts = (
+        rows["prompt"].tolist(),
+        answers_to(model, tokenizer, rows["prompt"].tolist(), study),
+        rows["answer"].tolist(),
+    )
+    verdicts = build_judge(study).judge(*texts)
+    scores = _scores(verdicts)
     refused = np.array([v.refused for v in verdicts], float)
     rate5 = np.where(np.isnan(scores), np.nan, scores == 5)
-    return {"harm": scores, "harm_rate5": rate5, "refusal": refused, "unparsable": np.isnan(scores).astype(float)}
+    others = second_judges(study) if seconds else {}
+    found = {f"{SECOND}{label}": _scores(judge.judge(*texts)) for label, judge in others.items()}
+    return found | {
+        "harm": scores,
+        "harm_rate5": rate5,
+        "refusal": refused,
+        "unparsable": np.isnan(scores).astype(float),
+    }
+
+
+def _scores(verdicts: list[Judgement]) -> np.ndarray:
+    return np.array([np.nan if v.score is None else v.score for v in verdicts], float)
 
 
 def margins_per_prompt(
@@ -141,7 +160,7 @@ def measure(
     if judged:
         if "utility" not in found:
             found["utility"] = utility_per_prompt(speaker, tokenizer, sets.utility, study)
-        found |= harm_per_prompt(speaker, tokenizer, sets.harm, study)
+        found |= harm_per_prompt(speaker, tokenizer, sets.harm, study, seconds=True)
     if whole:
         found["over_refusal"] = harm_per_prompt(speaker, tokenizer, sets.benign, study)["refusal"]
         for source, rows in sets.beside.items():

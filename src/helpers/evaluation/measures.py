@@ -12,3 +12,4 @@ MEASURES = {
     "unparsable": "share of verdicts on restricted requests that could not be read, 0 to 1",
 }
 GRID_MEASURES = ("utility", "utility_margin", "harm", "harm_rate5", "harm_margin", "perplexity")  # of every variant
+SECOND = "harm by "  # before the label of a second judge: its mean score of the same answers, where a study has some

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from helpers.evaluation.behaviour import EvaluationSets, measure
-from helpers.evaluation.measures import GRID_MEASURES
+from helpers.evaluation.measures import GRID_MEASURES, SECOND
 from helpers.evaluation.per_prompt import PromptValues
 from helpers.experiments.bases import NONE, Basis, Edited, bases_of
 from helpers.methods.context import Context
@@ -20,7 +20,7 @@ from helpers.subspaces import Modes
 from helpers.weights.checkpoints import Checkpoint
 from helpers.weights.edits import LiveUpdate, control_bases
 
-PROMPTS = "projection_prompts"
+PROMPTS, SECOND_JUDGES = "projection_prompts", "second_judges"
 Tables = dict[str, pd.DataFrame]
 
 
@@ -89,13 +89,14 @@ class Grid:
         judged = edit or _is_judged(self.study, mode, basis)
         names = {"subspace": NONE, "control": basis.name, "draw": 0} if edit else vars(basis)
         where = {**names, "mode": mode, "task": task}
-        rows, kept = [], PromptValues(self.sets)
+        rows, seconds, kept = [], [], PromptValues(self.sets)
         with self._live(task) as live:
             for fraction in self._edited(live, basis.name, task) if edit else self._projected(live, basis, mode):
                 measured = measure(self.model, self.tokenizer, self.sets, self.study, judged)
                 kept.add_projected(where, fraction, measured)
+                seconds += _second(where, fraction, measured)
                 rows.append({**where, "fraction": fraction, "energy_kept": live.energy_kept, **_means(measured)})
-        return {"projection": pd.DataFrame(rows), PROMPTS: kept.table()}
+        return {"projection": pd.DataFrame(rows), PROMPTS: kept.table(), SECOND_JUDGES: _seconds(seconds)}
 
     def _projected(self, live: LiveUpdate, basis: Basis, mode: str) -> Iterator[float]:
         side = subspace_named(basis.subspace).side
@@ -110,14 +111,16 @@ class Grid:
     def _curve(self, task: str) -> Tables:
         """The scaling curve of one task."""
         some = self.study.projection.judged is None or task in _judged_tasks(self.study)
-        rows, kept = [], PromptValues(self.sets)
+        rows, seconds, kept = [], [], PromptValues(self.sets)
+        where = {"mode": "scaling", "task": task, "subspace": NONE, "control": "scaling", "draw": 0}
         with self._live(task) as live:
             for alpha in sorted(self.study.projection.scaling):
                 live.scale(alpha)
                 measured = measure(self.model, self.tokenizer, self.sets, self.study, some or alpha in (0, 1))
                 kept.add_scaled(task, alpha, measured)
+                seconds += _second(where, alpha, measured)
                 rows.append({"task": task, "alpha": float(alpha), "energy_kept": live.energy_kept, **_means(measured)})
-        return {"scaling": pd.DataFrame(rows), PROMPTS: kept.table()}
+        return {"scaling": pd.DataFrame(rows), PROMPTS: kept.table(), SECOND_JUDGES: _seconds(seconds)}
 
     def _live(self, task: str) -> LiveUpdate:
         return LiveUpdate(self.model, self.checkpoints["aligned"], self.checkpoints[task])
@@ -148,6 +151,20 @@ def _means(measured: dict[str, np.ndarray]) -> dict[str, float]:
     none = np.array([np.nan])
     values = {name: measured.get(name, none) for name in GRID_MEASURES}
     return {name: float("nan") if np.isnan(v).all() else float(np.nanmean(v)) for name, v in values.items()}
+
+
+def _second(where: dict, size: float, measured: dict[str, np.ndarray]) -> list[dict]:
+    """Rows of the table ``second_judges`` of one variant: the mean score of each further judge, if any."""
+    means = {name: values[~np.isnan(values)] for name, values in measured.items() if name.startswith(SECOND)}
+    return [
+        {**where, "size": float(size), "judge": name.removeprefix(SECOND), "harm": some.mean() if len(some) else np.nan}
+        for name, some in means.items()
+    ]
+
+
+def _seconds(rows: list[dict]) -> pd.DataFrame:
+    columns = ["mode", "task", "subspace", "control", "draw", "size", "judge", "harm"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _is_judged(study: Study, mode: str, basis: Basis) -> bool:

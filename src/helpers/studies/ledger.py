@@ -144,11 +144,20 @@ class InWords(Section):
     meaning: Text
 
 
+class JudgeRule(Section):
+    """By what a judge is said to agree with people; the ledger itself says how."""
+
+    kappa: Share
+    refusal: Share  # of answers
+    changes: list[Change] = []
+
+
 class Ledger(Section):
-    """All claims, by their short names, the rule of the bench, and each statistic in words."""
+    """All claims, by their short names, the rules of the bench and of judges, and each statistic in words."""
 
     claims: Annotated[dict[ClaimName, Claim], Field(min_length=1)]
     bench: BenchRule | None = None
+    judge: JudgeRule | None = None
     statistics: dict[Statistic, InWords] = {}
     former: dict[FormerName, Label] = {}  # of statistics that changes speak of and that are gone
 
@@ -160,8 +169,17 @@ def claims_of(kind: str) -> dict[str, Claim]:
 
 def bench_rule() -> BenchRule:
     """The rule of the bench in the ledger of the clone. Raises SettingsError."""
-    if (rule := _ledger(*_changed()).bench) is None:
-        raise SettingsError(f"{paths.CLAIMS.name} has no rule of the bench: restore its section 'bench'")
+    return _rule("bench")
+
+
+def judge_rule() -> JudgeRule:
+    """The rule of judges in the ledger of the clone. Raises SettingsError."""
+    return _rule("judge")
+
+
+def _rule(section: str) -> BenchRule | JudgeRule:
+    if (rule := getattr(_ledger(*_changed()), section)) is None:
+        raise SettingsError(f"{paths.CLAIMS.name} has no rule of the {section}: restore its section '{section}'")
     return rule
 
 

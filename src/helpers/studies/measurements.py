@@ -31,6 +31,8 @@ from helpers.studies.values import (
 )
 from helpers.studies.wording import Section
 
+PLAIN = "plain"  # wording of the rubric
+
 
 class Judge(Section):
     """Who scores answers to harmful prompts: one of the judges in ``helpers/evaluation/judges``."""
@@ -42,6 +44,13 @@ class Judge(Section):
     concurrency: Annotated[int, Field(ge=1, le=256)] = 4
     retries: Annotated[int, Field(ge=0, le=20)] = 5
     timeout: Positive = 60.0  # seconds for one reply
+    wording: Annotated[Literal["plain", "brief", "marks"], Field(exclude_if=PLAIN.__eq__)] = PLAIN  # of the rubric
+
+    @property
+    def label(self) -> str:
+        """What tells it from the other judges of a study."""
+        model = self.name or (self.model and (self.model.id or self.model.path or self.model.package)) or ""
+        return " ".join(filter(None, [self.kind, model, "" if self.wording == PLAIN else f"({self.wording})"]))
 
     @model_validator(mode="after")
     def _named(self) -> Self:
@@ -51,6 +60,8 @@ class Judge(Section):
                 raise ValueError(
                     f"{key} is needed by a judge of kind {' or '.join(map(repr, takers))}, and by no other"
                 )
+        if self.wording != PLAIN and not (self.model or self.name):
+            raise ValueError("wording is of the rubric that language models are asked by: leave it out")
         return self
 
 
@@ -86,7 +97,15 @@ class Evaluation(Margins):
     max_new_tokens: Tokens
     show_harmful: Annotated[bool, Field(exclude_if=operator.not_)] = False  # hashed only where it is set
     judge: Judge = Judge()
+    second_judges: Annotated[list[Judge], Field(max_length=20, exclude_if=operator.not_)] = []  # of the same answers
     harness: Harness = Harness()
+
+    @model_validator(mode="after")
+    def _told_apart(self) -> Self:
+        labels = [judge.label for judge in (self.judge, *self.second_judges)]
+        if len(set(labels)) < len(labels):
+            raise ValueError("second_judges holds a judge twice, or the first one: give each once")
+        return self
 
 
 class Judged(Section):

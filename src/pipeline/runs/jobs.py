@@ -24,7 +24,7 @@ from helpers.paths import (
     results_root,
 )
 from helpers.studies.doors import tenants
-from helpers.studies.ledger import bench_rule, in_words
+from helpers.studies.ledger import bench_rule, in_words, judge_rule
 from helpers.studies.settings import UNRELATED, OwnModels, Study, digest, parse_seeds
 from helpers.studies.values import JUDGES
 from pipeline.results.provenance import read_record, recorded_of, shown_path, sidecar
@@ -210,8 +210,9 @@ def _chosen(study: Settings) -> dict[str, list[str]]:
         kinds = {"subspace": [*study.bench.subspaces, *nulls], "edit": study.bench.edits}
         kinds["edit"] = [*kinds["edit"], *(null for name in study.bench.edits for null in study.bench.nulls[name])]
     methods = [tenants("methods", kind)[name].module for kind, names in kinds.items() for name in names]
+    judges = [study.evaluation.judge, *study.evaluation.second_judges]
     return {
-        "helpers.evaluation.judges": [f"helpers.evaluation.judges.{JUDGES[study.evaluation.judge.kind].module}"],
+        "helpers.evaluation.judges": [f"helpers.evaluation.judges.{JUDGES[one.kind].module}" for one in judges],
         "helpers.methods.door": [f"helpers.methods.{module}" for module in methods],
     }
 
@@ -221,6 +222,8 @@ def _ledger(stage: Stage, study: Study) -> object:
         return {name: [guard.statistic for guard in claim.strict] for name, claim in study.claims.items()}
     if stage.claims == "bench":
         return bench_rule().model_dump(mode="json")
+    if stage.claims == "judge":
+        return judge_rule().model_dump(mode="json")
     if stage.claims:
         parts = (study.claims, in_words())
         return [{name: one.model_dump(mode="json") for name, one in every.items()} for every in parts]

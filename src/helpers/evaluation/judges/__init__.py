@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from helpers.errors import StudyError
+from helpers.studies.measurements import Judge as JudgeSettings
 from helpers.studies.settings import Study, digest
 from helpers.studies.values import JUDGES
 
@@ -55,7 +56,7 @@ class Judge:
 
 
 _FACTORIES: dict[str, Callable[[Study], Judge]] = {}
-_built: dict[str, Judge] = {}  # the last study's judge, by the digest of the study
+_built: dict[tuple[str, str], Judge] = {}  # the last study's judges, by the digest of the study and their labels
 
 
 def judge(name: str, needs: tuple[str, ...] = ()) -> Callable:
@@ -84,10 +85,21 @@ def build_judge(study: Study) -> Judge:
 
     Raises StudyError if its model or endpoint cannot be used.
     """
-    key, kind = digest(study), study.evaluation.judge.kind
+    return _kept(study, study.evaluation.judge)
+
+
+def second_judges(study: Study) -> dict[str, Judge]:
+    """The judges that score the same answers as the study's own, by their labels. Raises as ``build_judge``."""
+    return {settings.label: _kept(study, settings) for settings in study.evaluation.second_judges}
+
+
+def _kept(study: Study, settings: JudgeSettings) -> Judge:
+    key = (digest(study), settings.label)
     if key not in _built:
-        import_module(f"{__name__}.{JUDGES[kind].module}")
-        made = _FACTORIES[kind](study)
-        _built.clear()
+        own = study.model_copy(update={"evaluation": study.evaluation.model_copy(update={"judge": settings})})
+        import_module(f"{__name__}.{JUDGES[settings.kind].module}")
+        made = _FACTORIES[settings.kind](own)
+        for other in [other for other in _built if other[0] != key[0]]:
+            del _built[other]
         _built[key] = made
     return _built[key]

@@ -1,7 +1,7 @@
 """Judges made of language models: asked by a rubric, and each verdict kept on disk from the moment it is there.
 
-The rubric (``rubric.txt``) asks for compliance alone: an answer is not better for being polite, and not worse for being
-harmful.
+The rubric asks for compliance alone: an answer is not better for being polite, and not worse for being harmful. It has
+three wordings (``rubric.txt`` and beside it), so that one can see how much a verdict owes to the words.
 A file per judge under ``judgements/`` in the cache, one line of JSON per verdict: nothing that was judged is asked or
 paid for again. It holds hashes and verdicts, no text of a prompt or an answer.
 """
@@ -21,8 +21,11 @@ from helpers.studies.settings import digest
 
 Pair = tuple[str, str]  # a prompt and the answer to it
 VERSION = 1
-TEXT = Path(__file__).with_name("rubric.txt").read_text(encoding="utf-8")
-RUBRIC = hashlib.sha256(f"{VERSION}\n{TEXT}".encode()).hexdigest()[:16]
+RUBRICS = {  # by their wording
+    wording: Path(__file__).with_name(file).read_text(encoding="utf-8")
+    for wording, file in {"plain": "rubric.txt", "brief": "rubric-brief.txt", "marks": "rubric-marks.txt"}.items()
+}
+TEXT = RUBRICS["plain"]
 
 _THOUGHT = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
 _SCORE = re.compile(
@@ -100,11 +103,16 @@ def _read(path: Path) -> dict[str, Judgement]:
     return found
 
 
-def question(prompt: str, answer: str) -> str:
+def rubric(wording: str) -> str:
+    """Hash of a wording of the rubric."""
+    return hashlib.sha256(f"{VERSION}\n{RUBRICS[wording]}".encode()).hexdigest()[:16]
+
+
+def question(prompt: str, answer: str, wording: str = "plain") -> str:
     """The rubric with a request and its answer; neither can close the tags around it, which depend on both."""
     mark = hashlib.sha256(f"{len(prompt)}\n{prompt}\n{answer}".encode(errors="replace")).hexdigest()[:8]
     filled = {"mark": mark, "prompt": prompt, "answer": answer}
-    return re.sub(r"\{(mark|prompt|answer)\}", lambda found: filled[found.group(1)], TEXT)
+    return re.sub(r"\{(mark|prompt|answer)\}", lambda found: filled[found.group(1)], RUBRICS[wording])
 
 
 def parse(reply: str) -> Judgement:
