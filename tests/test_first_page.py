@@ -194,12 +194,12 @@ def test_a_study_without_verdicts_is_not_tested(staged, tmp_path):
 
 
 def test_the_answer_says_where_a_study_cannot_speak_about_the_paper(staged):
-    assert "C2 and C3 cannot speak about the paper there†" in plain(answer(staged("smollm2-135m"), []))
+    assert "C2 and C3 cannot speak about the paper there†" in plain(answer(staged("organism-narrow"), []))
     assert "cannot speak" not in answer(staged("organism"), [])
-    table = verdict_table(staged("smollm2-135m", "organism"))
+    table = verdict_table(staged("organism-narrow", "organism"))
     marked = re.findall(r"<td data-head=\"([^\"]+)\">(?:(?!</td>).)*†", table)
-    assert marked == ["SmolLM2-135M"] * 4  # both verdicts of C2 and of C3
-    assert "share prompts" in plain(table)
+    assert marked == ["Model organism, narrow alignment"] * 4  # both verdicts of C2 and of C3
+    assert "share topics" in plain(table)
 
 
 def test_the_table_shows_both_verdicts_and_leaves_controls_to_their_own(staged):
@@ -236,9 +236,9 @@ def test_every_statistic_has_a_label_of_its_own():
 
 
 def test_a_caveat_stands_on_the_chapters_of_its_claim_and_of_all_claims():
-    own = Selection(load_study("smollm2-135m"), [0])
+    own = Selection(load_study("organism-narrow"), [0])
     chapters = ("10_C0_behaviour", "12_C2_orthogonal", "13_C3_updates", "14_C4_activations", "15_verdict")
-    said = [banner(own, name).count("share prompts") for name in chapters]
+    said = [banner(own, name).count("share topics") for name in chapters]
     assert said == [0, 1, 1, 0, 2]
 
 

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from helpers.evaluation.behaviour import EvaluationSets, measure
 from helpers.evaluation.measures import GRID_MEASURES
 from helpers.evaluation.per_prompt import PromptValues
-from helpers.experiments.bases import NONE, Basis, Edited, bases_of
+from helpers.experiments.bases import NONE, Basis, Edited, bases_of, curve_is_judged, is_judged
 from helpers.methods.context import Context
 from helpers.methods.door import edit_named, subspace_named
 from helpers.studies.settings import Study
@@ -86,7 +86,7 @@ class Grid:
     def _sweep(self, basis: Basis | Edited, mode: str, task: str) -> Tables:
         """One basis, mode and task over all fractions k, or one edit and task over all places of its dial."""
         edit = isinstance(basis, Edited)
-        judged = edit or _is_judged(self.study, mode, basis)
+        judged = edit or is_judged(self.study, mode, task, basis)
         names = {"subspace": NONE, "control": basis.name, "draw": 0} if edit else vars(basis)
         where = {**names, "mode": mode, "task": task}
         rows, kept = [], PromptValues(self.sets)
@@ -109,7 +109,7 @@ class Grid:
 
     def _curve(self, task: str) -> Tables:
         """The scaling curve of one task."""
-        some = self.study.projection.judged is None or task in _judged_tasks(self.study)
+        some = curve_is_judged(self.study, task)
         rows, kept = [], PromptValues(self.sets)
         with self._live(task) as live:
             for alpha in sorted(self.study.projection.scaling):
@@ -148,17 +148,3 @@ def _means(measured: dict[str, np.ndarray]) -> dict[str, float]:
     none = np.array([np.nan])
     values = {name: measured.get(name, none) for name in GRID_MEASURES}
     return {name: float("nan") if np.isnan(v).all() else float(np.nanmean(v)) for name, v in values.items()}
-
-
-def _is_judged(study: Study, mode: str, basis: Basis) -> bool:
-    """Whether answers of a variant are generated and judged; without a choice in the settings, all are."""
-    chosen = study.projection.judged
-    fits = chosen is None or (basis.subspace in chosen.subspaces and basis.control in chosen.controls)
-    return fits and (chosen is None or mode in chosen.modes)
-
-
-def _judged_tasks(study: Study) -> set[str]:
-    """Tasks of which some projected variant is judged."""
-    chosen = study.projection.judged
-    modes = {"parallel": study.projection.parallel, "orthogonal": study.projection.orthogonal}
-    return {task for mode, tasks in modes.items() if chosen is None or mode in chosen.modes for task in tasks}

@@ -136,11 +136,22 @@ class BenchRule(Section):
     changes: list[Change] = []
 
 
+class Prediction(Section):
+    """What the conditions foretell of a study that has not run: by the place of its design on each of their dials."""
+
+    date: datetime.date
+    places: dict[Text, float]  # by dial; on others the study stands where the default study does
+    reason: Text
+    strict: dict[ClaimName, Literal["distinct", "not distinct", "undecided"]]
+    values: dict[Statistic, float]  # of the strict statistics
+
+
 class Ledger(Section):
-    """All claims, by their short names, the rule of the bench, and a plain label of each statistic."""
+    """All claims, by their short names, the rule of the bench, predictions, and a plain label of each statistic."""
 
     claims: Annotated[dict[ClaimName, Claim], Field(min_length=1)]
     bench: BenchRule | None = None
+    predictions: dict[Text, Prediction] = {}  # by study
     statistics: dict[Statistic, Annotated[Text, Field(max_length=60)]] = {}
     former: dict[
         FormerName, Annotated[Text, Field(max_length=60)]
@@ -157,6 +168,11 @@ def bench_rule() -> BenchRule:
     if (rule := _ledger(*_changed()).bench) is None:
         raise SettingsError(f"{paths.CLAIMS.name} has no rule of the bench: restore its section 'bench'")
     return rule
+
+
+def prediction(study: str) -> Prediction | None:
+    """What the ledger of the clone foretells of a study, if anything. Raises SettingsError."""
+    return _ledger(*_changed()).predictions.get(study)
 
 
 def labels() -> dict[str, str]:

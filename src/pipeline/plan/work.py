@@ -9,8 +9,9 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 
-from helpers.experiments.bases import Basis, bases_of
+from helpers.experiments.bases import Basis, bases_of, curve_is_judged, is_judged
 from helpers.studies.measurements import Margins
 from helpers.studies.sections import Objective
 from helpers.studies.settings import OwnModels, Study
@@ -113,17 +114,13 @@ def measures(study: Study) -> tuple[Work, Work, Work]:
 
 def variants(study: Study) -> tuple[int, int]:
     """Models that notebook 5 measures, and how many of them are judged; an edit has about as many as a projection."""
-    grid, only, places = study.projection, study.projection.judged, len(study.projection.fractions)
+    grid, places = study.projection, len(study.projection.fractions)
     bases = [basis for basis in bases_of(study) if isinstance(basis, Basis)]
-    tasks = {"parallel": grid.parallel, "orthogonal": grid.orthogonal}
-    edited, runs = places * len(grid.edits) * len(grid.orthogonal), sum(map(len, tasks.values()))
-    every = places * len(bases) * runs + edited + len(grid.scaling) * len(grid.parallel)
-    if only is None:
-        return every, every
-    chosen = sum(basis.subspace in only.subspaces and basis.control in only.controls for basis in bases)
-    judged = [task for mode in only.modes for task in tasks[mode]]
-    curves = sum(len(grid.scaling) if task in judged else 2 for task in grid.parallel)
-    return every, places * chosen * len(judged) + edited + curves
+    runs = [("parallel", task) for task in grid.parallel] + [("orthogonal", task) for task in grid.orthogonal]
+    edited, judged = places * len(grid.edits) * len(grid.orthogonal), product(runs, bases)
+    curves = sum(len(grid.scaling) if curve_is_judged(study, task) else 2 for task in grid.parallel)
+    every = places * len(bases) * len(runs) + edited + len(grid.scaling) * len(grid.parallel)
+    return every, places * sum(is_judged(study, *run, basis) for run, basis in judged) + edited + curves
 
 
 def geometry(size: Size, updates: int) -> Work:
@@ -173,7 +170,7 @@ def of_study(study: Study | OwnModels, size: Size) -> dict[str, Work]:
     return {
         "01_models": sum((runs[name] for name in ("base", "aligned") if name in runs), times(weights, 8)),
         **{f"02_finetune-{name}": runs[name] + times(weights, 8) for name in study.objectives},
-        "03_behaviour": times(cheap + judged + beside, 6) + times(weights, 12),
+        "03_behaviour": times(cheap + judged + beside, len(study.models)) + times(weights, 12),
         "04_update_overlap": geometry(size, 3 + len(study.projection.subspaces)) + times(weights, 36),
         "05_projection": times(cheap, count) + times(judged, some) + projection(study, size) + times(weights, 24),
         "06_activation_overlap": activations(study, size) + times(weights, 12),

@@ -24,7 +24,7 @@ from helpers.paths import (
     results_root,
 )
 from helpers.studies.doors import tenants
-from helpers.studies.ledger import bench_rule, labels
+from helpers.studies.ledger import bench_rule, labels, prediction
 from helpers.studies.settings import UNRELATED, OwnModels, Study, digest, parse_seeds
 from helpers.studies.values import JUDGES
 from pipeline.results.provenance import read_record, recorded_of, shown_path, sidecar
@@ -222,7 +222,9 @@ def _ledger(stage: Stage, study: Study) -> object:
     if stage.claims == "bench":
         return bench_rule().model_dump(mode="json")
     if stage.claims:
-        return {name: claim.model_dump(mode="json") for name, claim in study.claims.items()} | {"labels": labels()}
+        said = prediction(study.name)
+        shown = {"labels": labels()} | ({"prediction": said.model_dump(mode="json")} if said else {})
+        return {name: claim.model_dump(mode="json") for name, claim in study.claims.items()} | shown
     return None
 
 
