@@ -162,7 +162,7 @@ def test_a_card_per_claim_links_its_evidence_and_says_what_would_change(staged):
     assert re.findall(r'<section class="claim-card" id="(C\d)"', text) == ["C0", "C1", "C2", "C3", "C4"]
     assert "Positive control" not in text
     assert plain(text).count("What would change it. More seeds: one has no interval over seeds") == 8
-    assert "share prompts" in plain(text)
+    assert "share topics" not in plain(text) and "share topics" in plain(claim_cards(staged("organism-narrow"), []))
 
 
 @pytest.mark.parametrize(

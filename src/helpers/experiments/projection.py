@@ -92,7 +92,7 @@ class Grid:
         rows, kept = [], PromptValues(self.sets)
         with self._live(task) as live:
             for fraction in self._edited(live, basis.name, task) if edit else self._projected(live, basis, mode):
-                measured = measure(self.model, self.tokenizer, self.sets, self.study, judged)
+                measured = self._measured(judged)
                 kept.add_projected(where, fraction, measured)
                 rows.append({**where, "fraction": fraction, "energy_kept": live.energy_kept, **_means(measured)})
         return {"projection": pd.DataFrame(rows), PROMPTS: kept.table()}
@@ -114,10 +114,18 @@ class Grid:
         with self._live(task) as live:
             for alpha in sorted(self.study.projection.scaling):
                 live.scale(alpha)
-                measured = measure(self.model, self.tokenizer, self.sets, self.study, some or alpha in (0, 1))
+                measured = self._start if alpha == 0 else self._measured(some or alpha == 1)
                 kept.add_scaled(task, alpha, measured)
                 rows.append({"task": task, "alpha": float(alpha), "energy_kept": live.energy_kept, **_means(measured)})
         return {"scaling": pd.DataFrame(rows), PROMPTS: kept.table()}
+
+    def _measured(self, judged: bool) -> dict[str, np.ndarray]:
+        return measure(self.model, self.tokenizer, self.sets, self.study, judged)
+
+    @cached_property
+    def _start(self) -> dict[str, np.ndarray]:
+        """Behaviour of the aligned model, with which the curves of all tasks begin; asked for while it is live."""
+        return self._measured(judged=True)
 
     def _live(self, task: str) -> LiveUpdate:
         return LiveUpdate(self.model, self.checkpoints["aligned"], self.checkpoints[task])
