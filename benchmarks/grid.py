@@ -9,6 +9,7 @@ length, with logits where they are needed. CPU seconds, of the fastest of some r
 import argparse
 import os
 import time
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -68,7 +69,7 @@ def rows(study: Study, model, tokenizer, repeats: int) -> list[dict[str, object]
     for what, work, new in (("margins", margins, 1), ("answers", answers, s.max_new_tokens)):
         runs = []
         for _ in range(repeats):
-            bare, own = cost(lambda: floor(model, needed[what], new, study)), cost(work)
+            bare, own = cost(partial(floor, model, needed[what], new, study)), cost(work)
             with mock.patch.object(behaviour, "beginning_once", unshared):
                 whole = cost(work)
             runs.append([one.seconds for one in (own, whole, bare)])
