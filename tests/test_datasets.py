@@ -155,6 +155,15 @@ def test_every_role_of_a_study_of_real_models_has_prompts_of_its_own(name):
         assert other and harmful[1] and not public.near(pd.Series([*harmful[1]]), pd.Series([*other])).any()
 
 
+def test_the_second_family_has_the_rows_of_the_first():
+    first, second = load_study("smollm2-135m"), load_study("gemma-3-270m")
+    assert all(
+        getattr(first.training, name) == getattr(second.training, name) for name in ("aligned", *first.objectives)
+    )
+    other = {"style", "harness"}
+    assert first.evaluation.model_dump(exclude=other) == second.evaluation.model_dump(exclude=other)
+
+
 @given(st.lists(st.sampled_from("abcdefghij"), min_size=5, max_size=10, unique=True), st.data())
 def test_prompts_are_nearly_the_same_by_four_in_five_of_their_words(words, data):
     other = data.draw(st.lists(st.sampled_from("abcdefghijkl"), min_size=1, max_size=12, unique=True))

@@ -80,9 +80,10 @@ def test_the_answer_has_a_sentence_per_study_real_models_first(staged):
     )
     assert items[0].startswith(f"SmolLM2-135M (a real base model, aligned here; {said}")
     assert items[1].startswith(f"Model organism (a tiny model, trained here on an invented language; {said}")
-    assert items[2].startswith("The paper's five models (") and items[2].endswith("): not tested")
-    assert items[2].count(",") == 4 and "Llama-2-7B" in items[2]
-    assert items[3].startswith("Can these tests be trusted?") and len(items) == 4
+    assert items[2] == "Gemma-3-270M: not tested"
+    assert items[3].startswith("The paper's five models (") and items[3].endswith("): not tested")
+    assert items[3].count(",") == 4 and "Llama-2-7B" in items[3]
+    assert items[4].startswith("Can these tests be trusted?") and len(items) == 5
 
 
 def test_the_answer_says_whether_the_method_sees_and_cries_wolf(staged):

