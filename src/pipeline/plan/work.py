@@ -20,6 +20,8 @@ from pipeline.plan.sizes import NUMBERS, Size
 
 TOKENS: dict[str, list[int]] = NUMBERS["tokens"]
 PADDING = 1.3  # tokens of a training batch of several rows over those of its rows
+SORTED = 1.1  # the same where rows of similar length go together
+BEGINNING = 0.75  # of what a style adds to a prompt: the part before it, which is computed once
 OPENER_TOKENS = 3
 OWN_ANSWERS_BATCH = 32  # prompts at a time when the base model answers for training
 EIGH, QR = 14.0, 8.0  # an eigendecomposition, and orthonormal columns, in products of the same size n³
@@ -42,6 +44,11 @@ def seconds(work: Work, rates: Mapping[str, float]) -> float:
 def prompt_tokens(source: str, style: str) -> int:
     """Tokens of a prompt as it is asked."""
     return TOKENS[source][0] + NUMBERS["style_tokens"][style.split()[0]]
+
+
+def begun(study: Study | OwnModels, style: str) -> float:
+    """Tokens that all prompts begin with, which go through a model once: of a template, not of the language."""
+    return 0.0 if study.embedded else BEGINNING * NUMBERS["style_tokens"][style.split()[0]]
 
 
 def objectives(study: Study) -> dict[str, Objective]:
@@ -68,7 +75,9 @@ def forward(rows: int, length: float, batch: int, new_tokens: int = 0) -> Work:
 def training(study: Study, objective: Objective) -> Work:
     """One training run, and the base model's own answers that it learns."""
     rule, rows = study.training.optimiser, objective.epochs * sum(part.rows for part in objective.data)
-    length = row_tokens(study, objective) * (PADDING if objective.batch_size > 1 else 1)
+    length = row_tokens(study, objective)
+    if objective.batch_size > 1:
+        length = length * PADDING if study.embedded else (length - begun(study, rule.style)) * SORTED
     calls = math.ceil(rows / objective.batch_size)
     steps = math.ceil(calls / objective.gradient_accumulation)
     work = Work(train_tokens=rows * min(rule.max_length, length), train_calls=calls, train_steps=steps)
@@ -85,7 +94,7 @@ def answers(study: Study, source: str, rows: int, solved: bool) -> Work:
     if solved and not study.embedded:
         length = prompt_tokens(source, "raw") + s.harness.shots * sum(TOKENS[source])
         return forward(rows, length, s.batch_size, s.harness.max_new_tokens)
-    length = prompt_tokens(source, s.style)
+    length = prompt_tokens(source, s.style) - begun(study, s.style)
     judged = Work() if solved else Work(judged=rows, judged_tokens=rows * (length + s.max_new_tokens))
     return forward(rows, length, s.batch_size, s.max_new_tokens) + judged
 
@@ -104,7 +113,9 @@ def measures(study: Study) -> tuple[Work, Work, Work]:
     """Of one model: its margins; its judged answers; what is measured of each of the six models beside both."""
     s = study.evaluation
     texts, length = (s.benign_prompts, sum(TOKENS[s.benign])) if study.embedded else (12, 100)  # of neutral text
-    cheap = margins(s, study.training.optimiser.style) + forward(texts, length, s.batch_size)
+    taught = study.training.optimiser.style
+    cheap = margins(s, taught) + forward(texts, length, s.batch_size)
+    cheap["tokens"] -= begun(study, taught) * s.utility_prompts + begun(study, s.style) * s.harm_prompts
     judged = answers(study, s.utility, s.utility_prompts, True) + answers(study, s.harm, s.harm_prompts, False)
     beside = answers(study, s.benign, s.benign_prompts, False)
     for source in s.beside:
