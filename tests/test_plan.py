@@ -212,6 +212,14 @@ def test_judging_a_part_of_the_grid_is_counted(quick):
     assert some == 5 + len(study.projection.scaling) + 2 * 2  # the ends of the other tasks' curves too
 
 
+def test_variants_of_some_tasks_and_subspaces_alone_are_counted():
+    """Five bases (alignment in three ways, two more by Top-K alone) in four runs of five k, and three curves of eight.
+
+    Judged are four of them in the two runs of the contaminated task, its curve, and the ends of the two others.
+    """
+    assert work.variants(load_study("smollm2-135m")) == (5 * 4 * 5 + 3 * 8, 4 * 2 * 5 + 8 + 2 * 2)
+
+
 def test_a_model_of_unknown_size_has_no_estimate_and_the_plan_goes_on(quick, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     study = load_study("llama-3.2-1b")
