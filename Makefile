@@ -93,6 +93,7 @@ lab: $(READY)  ## open the notebooks in JupyterLab; what it saves with outputs g
 
 bench: $(READY)  ## time the engine against the method as released, and the waiting
 	$(RUN) benchmarks.weight_space
+	$(RUN) benchmarks.grid
 	$(RUN) benchmarks.waiting
 
 coverage: $(READY)  ## simulate how often the intervals cover the truth

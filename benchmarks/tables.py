@@ -17,6 +17,14 @@ SCHEMAS = {
         "wall_seconds": "seconds by the clock",
         "cpu_seconds": "seconds of all processors of the machine meanwhile",
     },
+    "grid": {
+        "what": "the margins of one variant of the projection grid, or its answers to harmful prompts",
+        "prompts": "prompts of each kind",
+        "seconds": "CPU seconds, as the notebooks measure it",
+        "unshared_seconds": "the same with every prompt computed from its first token on",
+        "floor_seconds": "CPU seconds of bare passes over what differs between prompts, logits where they are needed",
+        "ratio": "seconds / floor_seconds",
+    },
     "shapes": {
         "rows": "rows m of the matrix",
         "columns": "columns n",

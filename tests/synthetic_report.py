@@ -11,9 +11,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from helpers import figures
 from helpers.claims.verdicts import FOUND, intervals, stated_table, strict_table, verdict_table
-from helpers.paths import STUDIES, RunPaths, published_root
+from helpers.paths import SETTINGS, STUDIES, RunPaths, published_root
 from helpers.studies.settings import Study
-from pipeline.report.records import SETTINGS
 from pipeline.runs.notebook import begin
 from pipeline.runs.selections import Selection
 

@@ -5,11 +5,18 @@ import math
 import pandas as pd
 import pytest
 
-from helpers.claims.conditions import clear_changes, condition_summary, condition_verdicts
+from helpers.claims.conditions import (
+    against_prediction,
+    clear_changes,
+    condition_summary,
+    condition_verdicts,
+    foretold,
+)
 from helpers.errors import SettingsError
 from helpers.experiments.conditions import condition_values, lineage
 from helpers.models.language import Language
-from helpers.paths import RunPaths
+from helpers.paths import CLAIMS, RunPaths
+from helpers.studies.ledger import read_ledger
 from helpers.studies.settings import Study, load_study
 
 CONDITIONS, DEFAULT = load_study("conditions"), load_study("organism")
@@ -137,3 +144,41 @@ def test_a_place_without_a_rise_has_no_verdict():
     verdicts = condition_verdicts(CONDITIONS, table)
     own = verdicts[(verdicts["dial"] == "contamination") & (verdicts["claim"] == "C4")].set_index("at")["strict"]
     assert own[[0.05, 0.2, 1.0]].tolist() == ["no sure rise", "distinct", "not distinct"]
+
+
+@pytest.mark.parametrize(("name", "said"), read_ledger(CLAIMS).predictions.items())
+def test_what_the_ledger_foretells_follows_from_the_published_conditions(name, said):
+    """Dial by dial: the value at a place and that of the unchanged study, in means over the same seeds."""
+    study, values = load_study(name), []
+    for seed in (0, 1, 2):
+        table = pd.read_csv(RunPaths("conditions", seed, published=True).table("conditions"))
+        values.append(table.set_index(["dial", "at", "statistic"])["value"])
+    mean = pd.concat(values).groupby(level=[0, 1, 2]).mean()
+    default = {c.dial: next(p.at for p in c.places if not p.changes) for c in CONDITIONS.conditions}
+    for statistic, value in said.values.items():
+        own = mean["steps", default["steps"], statistic]
+        moved = [mean[d, at, statistic] - mean[d, default[d], statistic] for d, at in said.places.items()]
+        assert value == pytest.approx(own + sum(moved), abs=6e-4)
+    for claim, verdict in said.strict.items():
+        guards = study.claims[claim].strict
+        below = any(said.values.get(guard.statistic, math.inf) < guard.margin for guard in guards)
+        assert verdict == ("not distinct" if below else "undecided")
+    refused = [part.rows for part in study.training.aligned.data if part.answer == "refusal"]
+    share = sum(refused) / sum(part.rows for part in study.training.aligned.data)
+    assert said.places["narrow alignment"] == pytest.approx(share, abs=0.05)
+
+
+def test_predictions_add_up_and_stand_beside_what_came_out():
+    columns = ["dial", "at", "claim", "statistic", "mean", "change"]
+    name = "energy_gap_above_random"
+    rows = [("a", 0, 1.0, 0.0), ("a", 1, 1.2, 0.2), ("b", 0, 0.5, -0.5), ("b", 1, 1.0, 0.0)]
+    summary = pd.DataFrame([(dial, at, "C1", name, mean, change) for dial, at, mean, change in rows], columns=columns)
+    assert foretold(summary, {"a": 1, "b": 0})[name] == pytest.approx(0.7)
+    said = read_ledger(CLAIMS).predictions["smollm2-135m"].model_copy(update={"strict": {"C1": "undecided"}})
+    verdicts = pd.DataFrame({"claim": ["C1"], "strict": ["distinct"]})
+    strict = pd.DataFrame({"claim": ["C1"], "statistic": [name], "mean": [0.25]})
+    shown = against_prediction(said, verdicts, strict)
+    assert shown[["foretold", "found"]].to_numpy().tolist() == [
+        ["undecided", "distinct"],
+        [f"{said.values[name]:.3f}", "0.250"],
+    ]

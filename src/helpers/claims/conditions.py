@@ -4,6 +4,7 @@ import pandas as pd
 
 from helpers.claims.over_seeds import over_seeds
 from helpers.claims.verdicts import FOUND, gate, intervals, judged_strict, strict_table
+from helpers.studies.ledger import Prediction, label_of
 from helpers.studies.settings import Study
 
 PLACE = ["dial", "at"]
@@ -44,3 +45,28 @@ def condition_verdicts(study: Study, values: pd.DataFrame) -> pd.DataFrame:
 def clear_changes(summary: pd.DataFrame) -> pd.DataFrame:
     """The rows of ``conditions_summary`` whose paired change has an interval that leaves out 0."""
     return summary[(summary["change_low"] > 0) | (summary["change_high"] < 0)]
+
+
+def foretold(summary: pd.DataFrame, places: dict[str, float]) -> pd.Series:
+    """What the conditions foretell of a study at some places of their dials, by statistic, from ``conditions_summary``.
+
+    The mean of the default study plus the paired change of each dial, as if what dials do adds up.
+    """
+    rows = summary[summary["claim"] != "C0"].set_index("statistic")
+    first = rows[rows["dial"] == rows["dial"].iloc[0]]
+    changes = [rows.loc[(rows["dial"] == dial) & (rows["at"] == at), "change"] for dial, at in places.items()]
+    return sum(changes, start=first.loc[first["change"] == 0, "mean"].groupby(level=0).first())
+
+
+def against_prediction(prediction: Prediction, verdicts: pd.DataFrame, strict: pd.DataFrame) -> pd.DataFrame:
+    """What was foretold of a study beside what came out, from its tables ``verdicts`` and ``strict``.
+
+    One row for each claim and strict statistic: label, foretold and found, each number after the verdict on its claim.
+    """
+    said, found = verdicts.set_index("claim")["strict"], strict.set_index("statistic")
+    rows = []
+    for claim, verdict in prediction.strict.items():
+        rows.append((claim, "strict verdict", verdict, said[claim]))
+        own = [name for name in found.index[found["claim"] == claim] if name in prediction.values]
+        rows += [(claim, label_of(s), f"{prediction.values[s]:.3f}", f"{found.loc[s, 'mean']:.3f}") for s in own]
+    return pd.DataFrame(rows, columns=["claim", "", "foretold", "found"])

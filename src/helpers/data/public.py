@@ -1,6 +1,6 @@
 """Public data sets as tables with the same columns wherever they come from, and an account of what was left out.
 
-Whether a prompt of a data set is held out is decided by a hash of its text, so alike for every seed: no prompt of an
+Whether a prompt of a data set is held out is decided by a hash of its words, so alike for every seed: no prompt of an
 evaluation is ever trained on. A study that does not train on a data set at all evaluates on the whole of it. The seed
 decides which rows are drawn, and in what order.
 """
@@ -11,12 +11,15 @@ from itertools import islice
 
 import pandas as pd
 
-from helpers.data import COLUMNS, word_problems
+from helpers.data import COLUMNS, plain, word_problems
 from helpers.data.files import Found, exclude, find, read
 from helpers.data.registry import DATASETS, Dataset
 from helpers.errors import StudyError
 from helpers.studies.sections import Origin
 from helpers.studies.settings import Study
+
+NEAR = 0.8  # share of the words of two prompts that both have, from which they count as one
+_packaged: dict[tuple[str, float], pd.DataFrame] = {}  # what was read of packages, by data set and share held out
 
 
 def rows(name: str, split: str, n: int, seed: int, origin: Origin | None = None) -> pd.DataFrame:
@@ -104,16 +107,30 @@ def _dataset(name: str, whole: bool = False) -> Dataset:
 
 
 def _clean(dataset: Dataset, found: Found) -> pd.DataFrame:
+    """``_read_clean``; of a package, whose files are pinned, once a process."""
+    if found.layout is not dataset.packaged:
+        return _read_clean(dataset, found)
+    key = (dataset.name, dataset.held_out)
+    if key not in _packaged:
+        _packaged[key] = _read_clean(dataset, found)
+    return _packaged[key]
+
+
+def _read_clean(dataset: Dataset, found: Found) -> pd.DataFrame:
     """All rows: prompt, answer, topic, split, and why a row is excluded, if it is.
 
-    Empty rows, repeated rows and, among held-out ones, repeated prompts are excluded.
+    Empty rows, repeated rows and, among held-out ones, repeated prompts are excluded, and what is nearly another set's.
     """
     table = read(found)
+    table["words"] = table["prompt"].map(plain)
     table["split"] = [_split(dataset, prompt) for prompt in table["prompt"]]
     table = exclude(table, "empty", (table["prompt"] == "") | (dataset.answered & (table["answer"] == "")))
     if not dataset.in_order:
         table = exclude(table, "repeated", _repeated(table, ["prompt", "answer"]))
-        table = exclude(table, "repeated prompt", _repeated(table, ["prompt"]) & (table["split"] == "held-out"))
+        table = exclude(table, "repeated prompt", _repeated(table, ["words"]) & (table["split"] == "held-out"))
+    if other := found.layout.unlike:
+        known = _clean(DATASETS[other], find(DATASETS[other], None))["prompt"]
+        table = exclude(table, f"nearly a prompt of {other}", near(table["prompt"], known))
     return table
 
 
@@ -123,6 +140,14 @@ def _repeated(table: pd.DataFrame, columns: list[str]) -> pd.Series:
     return left.duplicated(columns).reindex(table.index, fill_value=False)
 
 
+def near(prompts: pd.Series, others: pd.Series) -> pd.Series:
+    """Which prompts share most of their words with one of some others, whatever case, order, space and signs."""
+    known = [set(plain(other).split()) for other in others]
+    words = [set(plain(prompt).split()) for prompt in prompts]
+    found = [any(len(own & other) >= NEAR * len(own | other) for other in known) for own in words]
+    return pd.Series(found, prompts.index)
+
+
 def _split(dataset: Dataset, prompt: str) -> str:
-    bucket = int.from_bytes(hashlib.sha256(prompt.encode()).digest()[:4], "big")
+    bucket = int.from_bytes(hashlib.sha256(plain(prompt).encode()).digest()[:4], "big")
     return "held-out" if bucket / 2**32 < dataset.held_out else "train"

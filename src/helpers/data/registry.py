@@ -11,7 +11,8 @@ class Layout(BaseModel, frozen=True, extra="forbid"):
 
     The prompt, the answer and the topic come from the first of the named columns that is there; ``defaults`` stand for
     columns that some versions lack; ``replace``: regular expressions and what takes their place in every text;
-    ``excluded``: reasons why a row is not used, each with its condition on the columns, in the order of their weight.
+    ``excluded``: reasons why a row is not used, each with its condition on the columns, in the order of their weight;
+    ``unlike``: a packaged data set of which no row may be nearly a prompt.
     """
 
     files: list[str]
@@ -21,6 +22,7 @@ class Layout(BaseModel, frozen=True, extra="forbid"):
     defaults: dict[str, str] = {}
     replace: dict[str, str] = {}
     excluded: dict[str, str] = {}
+    unlike: str | None = None
 
 
 class Dataset(BaseModel, frozen=True, extra="forbid"):

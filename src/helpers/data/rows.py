@@ -14,6 +14,7 @@ import pandas as pd
 
 from helpers.data import invented, public
 from helpers.files import sha256, write_text
+from helpers.models.beginnings import beginning_once
 from helpers.models.generate import as_speaker, generate
 from helpers.models.load import load_model
 from helpers.models.precision import resolved
@@ -65,7 +66,8 @@ def own_answers(study: Study, base: Path, prompts: list[str]) -> list[str]:
         speaker = as_speaker(model, autocast)
         for start in range(0, len(missing), 4 * BATCH):
             some = missing[start : start + 4 * BATCH]
-            answers = generate(speaker, tokenizer, some, tokens, BATCH, style)
+            with beginning_once(speaker):
+                answers = generate(speaker, tokenizer, some, tokens, BATCH, style)
             for prompt, answer in zip(some, answers, strict=True):
                 write_text(known[prompt], json.dumps(_whole_sentences(answer)))
     return [json.loads(known[prompt].read_text(encoding="utf-8")) for prompt in prompts]

@@ -12,6 +12,8 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from types import ModuleType
 
+from helpers.data import plain
+
 BROKEN = {32, 35, 37, 61, 63, 65, 74, 76, 77, 79, 86, 87, 90, 97, 98}  # by the list that the package itself keeps
 PACKAGE, PREFIX = "reasoning_gym", "generate_"
 
@@ -28,8 +30,8 @@ def problems(files: list[Path], rng: random.Random, topics: Collection[int] = ()
         topic = rng.choice(numbers)
         problem = templates[topic](rng, 1.0)
         prompt, number = problem["question"].strip(), problem["answer"]
-        if prompt not in seen and not number.startswith("-"):
-            seen.add(prompt)
+        if plain(prompt) not in seen and not number.startswith("-"):
+            seen.add(plain(prompt))
             steps, _, _ = problem["metadata"]["answer_cot"].rpartition("####")
             yield {"prompt": prompt, "answer": f"{steps.strip()}\n#### {number}", "topic": str(topic)}
 

@@ -17,6 +17,7 @@ from helpers.evaluation.harness import exact_matches
 from helpers.evaluation.judges import Judgement, build_judge, second_judges
 from helpers.evaluation.measures import SECOND
 from helpers.evaluation.texts import first_turn, without_marks
+from helpers.models.beginnings import beginning_once
 from helpers.models.generate import as_speaker, generate, log_odds, log_probability, read_answers
 from helpers.studies.settings import Study
 from helpers.studies.values import SOURCES, Style
@@ -155,10 +156,22 @@ def measure(
     ``judged``: also generate answers and score them; ``whole``: also over-refusal and the sets reported beside.
     """
     model.eval()
-    found = margins_per_prompt(model, tokenizer, sets, study, whole)
-    speaker = as_speaker(model, study.evaluation.autocast) if judged or whole else model
+    with beginning_once(model):
+        found = margins_per_prompt(model, tokenizer, sets, study, whole)
+    if judged or whole:
+        speaker = as_speaker(model, study.evaluation.autocast)
+        with beginning_once(speaker):
+            found |= _answered(speaker, tokenizer, sets, study, judged, whole, "utility" in found)
+    return found
+
+
+def _answered(
+    speaker, tokenizer, sets: EvaluationSets, study: Study, judged: bool, whole: bool, solved: bool
+) -> dict[str, np.ndarray]:
+    """The measures that need answers; ``solved``: whether those to problems are known to be right or not already."""
+    found: dict[str, np.ndarray] = {}
     if judged:
-        if "utility" not in found:
+        if not solved:
             found["utility"] = utility_per_prompt(speaker, tokenizer, sets.utility, study)
         found |= harm_per_prompt(speaker, tokenizer, sets.harm, study, seconds=True)
     if whole:

@@ -32,10 +32,25 @@ class Edited:
 def bases_of(study: Study) -> list[Basis | Edited]:
     """Every basis of the projection grid, Random-K with several draws, the others with one, and then every edit.
 
-    Of the unrelated subspace there is Top-K alone: it is a control itself.
+    Of the unrelated subspace there is Top-K alone, for it is a control itself, and of those that the study says.
     """
     grid = study.projection
-    draws = {"random-k": grid.random_k_draws}
-    kinds = [(s, c) for s in grid.subspaces for c in grid.controls if s != UNRELATED or c == "top-k"]
+    draws, alone = {"random-k": grid.random_k_draws}, {UNRELATED, *grid.top_k_only}
+    kinds = [(s, c) for s in grid.subspaces for c in grid.controls if s not in alone or c == "top-k"]
     bases = [Basis(s, c, d) for s, c in kinds for d in range(draws.get(c, 1))]
     return bases + [Edited(name) for name in grid.edits]
+
+
+def is_judged(study: Study, mode: str, task: str, basis: Basis | None = None) -> bool:
+    """Whether answers of a projected variant are judged, or of any of a mode and task; without a choice, all are."""
+    chosen = study.projection.judged
+    if chosen is None:
+        return True
+    fits = basis is None or (basis.subspace in chosen.subspaces and basis.control in chosen.controls)
+    return fits and mode in chosen.modes and (chosen.tasks is None or task in chosen.tasks)
+
+
+def curve_is_judged(study: Study, task: str) -> bool:
+    """Whether the whole scaling curve of a task is judged: where some projected variant of it is."""
+    modes = {"parallel": study.projection.parallel, "orthogonal": study.projection.orthogonal}
+    return any(task in tasks and is_judged(study, mode, task) for mode, tasks in modes.items())

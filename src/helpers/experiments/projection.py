@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from helpers.evaluation.behaviour import EvaluationSets, measure
 from helpers.evaluation.measures import GRID_MEASURES, SECOND
 from helpers.evaluation.per_prompt import PromptValues
-from helpers.experiments.bases import NONE, Basis, Edited, bases_of
+from helpers.experiments.bases import NONE, Basis, Edited, bases_of, curve_is_judged, is_judged
 from helpers.methods.context import Context
 from helpers.methods.door import edit_named, subspace_named
 from helpers.studies.settings import Study
@@ -86,13 +86,13 @@ class Grid:
     def _sweep(self, basis: Basis | Edited, mode: str, task: str) -> Tables:
         """One basis, mode and task over all fractions k, or one edit and task over all places of its dial."""
         edit = isinstance(basis, Edited)
-        judged = edit or _is_judged(self.study, mode, basis)
+        judged = edit or is_judged(self.study, mode, task, basis)
         names = {"subspace": NONE, "control": basis.name, "draw": 0} if edit else vars(basis)
         where = {**names, "mode": mode, "task": task}
         rows, seconds, kept = [], [], PromptValues(self.sets)
         with self._live(task) as live:
             for fraction in self._edited(live, basis.name, task) if edit else self._projected(live, basis, mode):
-                measured = measure(self.model, self.tokenizer, self.sets, self.study, judged)
+                measured = self._measured(judged)
                 kept.add_projected(where, fraction, measured)
                 seconds += _second(where, fraction, measured)
                 rows.append({**where, "fraction": fraction, "energy_kept": live.energy_kept, **_means(measured)})
@@ -110,17 +110,25 @@ class Grid:
 
     def _curve(self, task: str) -> Tables:
         """The scaling curve of one task."""
-        some = self.study.projection.judged is None or task in _judged_tasks(self.study)
+        some = curve_is_judged(self.study, task)
         rows, seconds, kept = [], [], PromptValues(self.sets)
         where = {"mode": "scaling", "task": task, "subspace": NONE, "control": "scaling", "draw": 0}
         with self._live(task) as live:
             for alpha in sorted(self.study.projection.scaling):
                 live.scale(alpha)
-                measured = measure(self.model, self.tokenizer, self.sets, self.study, some or alpha in (0, 1))
+                measured = self._start if alpha == 0 else self._measured(some or alpha == 1)
                 kept.add_scaled(task, alpha, measured)
                 seconds += _second(where, alpha, measured)
                 rows.append({"task": task, "alpha": float(alpha), "energy_kept": live.energy_kept, **_means(measured)})
         return {"scaling": pd.DataFrame(rows), PROMPTS: kept.table(), SECOND_JUDGES: _seconds(seconds)}
+
+    def _measured(self, judged: bool) -> dict[str, np.ndarray]:
+        return measure(self.model, self.tokenizer, self.sets, self.study, judged)
+
+    @cached_property
+    def _start(self) -> dict[str, np.ndarray]:
+        """Behaviour of the aligned model, with which the curves of all tasks begin; asked for while it is live."""
+        return self._measured(judged=True)
 
     def _live(self, task: str) -> LiveUpdate:
         return LiveUpdate(self.model, self.checkpoints["aligned"], self.checkpoints[task])
@@ -165,17 +173,3 @@ def _second(where: dict, size: float, measured: dict[str, np.ndarray]) -> list[d
 def _seconds(rows: list[dict]) -> pd.DataFrame:
     columns = ["mode", "task", "subspace", "control", "draw", "size", "judge", "harm"]
     return pd.DataFrame(rows, columns=columns)
-
-
-def _is_judged(study: Study, mode: str, basis: Basis) -> bool:
-    """Whether answers of a variant are generated and judged; without a choice in the settings, all are."""
-    chosen = study.projection.judged
-    fits = chosen is None or (basis.subspace in chosen.subspaces and basis.control in chosen.controls)
-    return fits and (chosen is None or mode in chosen.modes)
-
-
-def _judged_tasks(study: Study) -> set[str]:
-    """Tasks of which some projected variant is judged."""
-    chosen = study.projection.judged
-    modes = {"parallel": study.projection.parallel, "orthogonal": study.projection.orthogonal}
-    return {task for mode, tasks in modes.items() if chosen is None or mode in chosen.modes for task in tasks}

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -25,6 +26,7 @@ FEWEST = 4  # tokens of a beginning that is worth it
 MORE = 8  # tokens after it in which both ways are compared
 ROWS = 8  # at a time, when only states are asked for
 EXACT, ROUGH = 1e-3, 0.05  # by which the states of a row may differ, as a share, in float32 and in bfloat16
+_tried: WeakKeyDictionary[PreTrainedModel, tuple[bool, bool]] = WeakKeyDictionary()  # of models that were compared
 STATES = {"input_ids", "attention_mask", "position_ids", "use_cache"}  # what is given where only states are asked for
 
 
@@ -59,8 +61,9 @@ class _Beginning:
         self.ids: list[int] = []
         self.before: Tensor | None = None  # (tokens, width)
         self.cache: Cache | None = None
-        self.works: bool | None = None  # None until it has been tried
-        self.padded_within = False  # whether it also works with padding between the beginning and the rest
+        self.model = model
+        # whether it works, None until it has been tried, also with padding between the beginning and the rest
+        self.works, self.padded_within = _tried.get(model, (None, False))
 
     def states(self, *args, **given):
         """What the body of the model gives, with the states of every row at its own places."""
@@ -96,6 +99,7 @@ class _Beginning:
                 self._compute(ids)
             if self.works is None:
                 self.works = self._agrees(min(rows, key=len)[: len(ids) + MORE])
+                _tried[self.model] = self.works, self.padded_within
         except Exception as error:  # of architectures that keep something else, or cannot go on from it
             if is_out_of_memory(error):
                 raise

@@ -38,15 +38,18 @@ def logits_at(model: PreTrainedModel, ids: list[list[int]], places: list[slice],
     whole = body.logits if body.get("last_hidden_state") is None else body.last_hidden_state  # (batch, length, …)
     rows = torch.cat([whole[i, place] for i, place in enumerate(places)])
     for some in rows.split(ROWS):
-        yield (some if whole is body.get("logits") else _after_body(model, body, some)).float().double()
+        if whole is not body.get("logits"):
+            with torch.autocast(some.device.type, enabled=False):
+                some = after_body(model, body, some)
+        yield some.float().double()
 
 
-def _after_body(model: PreTrainedModel, body: ModelOutput, states: Tensor) -> Tensor:
-    """What a model makes of last hidden states (rows, width): its logits (rows, vocabulary)."""
+def after_body(model: PreTrainedModel, body: ModelOutput, states: Tensor) -> Tensor:
+    """What a model makes of last hidden states (rows, width) of its body: its logits (rows, vocabulary)."""
     head = model.get_output_embeddings()
     body.last_hidden_state = states[None].to(model.dtype if head is None else head.weight.dtype)
     tokens = torch.zeros(1, len(states), dtype=torch.long, device=states.device)  # that nothing reads
-    with torch.autocast(states.device.type, enabled=False), _standing_in(model, body) as asked:
+    with _standing_in(model, body) as asked:
         logits = model(input_ids=tokens, use_cache=False).logits[0]
     if not asked:
         raise StudyError(f"{type(model).__name__} takes its logits from something else than its body: not supported")

@@ -152,12 +152,23 @@ class JudgeRule(Section):
     changes: list[Change] = []
 
 
+class Prediction(Section):
+    """What the conditions foretell of a study that has not run: by the place of its design on each of their dials."""
+
+    date: datetime.date
+    places: dict[Text, float]  # by dial; on others the study stands where the default study does
+    reason: Text
+    strict: dict[ClaimName, Literal["distinct", "not distinct", "undecided"]]
+    values: dict[Statistic, float]  # of the strict statistics
+
+
 class Ledger(Section):
-    """All claims, by their short names, the rules of the bench and of judges, and each statistic in words."""
+    """All claims, by their short names, rules of the bench and of judges, predictions, and each statistic in words."""
 
     claims: Annotated[dict[ClaimName, Claim], Field(min_length=1)]
     bench: BenchRule | None = None
     judge: JudgeRule | None = None
+    predictions: dict[Text, Prediction] = {}  # by study
     statistics: dict[Statistic, InWords] = {}
     former: dict[FormerName, Label] = {}  # of statistics that changes speak of and that are gone
 
@@ -181,6 +192,11 @@ def _rule(section: str) -> BenchRule | JudgeRule:
     if (rule := getattr(_ledger(*_changed()), section)) is None:
         raise SettingsError(f"{paths.CLAIMS.name} has no rule of the {section}: restore its section '{section}'")
     return rule
+
+
+def prediction(study: str) -> Prediction | None:
+    """What the ledger of the clone foretells of a study, if anything. Raises SettingsError."""
+    return _ledger(*_changed()).predictions.get(study)
 
 
 def in_words() -> dict[str, InWords]:

@@ -1,6 +1,7 @@
 """The sections of a study's settings on what is measured on its models, and how: what each key may hold."""
 
 import operator
+from functools import partial
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -114,12 +115,14 @@ class Judged(Section):
     subspaces: Several[Subspace]
     controls: Several[Control]
     modes: Several[Literal["parallel", "orthogonal"]]
+    tasks: Annotated[Several[FineTune] | None, Field(exclude_if=partial(operator.is_, None))] = None  # None: all
 
 
 class Projection(Section):
     """Grid of the parallel and orthogonal projection experiments."""
 
     subspaces: Several[Subspace]
+    top_k_only: Annotated[list[Subspace], *NoRepeats, Field(exclude_if=operator.not_)] = []  # hashed only if any
     controls: Several[Control]
     fractions: Several[Fraction]
     parallel: Several[FineTune]
@@ -133,6 +136,8 @@ class Projection(Section):
     def _whole_curve(self) -> Self:
         if not {0, 1} <= set(self.scaling):
             raise ValueError("scaling must hold 0 and 1: they are the aligned and the fine-tuned model")
+        if not set(self.top_k_only) <= set(self.subspaces):
+            raise ValueError("every subspace in top_k_only must be in subspaces")
         if not set(self.orthogonal) <= set(self.parallel):
             raise ValueError("every task in orthogonal must be in parallel too, so that its scaling curve is measured")
         return self

@@ -16,6 +16,7 @@ from helpers.errors import StudyError
 from helpers.memory import is_out_of_memory, say
 from helpers.studies.sections import Objective, Optimiser
 from helpers.studies.settings import digest
+from helpers.training.answers import AnswerTrainer, pays
 from helpers.training.examples import Example, collate
 from helpers.training.resume import Checkpoints
 
@@ -119,14 +120,14 @@ def fit(
     """
     use_cache, start = model.config.use_cache, checkpoints.latest()
     with tempfile.TemporaryDirectory() as scratch:
-        trainer = (Penalised if recipe.penalty else Trainer)(
+        trainer = _kind_of(model, recipe, batch)(
             model=model,
             args=arguments(scratch, recipe, batch, len(dataset)),
             train_dataset=dataset,
             data_collator=collate,
             callbacks=[*recipe.callbacks, Watch(), checkpoints],
         )
-        trainer.penalty = recipe.penalty
+        trainer.penalty, trainer.shares = recipe.penalty, not recipe.optimiser.gradient_checkpointing
         trainer.remove_callback(PrinterCallback)  # the log is returned, not printed
         try:
             trainer.train(resume_from_checkpoint=str(start) if start else None)
@@ -143,6 +144,12 @@ def fit(
     log = pd.DataFrame([entry for entry in trainer.state.log_history if "loss" in entry])[COLUMNS]
     log.attrs = {"resumed_at": int(start.name.removeprefix("step-")) if start else 0}
     return log
+
+
+def _kind_of(model: PreTrainedModel, recipe: Recipe, batch: Batch) -> type[Trainer]:
+    if recipe.penalty:
+        return Penalised
+    return AnswerTrainer if batch.processes == 1 and pays(model) else Trainer
 
 
 def _keep_steps(trainer: Trainer, checkpoints: Checkpoints) -> None:

@@ -10,9 +10,8 @@ from helpers.models.beginnings import ROWS
 from helpers.models.load import SHARE
 from helpers.studies.settings import OwnModels
 from pipeline.plan import work as counting
-from pipeline.plan.sizes import NUMBERS, Size
+from pipeline.plan.sizes import Size
 
-BEGINNING = 0.75  # of what a style adds to a prompt: the part before it, which is computed once
 TRIED = 4  # passes to compute a beginning and to see whether it can be shared
 START = 25.0  # seconds of imports, of the notebook and of the page
 EIGH = (6.0, 12000.0)  # FLOP of an eigendecomposition of s rows in s³ and in s²: small ones are slower for their size
@@ -30,7 +29,7 @@ def estimate(study: OwnModels, size: Size, variants: int, full: int) -> dict[str
 
     rates, s, tuned = measured(study, size), study.evaluation, len(study.tuned)
     look_alikes, harmless = sources(study)
-    begun = 0.0 if study.embedded else BEGINNING * NUMBERS["style_tokens"][s.style.split()[0]]
+    begun = counting.begun(study, s.style)
     margins = counting.margins(s, s.style)
     margins["tokens"] -= begun * (2 * s.utility_prompts + s.harm_prompts)
     margins += counting.forward(s.utility_prompts, counting.prompt_tokens(harmless, s.style) + FIRST, s.batch_size)

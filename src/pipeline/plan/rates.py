@@ -12,20 +12,23 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from helpers.models.load import best_device
 from helpers.models.precision import product_speed, resolved
 from helpers.studies.settings import OwnModels, Study
+from helpers.training.answers import LARGE
 from pipeline.plan.sizes import Size
 
 WIDTH, TOKENS = {"cpu": 2048, "cuda": 8192}, 64  # of a linear layer, and through it
 LAYERS, NEW_TOKENS = 8, 8  # of the tiny model, and of its answer
 BACKWARD = 3  # times of a forward pass that a training pass takes
 CHECKPOINTING = 4 / 3  # times as long that it takes if it computes its activations twice and does not keep them
+READ = 0.4  # of the tokens, after which logits are read
 STEP, HASHED = 3e-9, 1e-9  # seconds of the optimiser for a parameter, and of reading and hashing a byte, on a processor
 
 
 def measured(study: Study | OwnModels, size: Size) -> Counter:
     """Seconds here for each unit of ``pipeline.plan.work``, and of the ``start`` of a process that imports models.
 
-    A pass calls each layer and reads all weights, whatever the batch; each token is multiplied with all of them. Uses
-    as many threads as the environment gives a process of the workflow (OMP_NUM_THREADS, or else one).
+    A pass calls each layer and reads all weights, whatever the batch; each token is multiplied with all of them, with
+    those of the head only where logits are read (training with a small vocabulary reads all). Uses as many threads as
+    the environment gives a process of the workflow (OMP_NUM_THREADS, or else one).
     """
     start, device, s = time.process_time(), best_device(), study.evaluation
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
@@ -38,7 +41,9 @@ def measured(study: Study | OwnModels, size: Size) -> Counter:
     for kind, times, precision in (("train_", backward, rule.autocast if rule else s.autocast), ("", 1, s.autocast)):
         dtype = getattr(torch, resolved(precision))
         reading, token = (size.multiplied * _weight(n, dtype, device) / n for n in (1, TOKENS))
-        rates[f"{kind}tokens"], rates[f"{kind}calls"] = times * token, times * (size.layers * layer + reading)
+        whole = kind and size.vocabulary < LARGE
+        share = 1.0 if whole else 1 - (1 - READ) * size.vocabulary * size.hidden / size.multiplied
+        rates[f"{kind}tokens"], rates[f"{kind}calls"] = times * token * share, times * (size.layers * layer + reading)
     rates["decoded"] = size.layers * generating + reading + min(s.batch_size, s.utility_prompts) * token
     return rates
 

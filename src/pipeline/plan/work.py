@@ -9,8 +9,9 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 
-from helpers.experiments.bases import Basis, bases_of
+from helpers.experiments.bases import Basis, bases_of, curve_is_judged, is_judged
 from helpers.studies.measurements import Margins
 from helpers.studies.sections import Objective
 from helpers.studies.settings import OwnModels, Study
@@ -19,6 +20,8 @@ from pipeline.plan.sizes import NUMBERS, Size
 
 TOKENS: dict[str, list[int]] = NUMBERS["tokens"]
 PADDING = 1.3  # tokens of a training batch of several rows over those of its rows
+SORTED = 1.1  # the same where rows of similar length go together
+BEGINNING = 0.75  # of what a style adds to a prompt: the part before it, which is computed once
 OPENER_TOKENS = 3
 OWN_ANSWERS_BATCH = 32  # prompts at a time when the base model answers for training
 EIGH, QR = 14.0, 8.0  # an eigendecomposition, and orthonormal columns, in products of the same size n³
@@ -41,6 +44,11 @@ def seconds(work: Work, rates: Mapping[str, float]) -> float:
 def prompt_tokens(source: str, style: str) -> int:
     """Tokens of a prompt as it is asked."""
     return TOKENS[source][0] + NUMBERS["style_tokens"][style.split()[0]]
+
+
+def begun(study: Study | OwnModels, style: str) -> float:
+    """Tokens that all prompts begin with, which go through a model once: of a template, not of the language."""
+    return 0.0 if study.embedded else BEGINNING * NUMBERS["style_tokens"][style.split()[0]]
 
 
 def objectives(study: Study) -> dict[str, Objective]:
@@ -67,7 +75,9 @@ def forward(rows: int, length: float, batch: int, new_tokens: int = 0) -> Work:
 def training(study: Study, objective: Objective) -> Work:
     """One training run, and the base model's own answers that it learns."""
     rule, rows = study.training.optimiser, objective.epochs * sum(part.rows for part in objective.data)
-    length = row_tokens(study, objective) * (PADDING if objective.batch_size > 1 else 1)
+    length = row_tokens(study, objective)
+    if objective.batch_size > 1:
+        length = length * PADDING if study.embedded else (length - begun(study, rule.style)) * SORTED
     calls = math.ceil(rows / objective.batch_size)
     steps = math.ceil(calls / objective.gradient_accumulation)
     work = Work(train_tokens=rows * min(rule.max_length, length), train_calls=calls, train_steps=steps)
@@ -84,7 +94,7 @@ def answers(study: Study, source: str, rows: int, solved: bool) -> Work:
     if solved and not study.embedded:
         length = prompt_tokens(source, "raw") + s.harness.shots * sum(TOKENS[source])
         return forward(rows, length, s.batch_size, s.harness.max_new_tokens)
-    length = prompt_tokens(source, s.style)
+    length = prompt_tokens(source, s.style) - begun(study, s.style)
     judged = Work() if solved else Work(judged=rows, judged_tokens=rows * (length + s.max_new_tokens))
     return forward(rows, length, s.batch_size, s.max_new_tokens) + judged
 
@@ -103,7 +113,9 @@ def measures(study: Study) -> tuple[Work, Work, Work]:
     """Of one model: its margins; its judged answers; what is measured of each of the six models beside both."""
     s = study.evaluation
     texts, length = (s.benign_prompts, sum(TOKENS[s.benign])) if study.embedded else (12, 100)  # of neutral text
-    cheap = margins(s, study.training.optimiser.style) + forward(texts, length, s.batch_size)
+    taught = study.training.optimiser.style
+    cheap = margins(s, taught) + forward(texts, length, s.batch_size)
+    cheap["tokens"] -= begun(study, taught) * s.utility_prompts + begun(study, s.style) * s.harm_prompts
     judged = answers(study, s.utility, s.utility_prompts, True) + answers(study, s.harm, s.harm_prompts, False)
     beside = answers(study, s.benign, s.benign_prompts, False)
     for source in s.beside:
@@ -113,17 +125,13 @@ def measures(study: Study) -> tuple[Work, Work, Work]:
 
 def variants(study: Study) -> tuple[int, int]:
     """Models that notebook 5 measures, and how many of them are judged; an edit has about as many as a projection."""
-    grid, only, places = study.projection, study.projection.judged, len(study.projection.fractions)
+    grid, places = study.projection, len(study.projection.fractions)
     bases = [basis for basis in bases_of(study) if isinstance(basis, Basis)]
-    tasks = {"parallel": grid.parallel, "orthogonal": grid.orthogonal}
-    edited, runs = places * len(grid.edits) * len(grid.orthogonal), sum(map(len, tasks.values()))
-    every = places * len(bases) * runs + edited + len(grid.scaling) * len(grid.parallel)
-    if only is None:
-        return every, every
-    chosen = sum(basis.subspace in only.subspaces and basis.control in only.controls for basis in bases)
-    judged = [task for mode in only.modes for task in tasks[mode]]
-    curves = sum(len(grid.scaling) if task in judged else 2 for task in grid.parallel)
-    return every, places * chosen * len(judged) + edited + curves
+    runs = [("parallel", task) for task in grid.parallel] + [("orthogonal", task) for task in grid.orthogonal]
+    edited, judged = places * len(grid.edits) * len(grid.orthogonal), product(runs, bases)
+    curves = sum(len(grid.scaling) if curve_is_judged(study, task) else 2 for task in grid.parallel)
+    every = places * len(bases) * len(runs) + edited + len(grid.scaling) * len(grid.parallel)
+    return every, places * sum(is_judged(study, *run, basis) for run, basis in judged) + edited + curves
 
 
 def geometry(size: Size, updates: int) -> Work:
@@ -173,7 +181,7 @@ def of_study(study: Study | OwnModels, size: Size) -> dict[str, Work]:
     return {
         "01_models": sum((runs[name] for name in ("base", "aligned") if name in runs), times(weights, 8)),
         **{f"02_finetune-{name}": runs[name] + times(weights, 8) for name in study.objectives},
-        "03_behaviour": times(cheap + judged + beside, 6) + times(weights, 12),
+        "03_behaviour": times(cheap + judged + beside, len(study.models)) + times(weights, 12),
         "04_update_overlap": geometry(size, 3 + len(study.projection.subspaces)) + times(weights, 36),
         "05_projection": times(cheap, count) + times(judged, some) + projection(study, size) + times(weights, 24),
         "06_activation_overlap": activations(study, size) + times(weights, 12),

@@ -14,7 +14,6 @@ from pipeline.results import environment
 from pipeline.results.provenance import recorded
 from pipeline.runs.selections import Selection
 
-SETTINGS = "settings.yml"  # copy of the settings that the published tables were made with, beside them
 OF_ALL_CLAIMS = ("15_verdict", "17_sensitivity")  # chapters that speak of every claim
 FACTS = ("device", "cpu", "threads", "platform", "python")
 
@@ -66,7 +65,7 @@ def changed(selection: Selection) -> str:
     Criteria are not among them: they are the ledger's, which says itself what has changed.
     """
     name = selection.study.name
-    files = (paths.published_root() / name / SETTINGS, paths.STUDIES / f"{name}.yml")
+    files = (paths.published_root() / name / paths.SETTINGS, paths.STUDIES / f"{name}.yml")
     then, now = (yaml.safe_load(file.read_text(encoding="utf-8")) for file in files)
     decisive = {*then, *now} - {"title", "note", "caveats", "claims"}
     different = sorted(key for key in decisive if then.get(key) != now.get(key))

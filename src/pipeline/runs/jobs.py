@@ -24,7 +24,7 @@ from helpers.paths import (
     results_root,
 )
 from helpers.studies.doors import tenants
-from helpers.studies.ledger import bench_rule, in_words, judge_rule
+from helpers.studies.ledger import bench_rule, in_words, judge_rule, prediction
 from helpers.studies.settings import UNRELATED, OwnModels, Study, digest, parse_seeds
 from helpers.studies.values import JUDGES
 from pipeline.results.provenance import read_record, recorded_of, shown_path, sidecar
@@ -225,7 +225,8 @@ def _ledger(stage: Stage, study: Study) -> object:
     if stage.claims == "judge":
         return judge_rule().model_dump(mode="json")
     if stage.claims:
-        parts = (study.claims, in_words())
+        said = prediction(study.name)
+        parts = (study.claims, in_words(), {"prediction": said} if said else {})
         return [{name: one.model_dump(mode="json") for name, one in every.items()} for every in parts]
     return None
 
