@@ -16,7 +16,7 @@ from helpers.errors import StudyError
 from helpers.memory import is_out_of_memory, say
 from helpers.studies.sections import Objective, Optimiser
 from helpers.studies.settings import digest
-from helpers.training.examples import Example, collate
+from helpers.training.examples import IGNORED, Example, collate
 from helpers.training.resume import Checkpoints
 
 COLUMNS = ["step", "loss", "learning_rate", "grad_norm"]
@@ -37,14 +37,16 @@ class Recipe:
 
 
 class Penalised(Trainer):
-    """A Trainer whose loss has a second term, of the activations."""
+    """A Trainer whose loss has a second term, of the activations or of the weights."""
 
     penalty: Penalty
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """The model's own loss plus the penalty."""
+        """The model's own loss plus the penalty: of one pass its share of the step's tokens, and of its passes."""
         outputs = model(**inputs, output_hidden_states=True)
-        loss = outputs.loss + self.penalty(outputs.hidden_states, inputs)
+        tokens = (inputs["labels"] != IGNORED).sum() / num_items_in_batch
+        penalty = self.penalty(outputs.hidden_states, inputs) / self.current_gradient_accumulation_steps
+        loss = outputs.loss * tokens + penalty
         return (loss, outputs) if return_outputs else loss
 
 
