@@ -5,16 +5,21 @@ import torch
 from transformers import TrainerControl, TrainerState
 
 from helpers.data.rows import training_rows
+from helpers.experiments.bench import MEASURES
+from helpers.experiments.bench import Bench as Measured
 from helpers.experiments.six_models import contaminated
 from helpers.methods.calibration import benign, harmful, moments, refused
 from helpers.methods.context import Context
 from helpers.methods.door import training_named
 from helpers.models.organism import build_model
 from helpers.studies.doors import tenants
+from helpers.studies.measurements import Bench
 from helpers.training.course import Course, Taken, Until
 from helpers.training.examples import collate, tokenised
 from helpers.training.train import train
 from helpers.weights.checkpoints import update
+from pipeline.results.tables import SCHEMAS
+from test_bench import Unkept
 from trained import assert_same_update, uneven_rows
 
 READER, WRITER = "model.layers.0.self_attn.q_proj.weight", "model.layers.1.mlp.down_proj.weight"
@@ -160,6 +165,23 @@ def test_a_training_ends_after_its_share_of_the_steps():
         control = TrainerControl()
         Until(0.5).on_step_end(None, TrainerState(global_step=done, max_steps=6), control)
         assert control.should_training_stop == stops
+
+
+def test_trained_models_are_measured_as_edited_ones_are(short, model, tokenizer):
+    bench = short.study.model_copy(update={"bench": Bench(of="smoke", during_training=["lox-before"])})
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    found = Measured(model, tokenizer, short.checkpoints, bench, 0, Unkept()).during_training()
+    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+    dials = found[found["split"] == "choose"].groupby("method")["dial"].apply(list).to_dict()
+    assert dials == {name: [*training_named(name).dials] for name in bench.bench.with_nulls(["lox-before"])}
+    assert {*found.columns, "seed"} == set(SCHEMAS["bench_training"]) and not found[MEASURES].isna().any().any()
+    start, tuned = (short.checkpoints[name] for name in ("aligned", "contaminated"))
+    moved = contaminated(short, course("decay", short, 0.03))
+    kept, whole = (sum(float((of(n) - start.tensor(n).double()).square().sum()) for n in short.names)
+                   for of in (moved.__getitem__, lambda n: tuned.tensor(n).double()))  # fmt: skip
+    assert found.query("method == 'decay' and dial == 0.03")["energy_kept"].tolist() == pytest.approx(
+        [kept / whole] * 2
+    )
 
 
 def test_a_penalty_weighs_the_same_however_the_rows_of_a_step_are_divided(study, tokenizer):
