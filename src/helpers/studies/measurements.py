@@ -25,6 +25,7 @@ from helpers.studies.values import (
     Positive,
     Precision,
     Prompts,
+    Rate,
     Several,
     Share,
     Style,
@@ -122,6 +123,15 @@ class Projection(Section):
         return self
 
 
+class TimeCourse(Section):
+    """Fine-tunings that are looked at after 1, 2, 4 … steps, at a constant learning rate of each optimiser."""
+
+    tasks: Several[FineTune]
+    steps: Count
+    adamw: Rate
+    sgd: Rate
+
+
 class Bench(Section):
     """The methods of the field that are measured on the models of another study, each beside its nulls."""
 
@@ -129,6 +139,7 @@ class Bench(Section):
     edits: Several[Edit] = [name for name, edit in EDITS.items() if edit.facts.get("null")]
     subspaces: Several[Subspace] = [name for name, one in SUBSPACES.items() if one.facts.get("twin")]
     during_training: Several[DuringTraining] = [name for name, one in TRAININGS.items() if one.facts.get("null")]
+    time_course: Annotated[TimeCourse | None, Field(exclude_if=operator.not_)] = None
 
     @model_validator(mode="after")
     def _have_nulls(self) -> Self:

@@ -167,6 +167,7 @@ class Objective(Section):
 class Optimiser(Section):
     """What all training runs share."""
 
+    method: Annotated[Literal["adamw", "sgd"], Field(exclude_if=partial(operator.eq, "adamw"))] = "adamw"
     beta1: Fraction
     beta2: Fraction
     weight_decay: Share

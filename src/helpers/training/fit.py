@@ -164,6 +164,7 @@ def arguments(scratch: str, recipe: Recipe, batch: Batch, rows: int) -> Training
     objective, optimiser = recipe.objective, recipe.optimiser
     steps = math.ceil(rows * objective.epochs / (objective.batch_size * objective.gradient_accumulation))
     chosen = TrainingArguments(
+        **({"optim": optimiser.method} if optimiser.method != "adamw" else {}),
         output_dir=scratch,
         num_train_epochs=objective.epochs,
         per_device_train_batch_size=batch.rows,

@@ -45,6 +45,7 @@ def of_study(stages: dict[str, Stage], study: Settings) -> dict[str, Stage]:
     having = {study.kind}
     if isinstance(study, Study) and (study.conditions or study.bench):
         having = {"conditions" if study.conditions else "bench"}
+        having |= {"time-course"} if study.bench and study.bench.time_course else set()
     elif isinstance(study, Study):
         having = {"", "" if study.control else study.kind} | ({"planted"} if study.planted else set())
     return {name: stage for name, stage in stages.items() if stage.only in having}
