@@ -49,17 +49,17 @@ def obtain(
 def contaminated(context: Context, course: Course) -> dict[str, Tensor]:
     """The parameters of the aligned model after the study's contaminated fine-tuning with a course, float64 on the CPU.
 
-    With a course that changes nothing they are those of the study's contaminated model. Raises StudyError where the
-    checkpoint has other tensors than the model has parameters, as where several are stored as one.
+    With a course that changes nothing they are those of the study's contaminated model. Raises StudyError where an
+    adapter is trained, or the checkpoint has other tensors than the model parameters, as where several are stored as one.
     """
     study, seed, run = context.study, context.seed, RunPaths(context.study.models_of, context.seed)
     model, tokenizer = load_model(context.checkpoints["aligned"].folder)
-    if {name for name, _ in model.named_parameters()} != set(context.names):
-        raise StudyError(
-            "methods during training need a model whose parameters are stored one by one: "
-            "name none in bench.during_training"
-        )
     objective = study.training.contaminated
+    if {name for name, _ in model.named_parameters()} != set(context.names) or objective.lora:
+        raise StudyError(
+            "methods during training need all weights to be trained (training.contaminated without lora), and a model "
+            "whose parameters are stored one by one: name such a study in bench.of"
+        )
     rows = training_rows(study, objective, seed, context.checkpoints["base"].folder)
     if study.planted:
         contaminate(study, seed, (model, tokenizer), rows, safety_directions(study, run), course)

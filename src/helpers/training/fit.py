@@ -17,6 +17,7 @@ from helpers.memory import is_out_of_memory, say
 from helpers.studies.sections import Objective, Optimiser
 from helpers.studies.settings import digest
 from helpers.training.examples import IGNORED, Example, collate
+from helpers.training.preferences import Pair, Preferring, collate_pairs
 from helpers.training.resume import Checkpoints
 
 COLUMNS = ["step", "loss", "learning_rate", "grad_norm"]
@@ -108,7 +109,7 @@ class Watch(TrainerCallback):
 
 def fit(
     model: PreTrainedModel,
-    dataset: list[Example],
+    dataset: list[Example] | list[Pair],
     recipe: Recipe,
     batch: Batch,
     checkpoints: Checkpoints,
@@ -121,14 +122,15 @@ def fit(
     """
     use_cache, start = model.config.use_cache, checkpoints.latest()
     with tempfile.TemporaryDirectory() as scratch:
-        trainer = (Penalised if recipe.penalty else Trainer)(
+        preferring = recipe.objective.dpo is not None
+        trainer = (Preferring if preferring else Penalised if recipe.penalty else Trainer)(
             model=model,
             args=arguments(scratch, recipe, batch, len(dataset)),
             train_dataset=dataset,
-            data_collator=collate,
+            data_collator=collate_pairs if preferring else collate,
             callbacks=[*recipe.callbacks, Watch(), checkpoints],
         )
-        trainer.penalty = recipe.penalty
+        trainer.penalty, trainer.beta = recipe.penalty, recipe.objective.dpo
         trainer.remove_callback(PrinterCallback)  # the log is returned, not printed
         try:
             trainer.train(resume_from_checkpoint=str(start) if start else None)
@@ -183,6 +185,7 @@ def arguments(scratch: str, recipe: Recipe, batch: Batch, rows: int) -> Training
         bf16=optimiser.autocast == "bfloat16",
         activation_checkpointing=optimiser.gradient_checkpointing,
         save_strategy="no",
+        remove_unused_columns=False,
         report_to=[],
         disable_tqdm=True,
         use_cpu=not torch.cuda.is_available(),
