@@ -7,12 +7,16 @@ import torch
 
 from helpers.activations import capture
 from helpers.claims.time_course import slopes
+from helpers.errors import StudyError
 from helpers.experiments.time_course import measurement, subspaces, time_course
 from helpers.methods.calibration import benign, matrices, refused
 from helpers.methods.context import Context
+from helpers.paths import RunPaths
 from helpers.studies.measurements import Bench, TimeCourse
+from helpers.studies.settings import load_study
 from helpers.training.examples import collate, tokenised
 from pipeline.results.tables import SCHEMAS
+from pipeline.runs.stages import over_seeds
 from trained import trained, uneven_rows
 
 
@@ -37,6 +41,19 @@ def test_slopes_are_the_exponents_of_time():
         [4, 3, 4]
     )
     assert found.loc[("refusal_loss", "all steps"), "seeds"] == 2  # where it fell below its start there is no exponent
+
+
+def test_a_chapter_of_published_results_is_there_once_its_table_is(tmp_path, monkeypatch):
+    monkeypatch.setenv("SUBSPACES_PUBLISHED", str(tmp_path))
+    table = RunPaths("organism-bench", 0, published=True).table("time_course")
+    table.parent.mkdir(parents=True)
+    study = load_study("organism-bench")
+    assert "28_time_course_figures" in over_seeds(study)
+    assert set(over_seeds(study, published=True)) == {"25_methods"}
+    table.touch()
+    assert set(over_seeds(study, published=True)) == {"25_methods", "28_time_course_figures"}
+    with pytest.raises(StudyError, match="no time course was measured in these results: run notebooks/27"):
+        slopes(pd.DataFrame(columns=["quantity"]), 0.95)
 
 
 def test_what_is_looked_at_equals_dense_computations(context, tokenizer):

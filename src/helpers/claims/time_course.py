@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.claims.over_seeds import over_seeds
+from helpers.errors import StudyError
 
 PREDICTED = {"alignment": 2.0, "refusals": 2.0, "random": 1.0, "all": 1.0, "refusal_loss": 4.0}
 RANGES = {"first 16 steps": 16, "all steps": np.inf}
@@ -14,8 +15,12 @@ def slopes(table: pd.DataFrame, confidence: float) -> pd.DataFrame:
     """Slopes of log displacement, and of the log rise of the refusals' loss, on log steps: ``time_course_summary``.
 
     Least squares over 1, 2, 4 … steps, of each seed. Where a rise is not positive at every one of them the seed has no
-    slope and does not count in ``seeds``.
+    slope and does not count in ``seeds``. Raises StudyError where there is nothing to take a slope of.
     """
+    if table.empty:
+        raise StudyError(
+            "no time course was measured in these results: run notebooks/27_time_course.ipynb of each seed"
+        )
     moved = table[table["quantity"] == "moved"]
     loss = table[table["quantity"] == "refusal_loss"].assign(of="refusal_loss")
     found = []

@@ -50,7 +50,7 @@ def contaminated(context: Context, course: Course) -> dict[str, Tensor]:
     """The parameters of the aligned model after the study's contaminated fine-tuning with a course, float64 on the CPU.
 
     With a course that changes nothing they are those of the study's contaminated model. Raises StudyError where an
-    adapter is trained, or the checkpoint has other tensors than the model parameters, as where several are stored as one.
+    adapter is trained, or the checkpoint's tensors are not the model's parameters, as where several are stored as one.
     """
     study, seed, run = context.study, context.seed, RunPaths(context.study.models_of, context.seed)
     model, tokenizer = load_model(context.checkpoints["aligned"].folder)

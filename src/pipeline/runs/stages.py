@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from helpers.paths import RunPaths
+from helpers.paths import RunPaths, published_seeds
 from helpers.studies.settings import OwnModels, Study
 
 Settings = Study | OwnModels
@@ -52,9 +52,16 @@ def of_study(stages: dict[str, Stage], study: Settings) -> dict[str, Stage]:
 
 
 def over_seeds(study: Settings, published: bool = False) -> dict[str, Stage]:
-    """The notebooks over all seeds; of published results, those that are made from other tables alone."""
+    """The notebooks over all seeds; of published results, those that are made from other tables alone, if there are."""
     stages = of_study(CHAPTERS | APART, study)
-    return {name: stage for name, stage in stages.items() if stage.reads or not published}
+    return {name: stage for name, stage in stages.items() if not published or _published(stage, study)}
+
+
+def _published(stage: Stage, study: Settings) -> bool:
+    """Whether a notebook reads tables, and not only such as results may lack and the study's published ones do."""
+    folders = [RunPaths(study.name, seed, published=True) for seed in published_seeds(study.name)]
+    later = [result(folder, key) for folder in folders for key in stage.reads]
+    return bool({*stage.reads} - LATER) or any(path.exists() for path in later)
 
 
 def result(folder: RunPaths, key: str) -> Path:
