@@ -11,11 +11,9 @@ from helpers.studies.settings import OwnModels, Study
 
 Settings = Study | OwnModels
 COMMON = ("20_cost", "21_statistics")  # notebooks that are the same for every study
-LATER = {
-    "tables/matched_activations",
-    "tables/probe",
-    "tables/bench_training",
-}  # which results lack that were published before there were such
+LATER = {  # which results lack that were published before there were such
+    f"tables/{name}" for name in ("matched_activations", "probe", "bench_training", "time_course")
+}
 
 
 @dataclass(frozen=True)
