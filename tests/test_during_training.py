@@ -168,12 +168,12 @@ def test_a_training_ends_after_its_share_of_the_steps():
 
 
 def test_trained_models_are_measured_as_edited_ones_are(short, model, tokenizer):
-    bench = short.study.model_copy(update={"bench": Bench(of="smoke", during_training=["lox-before"])})
+    bench = short.study.model_copy(update={"bench": Bench(of="smoke", during_training=["asft"])})
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     found = Measured(model, tokenizer, short.checkpoints, bench, 0, Unkept()).during_training()
     assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
     dials = found[found["split"] == "choose"].groupby("method")["dial"].apply(list).to_dict()
-    assert dials == {name: [*training_named(name).dials] for name in bench.bench.with_nulls(["lox-before"])}
+    assert dials == {name: [*training_named(name).dials] for name in bench.bench.with_nulls(["asft"])}
     assert {*found.columns, "seed"} == set(SCHEMAS["bench_training"]) and not found[MEASURES].isna().any().any()
     start, tuned = (short.checkpoints[name] for name in ("aligned", "contaminated"))
     moved = contaminated(short, course("decay", short, 0.03))
