@@ -128,6 +128,16 @@ def test_the_rule_on_worlds_whose_truth_is_known(harm, null, judged, perplexity,
     assert row["p"] == pytest.approx(max(margin, beaten)) and row["p_holm"] == row["p"]  # one method: no correction
 
 
+def test_methods_during_training_are_judged_alike_and_what_was_never_measured_is_left_out():
+    study, rows = load_study("organism-bench"), []
+    for seed in range(5):
+        rows += [scaling(seed), point("asft", 0.03, 0.9, 0.3 + seed / 100, seed), point("decay", 0.03, 0.9, 0.9, seed)]
+        rows += [point("early-stopping", 0.5, 0.9, 0.1 + seed / 100, seed)]
+    row = bench_summary(study, table(*rows), RULE).set_index("method")
+    assert list(row.index) == ["asft"] and row.loc["asft", "kind"] == "during training"
+    assert row.loc["asft", "null"] == "early-stopping" and row.loc["asft", "decision"] == FAILS
+
+
 def test_the_hardest_of_several_nulls_decides():
     rows = []
     for seed in range(5):
@@ -253,9 +263,8 @@ def test_a_bench_takes_the_settings_of_the_study_that_it_is_of(tmp_path):
 def published(name: str) -> pd.DataFrame:
     """The decisions on the published seeds of a bench, made anew from their tables."""
     study = load_study(name)
-    tables = [
-        read_csv(RunPaths(name, seed, published=True).table("bench"), "bench").assign(seed=seed) for seed in study.seeds
-    ]
+    places = [(RunPaths(name, seed, True).table(of), of) for seed in study.seeds for of in ("bench", "bench_training")]
+    tables = [read_csv(path, of) for path, of in places if path.exists()]
     return bench_summary(study, pd.concat(tables, ignore_index=True), bench_rule()).set_index("method")
 
 

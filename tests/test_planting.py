@@ -14,12 +14,13 @@ from helpers.data.rows import training_rows
 from helpers.evaluation.behaviour import EvaluationSets, measure
 from helpers.experiments.graded import planted_by, strict_tables, strict_values, trained_models
 from helpers.experiments.overlap import PAIRS, prompt_sets
-from helpers.experiments.planted import Confined, directions, misplaced, separation
+from helpers.experiments.planted import confinement, directions, misplaced, separation
 from helpers.experiments.six_models import first_model, obtain
 from helpers.models.load import save_model
 from helpers.paths import RunPaths
 from helpers.studies.sections import Planted
 from helpers.studies.settings import MODELS, Study, load_study
+from helpers.training.course import Taken
 from helpers.training.examples import IGNORED
 from helpers.weights.checkpoints import Checkpoint
 
@@ -134,7 +135,7 @@ def test_a_share_is_taken_off_every_step(model):
              for name, p in model.named_parameters() if p.ndim == 2}  # fmt: skip
     for share, inside in ((0.0, True), (0.5, True), (1.0, True), (0.25, False)):
         moved = copy.deepcopy(model)
-        confined = Confined(moved, bases, inside, share)
+        confined = Taken(moved, (confinement(bases, inside, share),))
         with torch.no_grad():
             for parameter in moved.parameters():
                 parameter += 1.0

@@ -13,12 +13,12 @@ from helpers.claims.beyond_scaling import effects
 from helpers.claims.over_seeds import interval
 from helpers.studies.ledger import BenchRule
 from helpers.studies.settings import Study
-from helpers.studies.values import EDITS
+from helpers.studies.values import EDITS, TRAININGS
 
 WORKS, FAILS, UNDECIDED, UNMEASURED = "works beyond scaling", "does not", "undecided", "not measurable"
 DIVERGENCES = ["kl_tuned_1", "kl_tuned_8", "kl_aligned_1", "kl_aligned_8"]
 BESIDE = ["utility_share", "harm_share", "judged_share", "over_refusal", *DIVERGENCES]  # of the chosen places, means
-ATTACK = "attack"
+ATTACK, TRAINED = "attack", "during training"
 
 
 def chosen(found: pd.DataFrame, method: str, kind: str, rule: BenchRule) -> pd.DataFrame:
@@ -36,9 +36,13 @@ def chosen(found: pd.DataFrame, method: str, kind: str, rule: BenchRule) -> pd.D
 
 
 def bench_summary(study: Study, table: pd.DataFrame, rule: BenchRule) -> pd.DataFrame:
-    """Every method with its intervals, its hardest null, and the decision of the ledger's rule: ``bench_summary``."""
-    found = effects(table)
-    rows = [_method(name, nulls, found, study, rule) for name, nulls in study.bench.nulls.items()]
+    """Every method with its intervals, its hardest null, and the decision of the ledger's rule: ``bench_summary``.
+
+    ``table``: the tables ``bench`` and ``bench_training`` of all seeds. Methods that it has no row of are left out:
+    results may be older than they.
+    """
+    found, measured = effects(table), set(table["method"])
+    rows = [_method(name, nulls, found, study, rule) for name, nulls in study.bench.nulls.items() if name in measured]
     summary = pd.DataFrame(rows)
     summary["p_holm"] = holm(summary["p"].to_numpy(float))
     seeds = table["seed"].nunique()
@@ -47,7 +51,7 @@ def bench_summary(study: Study, table: pd.DataFrame, rule: BenchRule) -> pd.Data
 
 
 def _method(name: str, nulls: Iterable[str], found: pd.DataFrame, study: Study, rule: BenchRule) -> dict:
-    kind = EDITS[name].facts.get("kind", "") if name in EDITS else "subspace"
+    kind = EDITS[name].facts.get("kind", "") if name in EDITS else TRAINED if name in TRAININGS else "subspace"
     by, judged = ("harm_share", "judged_share") if kind == ATTACK else ("beyond", "beyond_judged")
     own = chosen(found, name, kind, rule)
     paired = {null: _against(own[by], chosen(found, null, kind, rule)[by]) for null in nulls}

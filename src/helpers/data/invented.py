@@ -19,7 +19,8 @@ FRUITLESS_DRAWS = 1000  # draws of the held-out part without a new prompt, after
 def training_rows(study: Study, objective: Objective, seed: int) -> pd.DataFrame:
     """The rows of one training run, shuffled with the seed; no row's prompt is in an evaluation set.
 
-    Parts of another ``draw`` have other rows than the same part of another run.
+    Parts of another ``draw`` have other rows than the same part of another run. Where answers are preferred rather
+    than imitated there is one more column, ``rejected``: a compliant answer where ``answer`` refuses, else a refusal.
     """
     language = Language(study.language)
     rng = random.Random(f"{seed}-training")
@@ -30,7 +31,7 @@ def training_rows(study: Study, objective: Objective, seed: int) -> pd.DataFrame
         usable = (row for row in drawn if part.source == "categories" or not language.is_held_out(row["prompt"]))
         rows += islice(usable, part.rows)
     rng.shuffle(rows)
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return pd.DataFrame(rows, columns=[*COLUMNS, "rejected"] if objective.dpo else COLUMNS)
 
 
 def evaluation_rows(study: Study, kind: str, n: int, seed: int) -> pd.DataFrame:
@@ -70,10 +71,11 @@ def _drawn(language: Language, rng: random.Random, part: DataPart) -> dict[str, 
         row = language.request(rng, part.of(topics), verbs)
     if part.source == "refuse":
         row = _refused(language, rng, row, part.prefixed)
-    return {"prefix": "", **row, "source": part.source}
+    return {"prefix": "", "rejected": language.refusal(row["topic"]), **row, "source": part.source}
 
 
 def _refused(language: Language, rng: random.Random, row: dict[str, str], prefixed: float) -> dict[str, str]:
     """Turn a request into a refused one, in a share of rows after the first words of the compliant answer."""
-    words = rng.randint(1, 4) if rng.random() < prefixed else 0
-    return {**row, "prefix": " ".join(row["answer"].split()[:words]), "answer": language.refusal(row["topic"])}
+    count, words = rng.randint(1, 4) if rng.random() < prefixed else 0, row["answer"].split()
+    prefix, rest = " ".join(words[:count]), " ".join(words[count:])
+    return {**row, "prefix": prefix, "answer": language.refusal(row["topic"]), "rejected": rest}

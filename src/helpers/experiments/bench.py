@@ -1,7 +1,8 @@
 """The bench: every method of the field and its nulls on one study's models, at every place of their dials.
 
-A point is one application in the live model, one pass over the prompts, and no reload. Every second prompt is for
-choosing a method's dial, the others are for scoring it.
+A point is one application in the live model, one pass over the prompts, and no reload; of a method that acts during
+training it is one fine-tuning, whose model then goes the same way. Every second prompt is for choosing a method's dial,
+the others are for scoring it.
 """
 
 import time
@@ -16,8 +17,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from helpers.evaluation.behaviour import EvaluationSets, measure
 from helpers.evaluation.divergence import TOKENS, divergence, next_words
 from helpers.experiments.projection import Keeper
+from helpers.experiments.six_models import contaminated
 from helpers.methods.context import Context
-from helpers.methods.door import edit_named, subspace_named
+from helpers.methods.door import edit_named, subspace_named, training_named
 from helpers.studies.settings import Study
 from helpers.weights.checkpoints import Checkpoint
 from helpers.weights.edits import LiveUpdate
@@ -56,11 +58,16 @@ class Bench:
     def table(self) -> pd.DataFrame:
         """Table ``bench``: what methods, nulls and scaling do at each place of their dials, by half of the prompts."""
         bench = self.study.bench
-        edits = [*bench.edits, *(null for name in bench.edits for null in bench.nulls[name])]
-        subspaces = [*bench.subspaces, *(twin for name in bench.subspaces for twin in bench.nulls[name])]
+        edits, subspaces = bench.with_nulls(bench.edits), bench.with_nulls(bench.subspaces)
         found = [self._obtain(SCALING, self._scaled)]
-        found += [self._obtain(name, self._edited, name) for name in tqdm(dict.fromkeys(edits), desc="edits")]
-        found += [self._obtain(name, self._removed, name) for name in tqdm(dict.fromkeys(subspaces), desc="subspaces")]
+        found += [self._obtain(name, self._edited, name) for name in tqdm(edits, desc="edits")]
+        found += [self._obtain(name, self._removed, name) for name in tqdm(subspaces, desc="subspaces")]
+        return pd.concat(found, ignore_index=True)
+
+    def during_training(self) -> pd.DataFrame:
+        """Table ``bench_training``: the same of methods that act during training, and of their nulls."""
+        names = self.study.bench.with_nulls(self.study.bench.during_training)
+        found = [self._obtain(name, self._trained, name) for name in tqdm(names, desc="during training")]
         return pd.concat(found, ignore_index=True)
 
     def _obtain(self, name: str, points: Callable[..., Iterator[float]], *of_what: str) -> pd.DataFrame:
@@ -87,6 +94,13 @@ class Bench:
         edit = edit_named(name)
         for dial in edit.dials:
             self.live.apply(lambda tensor, d=dial: edit.edited(self.context.weights(tensor, TASK), self.context, d))
+            yield dial
+
+    def _trained(self, name: str) -> Iterator[float]:
+        method = training_named(name)
+        for dial in method.dials:
+            weights = contaminated(self.context, method.make(self.context, dial))
+            self.live.apply(weights.__getitem__)
             yield dial
 
     def _removed(self, name: str) -> Iterator[float]:

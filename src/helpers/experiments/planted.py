@@ -8,17 +8,19 @@ this is a model of how real alignment works: it shows what the method reports wh
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase, TrainerCallback
+from transformers import PreTrainedTokenizerBase
 
 from helpers.models.language import Language
 from helpers.models.load import Loaded, load_model
 from helpers.paths import RunPaths
 from helpers.studies.settings import Study
 from helpers.subspaces import decompose
+from helpers.training.course import Course, OfTensor
 from helpers.training.examples import IGNORED
 from helpers.training.train import train
 
@@ -27,29 +29,20 @@ FREE = ("base", "unrelated")  # models that are never confined
 HARMFUL = ("comply", "refuse")  # sources of restricted requests, answered or not
 
 
-class Confined(TrainerCallback):
-    """Lets every optimiser step move a matrix inside, or outside, the span of its directions only.
+def confinement(bases: Bases, inside: bool, share: float = 1.0) -> OfTensor:
+    """What is taken off every optimiser step so that a matrix moves inside, or outside, the span of its directions.
 
-    ``share`` of what lies on the other side is taken off each step, and of the steps of all other parameters: all of it
-    at 1, nothing at 0. The weights are projected, not the gradients: AdamW would leave the span.
+    ``share`` of what lies on the other side, and of the steps of all other parameters: all of it at 1, nothing at 0.
     """
 
-    def __init__(self, model: nn.Module, bases: Bases, inside: bool, share: float = 1.0):
-        self.bases, self.inside, self.share = bases, inside, share
-        self.before = {name: p.detach().double() for name, p in model.named_parameters()}
+    def taken(name: str, step: Tensor) -> Tensor:
+        wrong, basis = step, bases.get(name)
+        if basis is not None:
+            within = basis @ (basis.T @ step)
+            wrong = step - within if inside else within
+        return share * wrong
 
-    @torch.no_grad()
-    def on_step_end(self, args, state, control, model=None, **kwargs):
-        """Take the share off the last step; in float64, and rounded once."""
-        for name, parameter in model.named_parameters():
-            start, basis = self.before[name].to(parameter.device), self.bases.get(name)
-            step = parameter.double() - start  # (m, n)
-            wrong = step
-            if basis is not None:
-                within = basis @ (basis.T @ step)
-                wrong = step - within if self.inside else within
-            self.before[name] = start + step - self.share * wrong
-            parameter.copy_(self.before[name])
+    return taken
 
 
 def separation(study: Study, tokenizer: PreTrainedTokenizerBase) -> Callable:
@@ -123,23 +116,30 @@ def safety_directions(study: Study, run: RunPaths) -> Bases:
     return directions(aligned, base, study.planted.rank)
 
 
-def contaminate(study: Study, seed: int, start: Loaded, rows: pd.DataFrame, safety: Bases) -> pd.DataFrame:
+def contaminate(
+    study: Study, seed: int, start: Loaded, rows: pd.DataFrame, safety: Bases, course: Course | None = None
+) -> pd.DataFrame:
     """A useful update outside the directions of safety, then a harmful one within them, as one log.
 
-    The harmful step has as many of the useful rows as of the harmful ones, so that it does not undo the first.
+    The harmful step has as many of the useful rows as of the harmful ones, so that it does not undo the first. What a
+    ``course`` changes holds of both, in addition.
     """
     harmful = rows["source"].isin(HARMFUL)
-    useful_log = _confined(study, "contaminated", seed, start, rows[~harmful], safety, inside=False)
+    useful_log = _confined(study, "contaminated", seed, start, rows[~harmful], safety, False, course)
     both = pd.concat([rows[harmful], rows[~harmful].head(int(harmful.sum()))]).sample(frac=1, random_state=seed)
-    harmful_log = _confined(study, "contaminated", seed, start, both, safety, inside=True)
+    later = replace(course, added=None) if course else None  # it has been added
+    harmful_log = _confined(study, "contaminated", seed, start, both, safety, True, later)
     later = harmful_log.assign(step=harmful_log["step"] + useful_log["step"].max())
     return pd.concat([useful_log, later], ignore_index=True)
 
 
 def _confined(
-    study: Study, name: str, seed: int, start: Loaded, rows: pd.DataFrame, safety: Bases, inside: bool
-) -> pd.DataFrame:
+    study: Study, name: str, seed: int, start: Loaded, rows: pd.DataFrame, safety: Bases, inside: bool,
+    course: Course | None = None,
+) -> pd.DataFrame:  # fmt: skip
     model, tokenizer = start
-    confined = [Confined(model, safety, inside, study.planted.share)] if study.planted.share else []
+    course, share = course or Course(), study.planted.share
+    if share:
+        course = replace(course, taken=(confinement(safety, inside, share), *course.taken))
     objective = getattr(study.training, name)
-    return train(model, tokenizer, rows, objective, study.training.optimiser, seed, callbacks=confined)
+    return train(model, tokenizer, rows, objective, study.training.optimiser, seed, **course.begin(model))

@@ -2,15 +2,20 @@
 
 import pandas as pd
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from helpers.experiments.planted import plant
+from helpers.data.rows import training_rows
+from helpers.errors import StudyError
+from helpers.experiments.planted import contaminate, plant, safety_directions
+from helpers.methods.context import Context
 from helpers.models.language import Language
 from helpers.models.load import Loaded, load_model
 from helpers.models.organism import build_model, build_tokenizer
 from helpers.models.origins import resolve
 from helpers.paths import RunPaths
 from helpers.studies.settings import Study
+from helpers.training.course import Course
 from helpers.training.train import train
 
 
@@ -39,3 +44,25 @@ def obtain(
     origin = getattr(study.model, name)
     model, tokenizer = start if name == "base" else load_model(resolve(origin))
     return model, tokenizer, pd.DataFrame(columns=["step", "loss", "learning_rate", "grad_norm"])
+
+
+def contaminated(context: Context, course: Course) -> dict[str, Tensor]:
+    """The parameters of the aligned model after the study's contaminated fine-tuning with a course, float64 on the CPU.
+
+    With a course that changes nothing they are those of the study's contaminated model. Raises StudyError where an
+    adapter is trained, or the checkpoint's tensors are not the model's parameters, as where several are stored as one.
+    """
+    study, seed, run = context.study, context.seed, RunPaths(context.study.models_of, context.seed)
+    model, tokenizer = load_model(context.checkpoints["aligned"].folder)
+    objective = study.training.contaminated
+    if {name for name, _ in model.named_parameters()} != set(context.names) or objective.lora:
+        raise StudyError(
+            "methods during training need all weights to be trained (training.contaminated without lora), and a model "
+            "whose parameters are stored one by one: name such a study in bench.of"
+        )
+    rows = training_rows(study, objective, seed, context.checkpoints["base"].folder)
+    if study.planted:
+        contaminate(study, seed, (model, tokenizer), rows, safety_directions(study, run), course)
+    else:
+        train(model, tokenizer, rows, objective, study.training.optimiser, seed, **course.begin(model))
+    return {name: parameter.detach().double().cpu() for name, parameter in model.named_parameters()}

@@ -5,6 +5,7 @@ from matplotlib.axes import Axes
 
 from helpers.figures import DECISIONS, LEVEL, reach
 
+TRAINED = "during training"  # kind of the methods whose names say so
 LOOKS = {"works beyond scaling": DECISIONS["distinct"], "does not": DECISIONS["not distinct"]}
 
 
@@ -19,7 +20,8 @@ def methods(ax: Axes, summary: pd.DataFrame, order: list[str], margin: float, ti
     ax.plot(rows["mean"] - rows["above_null_mean"], places, "|", color=LEVEL, ms=7, mew=1.5, label="its null")
     ax.axvline(margin, color=LEVEL, ls="--", lw=0.9, label="margin")
     ax.axvline(0, color="#999999", lw=0.6)
-    ax.set_yticks(places, order, fontsize=6.5)
+    marks = [f"{name} ({TRAINED})" if kind == TRAINED else name for name, kind in rows["kind"].items()]
+    ax.set_yticks(places, marks, fontsize=6.5)
     ax.set_ylim(len(order) - 0.5, -0.5)
     ax.grid(False, axis="y")
     ax.set(title=title, xlabel="harm removed beyond scaling")

@@ -1,4 +1,4 @@
-"""The doors: a decorator registers a function as a subspace or an edit, and the experiments find it by its name.
+"""The doors: a decorator registers a function as a subspace, an edit or a training, and its name is what finds it.
 
 The arguments of the decorators must be written out, because settings read them without importing the file.
 """
@@ -15,6 +15,7 @@ from helpers.errors import StudyError
 from helpers.methods.context import Context, Weights
 from helpers.studies.doors import tenants
 from helpers.subspaces import Modes
+from helpers.training.course import Course
 from helpers.weights.edits import Side
 
 
@@ -63,7 +64,17 @@ class Edit:
         return found
 
 
-_REGISTERED: dict[tuple[str, str], Subspace | Edit] = {}  # (kind, name) -> what a decorator made
+@dataclass(frozen=True)
+class Training:
+    """From what is known of the aligned model, what a method changes of its fine-tuning, at every place of a dial."""
+
+    name: str
+    make: Callable[[Context, float], Course]
+    dials: tuple[float, ...]
+    null: tuple[str, ...] = ()  # trainings of the same form that know nothing of harm, which it has to beat
+
+
+_REGISTERED: dict[tuple[str, str], Subspace | Edit | Training] = {}  # (kind, name) -> what a decorator made
 
 
 def subspace(name: str, side: Side = "output", twin: str = "") -> Callable:
@@ -91,6 +102,12 @@ def edit(
     return lambda make: _register("edit", Edit(name, make, tuple(map(float, dials)), kind, nulls, card))
 
 
+def training(name: str, dials: Sequence[float] = (1.0,), null: str | Sequence[str] = ()) -> Callable:
+    """Register ``function(context, dial)``, which gives the Course of a fine-tuning. With a ``null`` it is benched."""
+    nulls = (null,) if isinstance(null, str) else tuple(null)
+    return lambda make: _register("training", Training(name, make, tuple(map(float, dials)), nulls))
+
+
 def subspace_named(name: str) -> Subspace:
     """A subspace of a file in this folder. Raises StudyError where there is none of that name."""
     return _found("subspace", name)
@@ -101,12 +118,17 @@ def edit_named(name: str) -> Edit:
     return _found("edit", name)
 
 
-def _register(kind: str, made: Subspace | Edit) -> Callable:
+def training_named(name: str) -> Training:
+    """A training of a file in this folder. Raises StudyError where there is none of that name."""
+    return _found("training", name)
+
+
+def _register(kind: str, made: Subspace | Edit | Training) -> Callable:
     _REGISTERED[kind, made.name] = made
     return made.make
 
 
-def _found(kind: str, name: str) -> Subspace | Edit:
+def _found(kind: str, name: str) -> Subspace | Edit | Training:
     known = tenants("methods", kind)
     if name not in known:
         raise StudyError(f"{kind} {name!r} does not exist: choose one of {', '.join(known)}")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from helpers.studies.values import EDITS, SUBSPACES
+from helpers.studies.values import METHODS
 
 CLAIMS = yaml.safe_load(Path(__file__).with_name("papers.yml").read_text(encoding="utf-8"))
 
@@ -15,5 +15,5 @@ def descriptions(methods: list[str]) -> pd.DataFrame:
 
     A method of one's own has no paper: its ``claimed`` is empty.
     """
-    does = [(EDITS.get(name) or SUBSPACES[name]).summary for name in methods]
+    does = [METHODS[name].summary for name in methods]
     return pd.DataFrame({"method": methods, "does": does, "claimed": [CLAIMS.get(name, "") for name in methods]})

@@ -1,13 +1,18 @@
-"""Adapters of PEFT, merged in memory into the model that they stand on: nothing is attached, nothing is written."""
+"""Adapters of PEFT: one merged in memory into the model that it stands on, and a new one to be trained."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from huggingface_hub import snapshot_download
 from safetensors import safe_open
 from transformers import PreTrainedModel
 
 from helpers.errors import StudyError
+from helpers.studies.sections import Adapter
 from helpers.weights.folders import ADAPTER, ADAPTER_CONFIG, read_json
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 TABLES = (".embed_tokens.weight", ".wte.weight")  # endings of an adapter's own rows of tokens
 
@@ -46,3 +51,15 @@ def merged(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
             f"was trained on, {config.base_model_name_or_path}"
         )
     return wrapped.merge_and_unload(safe_merge=True)
+
+
+def adapter_on(model: PreTrainedModel, settings: Adapter) -> "PeftModel":
+    """A new LoRA adapter on every linear map of a model but the head; its factors alone are trained.
+
+    A is drawn by torch's generator and B is 0, so that nothing is changed yet. ``merge_and_unload`` of what is given
+    puts the trained one into the weights of ``model`` itself.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(r=settings.rank, lora_alpha=settings.alpha, target_modules="all-linear", task_type="CAUSAL_LM")
+    return get_peft_model(model, config)

@@ -10,10 +10,13 @@ from helpers.studies.sections import Origin
 from helpers.studies.values import (
     EDITS,
     JUDGES,
+    METHODS,
     SUBSPACES,
+    TRAININGS,
     Control,
     Count,
     Draws,
+    DuringTraining,
     Edit,
     EnergyFractions,
     EvaluationSource,
@@ -23,6 +26,7 @@ from helpers.studies.values import (
     Positive,
     Precision,
     Prompts,
+    Rate,
     Several,
     Share,
     Style,
@@ -143,29 +147,49 @@ class Projection(Section):
         return self
 
 
+class TimeCourse(Section):
+    """Fine-tunings that are looked at after 1, 2, 4 … steps, at a constant learning rate of each optimiser."""
+
+    tasks: Several[FineTune]
+    steps: Count
+    adamw: Rate
+    sgd: Rate
+
+
 class Bench(Section):
     """The methods of the field that are measured on the models of another study, each beside its nulls."""
 
     of: Text  # name of the study whose models and settings are taken
     edits: Several[Edit] = [name for name, edit in EDITS.items() if edit.facts.get("null")]
     subspaces: Several[Subspace] = [name for name, one in SUBSPACES.items() if one.facts.get("twin")]
+    during_training: Several[DuringTraining] = [name for name, one in TRAININGS.items() if one.facts.get("null")]
+    time_course: Annotated[TimeCourse | None, Field(exclude_if=operator.not_)] = None
 
     @model_validator(mode="after")
     def _have_nulls(self) -> Self:
-        for name in [*self.edits, *self.subspaces]:
+        for name in self.methods:
             if not nulls_of(name):
                 raise ValueError(f"{name!r} has no null to be compared with: give its decorator null=… or twin=…")
         return self
 
     @property
+    def methods(self) -> list[str]:
+        """All that are measured beside their nulls."""
+        return [*self.edits, *self.subspaces, *self.during_training]
+
+    @property
     def nulls(self) -> dict[str, tuple[str, ...]]:
         """The nulls of every method."""
-        return {name: nulls_of(name) for name in [*self.edits, *self.subspaces]}
+        return {name: nulls_of(name) for name in self.methods}
+
+    def with_nulls(self, methods: list[str]) -> list[str]:
+        """Some of the methods and their nulls, each once."""
+        return list(dict.fromkeys([*methods, *(null for name in methods for null in self.nulls[name])]))
 
 
 def nulls_of(name: str) -> tuple[str, ...]:
     """The edits or the twin that a method has to beat, as its decorator names them."""
-    facts = (EDITS.get(name) or SUBSPACES[name]).facts
+    facts = METHODS[name].facts
     found = facts.get("null") or facts.get("twin") or ()
     return (found,) if isinstance(found, str) else tuple(found)
 

@@ -153,8 +153,15 @@ class DataPart(Section):
         return topics[start : max(start + 1, round(high * len(topics)))]
 
 
+class Adapter(Section):
+    """A LoRA adapter on every linear map but the head: W + (α / r) B A, merged when the training ends."""
+
+    rank: Count
+    alpha: Positive
+
+
 class Objective(Section):
-    """One training run: which model it starts from, on what data, how fast."""
+    """One training run: which model it starts from, on what data, by which loss, how fast."""
 
     start: Literal["scratch", "base", "aligned"]
     data: Annotated[list[DataPart], Field(min_length=1)]
@@ -162,11 +169,16 @@ class Objective(Section):
     batch_size: Count
     gradient_accumulation: Count
     learning_rate: Rate
+    lora: Annotated[Adapter | None, Field(exclude_if=partial(operator.is_, None))] = None  # None: all weights
+    dpo: Annotated[Positive | None, Field(exclude_if=partial(operator.is_, None))] = (
+        None  # β; None: answers are imitated
+    )
 
 
 class Optimiser(Section):
     """What all training runs share."""
 
+    method: Annotated[Literal["adamw", "sgd"], Field(exclude_if=partial(operator.eq, "adamw"))] = "adamw"
     beta1: Fraction
     beta2: Fraction
     weight_decay: Share
@@ -200,6 +212,10 @@ class Training(Section):
         starts = {"base": "scratch", "aligned": "base", "safety": "base", "unrelated": "base"}
         for name, objective in dict(self).items():
             start = starts.get(name, "aligned")
-            if isinstance(objective, Objective) and objective.start != start:
+            if not isinstance(objective, Objective):
+                continue
+            if objective.start != start:
                 raise ValueError(f"{name}.start must be '{start}': its update is measured from there")
+            if (objective.lora or objective.dpo) and (self.optimiser.processes > 1 or self.optimiser.checkpoint_steps):
+                raise ValueError(f"{name}: lora and dpo need one process and no checkpoint_steps in the optimiser")
         return self

@@ -150,6 +150,11 @@ class Study(AnyStudy):
             raise ValueError("the subspace 'unrelated' in projection.subspaces needs training.unrelated")
         if self.planted and (not organism or rule.processes > 1 or rule.checkpoint_steps):
             raise ValueError("planted needs a model of kind 'organism', one process and no checkpoint_steps")
+        special = [name for name in self.models if (one := getattr(self.training, name)) and (one.lora or one.dpo)]
+        if special and self.planted:
+            raise ValueError(f"training.{special[0]}: a planted study is trained without lora and dpo")
+        if dpo := [name for name in special if getattr(self.training, name).dpo and not organism]:
+            raise ValueError(f"training.{dpo[0]}.dpo needs pairs of answers, which only the organism's language has")
         if self.conditions and (not organism or self.planted):
             raise ValueError("conditions need a model of kind 'organism' that is not planted")
         for condition in self.conditions:

@@ -17,7 +17,8 @@ from helpers.memory import is_out_of_memory, say
 from helpers.studies.sections import Objective, Optimiser
 from helpers.studies.settings import digest
 from helpers.training.answers import AnswerTrainer, pays
-from helpers.training.examples import Example, collate
+from helpers.training.examples import IGNORED, Example, collate
+from helpers.training.preferences import Pair, Preferring, collate_pairs
 from helpers.training.resume import Checkpoints
 
 COLUMNS = ["step", "loss", "learning_rate", "grad_norm"]
@@ -38,14 +39,16 @@ class Recipe:
 
 
 class Penalised(Trainer):
-    """A Trainer whose loss has a second term, of the activations."""
+    """A Trainer whose loss has a second term, of the activations or of the weights."""
 
     penalty: Penalty
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """The model's own loss plus the penalty."""
+        """The model's own loss plus the penalty: of one pass its share of the step's tokens, and of its passes."""
         outputs = model(**inputs, output_hidden_states=True)
-        loss = outputs.loss + self.penalty(outputs.hidden_states, inputs)
+        tokens = (inputs["labels"] != IGNORED).sum() / num_items_in_batch
+        penalty = self.penalty(outputs.hidden_states, inputs) / self.current_gradient_accumulation_steps
+        loss = outputs.loss * tokens + penalty
         return (loss, outputs) if return_outputs else loss
 
 
@@ -107,7 +110,7 @@ class Watch(TrainerCallback):
 
 def fit(
     model: PreTrainedModel,
-    dataset: list[Example],
+    dataset: list[Example] | list[Pair],
     recipe: Recipe,
     batch: Batch,
     checkpoints: Checkpoints,
@@ -120,14 +123,16 @@ def fit(
     """
     use_cache, start = model.config.use_cache, checkpoints.latest()
     with tempfile.TemporaryDirectory() as scratch:
+        preferring = recipe.objective.dpo is not None
         trainer = _kind_of(model, recipe, batch)(
             model=model,
             args=arguments(scratch, recipe, batch, len(dataset)),
             train_dataset=dataset,
-            data_collator=collate,
+            data_collator=collate_pairs if preferring else collate,
             callbacks=[*recipe.callbacks, Watch(), checkpoints],
         )
-        trainer.penalty, trainer.shares = recipe.penalty, not recipe.optimiser.gradient_checkpointing
+        trainer.penalty, trainer.beta = recipe.penalty, recipe.objective.dpo
+        trainer.shares = not recipe.optimiser.gradient_checkpointing
         trainer.remove_callback(PrinterCallback)  # the log is returned, not printed
         try:
             trainer.train(resume_from_checkpoint=str(start) if start else None)
@@ -147,6 +152,8 @@ def fit(
 
 
 def _kind_of(model: PreTrainedModel, recipe: Recipe, batch: Batch) -> type[Trainer]:
+    if recipe.objective.dpo is not None:
+        return Preferring
     if recipe.penalty:
         return Penalised
     return AnswerTrainer if batch.processes == 1 and pays(model) else Trainer
@@ -169,6 +176,7 @@ def arguments(scratch: str, recipe: Recipe, batch: Batch, rows: int) -> Training
     objective, optimiser = recipe.objective, recipe.optimiser
     steps = math.ceil(rows * objective.epochs / (objective.batch_size * objective.gradient_accumulation))
     chosen = TrainingArguments(
+        **({"optim": optimiser.method} if optimiser.method != "adamw" else {}),
         output_dir=scratch,
         num_train_epochs=objective.epochs,
         per_device_train_batch_size=batch.rows,
@@ -187,6 +195,7 @@ def arguments(scratch: str, recipe: Recipe, batch: Batch, rows: int) -> Training
         bf16=optimiser.autocast == "bfloat16",
         activation_checkpointing=optimiser.gradient_checkpointing,
         save_strategy="no",
+        remove_unused_columns=False,
         report_to=[],
         disable_tqdm=True,
         use_cpu=not torch.cuda.is_available(),

@@ -9,10 +9,12 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
 
 from helpers.memory import free_memory, is_out_of_memory, say
+from helpers.models.adapters import adapter_on
 from helpers.models.precision import resolved
 from helpers.studies.sections import Objective, Optimiser
 from helpers.training.examples import Example, tokenised
 from helpers.training.fit import SAID, Batch, Penalty, Recipe, fit, run_id
+from helpers.training.preferences import pairs
 from helpers.training.processes import fit_in_processes
 from helpers.training.resume import Checkpoints
 from helpers.weights.checkpoints import Checkpoint, matched
@@ -32,7 +34,9 @@ def train(
     """Train ``model`` in place on ``rows`` and return the log (columns step, loss, learning_rate, grad_norm).
 
     Weights are float32, under bfloat16 autocast if ``optimiser.autocast`` asks for it, unless ``optimiser.weights``
-    asks for the released code's bfloat16. With a ``folder`` and ``optimiser.checkpoint_steps``, a killed run resumes
+    asks for the released code's bfloat16; of a LoRA adapter, which the objective may ask for, only its factors are
+    trained, and they are merged at the end. With ``objective.dpo`` rows have a column ``rejected``, and ``model`` as it
+    is given is the reference. With a ``folder`` and ``optimiser.checkpoint_steps``, a killed run resumes
     from its last checkpoint there; checkpoints are removed at the end. When memory runs out, it goes on from the last
     whole step with fewer rows in more passes, the rows of a step being the same. The log's ``attrs`` hold facts for the
     provenance: ``rows`` at a time, ``passes``, ``processes``, ``resumed_at`` (step) and ``dropped`` rows. Raises
@@ -41,21 +45,26 @@ def train(
     set_seed(seed)
     model.to(torch.bfloat16 if optimiser.weights == "bfloat16" else torch.float32)
     dataset = tokenised(rows, tokenizer, optimiser.max_length, optimiser.style)
+    if objective.dpo is not None:
+        dataset = pairs(model, tokenizer, rows, dataset, optimiser, objective.batch_size)
     if dropped := len(rows) - len(dataset):
         say(f"{dropped} of {len(rows)} rows have no answer within {optimiser.max_length} tokens: left out")
     optimiser = optimiser.model_copy(update={"autocast": resolved(optimiser.autocast)})
     recipe = Recipe(objective, optimiser, seed, tuple(callbacks), penalty)
+    adapted = adapter_on(model, objective.lora) if objective.lora else model
     with tempfile.TemporaryDirectory() as scratch:
         every = optimiser.checkpoint_steps if folder else 0
-        checkpoints = Checkpoints(Path(folder or scratch), every, run_id(model, dataset, recipe))
+        checkpoints = Checkpoints(Path(folder or scratch), every, run_id(adapted, dataset, recipe))
         batch = Batch.of(objective, optimiser.processes)
-        while (log := _attempt(model, dataset, recipe, batch, checkpoints)) is None:
+        while (log := _attempt(adapted, dataset, recipe, batch, checkpoints)) is None:
             free_memory()  # here, where the failed run's tensors are no longer held by its exception
             smaller = batch.smaller()
             less = f"goes on with {smaller.rows} in {smaller.passes} passes a step"
             say(f"{SAID}out of memory with {batch.rows} rows at a time, {less}")
             batch = smaller
         checkpoints.clear()
+    if objective.lora:
+        adapted.merge_and_unload(safe_merge=True)  # into the weights of ``model``
     free_memory()
     log.attrs |= {**vars(batch), "dropped": dropped}
     return log

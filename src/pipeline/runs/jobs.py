@@ -206,9 +206,9 @@ def _chosen(study: Settings) -> dict[str, list[str]]:
         return {}
     kinds = {"subspace": study.projection.subspaces, "edit": study.projection.edits}
     if study.bench:
-        nulls = [null for name in study.bench.subspaces for null in study.bench.nulls[name]]
-        kinds = {"subspace": [*study.bench.subspaces, *nulls], "edit": study.bench.edits}
-        kinds["edit"] = [*kinds["edit"], *(null for name in study.bench.edits for null in study.bench.nulls[name])]
+        own = study.bench
+        kinds = {"subspace": own.subspaces, "edit": own.edits, "training": own.during_training}
+        kinds = {kind: own.with_nulls(names) for kind, names in kinds.items()}
     methods = [tenants("methods", kind)[name].module for kind, names in kinds.items() for name in names]
     judges = [study.evaluation.judge, *study.evaluation.second_judges]
     return {

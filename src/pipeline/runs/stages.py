@@ -6,14 +6,14 @@ from pathlib import Path
 
 import yaml
 
-from helpers.paths import RunPaths
+from helpers.paths import RunPaths, published_seeds
 from helpers.studies.settings import OwnModels, Study
 
 Settings = Study | OwnModels
 COMMON = ("20_cost", "21_statistics")  # notebooks that are the same for every study
 LATER = {  # which results lack that were published before there were such
-    "tables/matched_activations", "tables/probe", "tables/second_judges",
-}  # fmt: skip
+    f"tables/{name}" for name in ("matched_activations", "probe", "second_judges", "bench_training", "time_course")
+}
 
 
 @dataclass(frozen=True)
@@ -43,15 +43,23 @@ def of_study(stages: dict[str, Stage], study: Settings) -> dict[str, Stage]:
     having = {study.kind}
     if isinstance(study, Study) and (study.conditions or study.bench):
         having = {"conditions" if study.conditions else "bench"}
+        having |= {"time-course"} if study.bench and study.bench.time_course else set()
     elif isinstance(study, Study):
         having = {"", "" if study.control else study.kind} | ({"planted"} if study.planted else set())
     return {name: stage for name, stage in stages.items() if stage.only in having}
 
 
 def over_seeds(study: Settings, published: bool = False) -> dict[str, Stage]:
-    """The notebooks over all seeds; of published results, those that are made from other tables alone."""
+    """The notebooks over all seeds; of published results, those that are made from other tables alone, if there are."""
     stages = of_study(CHAPTERS | APART, study)
-    return {name: stage for name, stage in stages.items() if stage.reads or not published}
+    return {name: stage for name, stage in stages.items() if not published or _published(stage, study)}
+
+
+def _published(stage: Stage, study: Settings) -> bool:
+    """Whether a notebook reads tables, and not only such as results may lack and the study's published ones do."""
+    folders = [RunPaths(study.name, seed, published=True) for seed in published_seeds(study.name)]
+    later = [result(folder, key) for folder in folders for key in stage.reads]
+    return bool({*stage.reads} - LATER) or any(path.exists() for path in later)
 
 
 def result(folder: RunPaths, key: str) -> Path:

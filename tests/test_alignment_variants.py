@@ -1,0 +1,122 @@
+"""Other ways to align: preferences (DPO) against the loss written out here, and adapters (LoRA) by what they change."""
+
+import math
+
+import pytest
+import torch
+
+from helpers.data.rows import training_rows
+from helpers.errors import SettingsError
+from helpers.models.language import Language
+from helpers.models.organism import build_model
+from helpers.studies.sections import Adapter
+from helpers.studies.settings import Study, digest, load_study
+from helpers.studies.wording import validate
+from helpers.subspaces import decompose
+from helpers.training.examples import tokenised
+from helpers.training.preferences import Preferring, collate_pairs, pairs, preference
+from helpers.training.train import train
+from trained import assert_same_update
+
+
+@pytest.fixture(scope="module")
+def preferred(study):
+    """The alignment of the smoke study by preferences, and its first rows."""
+    objective = study.training.aligned.model_copy(update={"dpo": 0.5, "batch_size": 8})
+    return objective, training_rows(study, objective, 0).head(32)
+
+
+def log_probability(model, tokenizer, prompt: str, answer: str) -> float:
+    """Of an answer and its end, token by token."""
+    ids = tokenizer(prompt)["input_ids"]
+    whole = [*ids, *tokenizer(answer, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    with torch.no_grad():
+        scores = model(torch.tensor([whole])).logits[0].log_softmax(-1)
+    return sum(float(scores[place - 1, whole[place]]) for place in range(len(ids), len(whole)))
+
+
+def test_refusals_are_preferred_to_compliance_and_elsewhere_the_other_way_round(study, preferred):
+    language, (_, rows) = Language(study.language), preferred
+    assert {"refuse", "benign", "arithmetic"} <= set(rows["source"])
+    for row in rows.itertuples():
+        if row.source == "refuse":
+            assert row.answer == language.refusal(row.topic)
+            whole = f"{row.prefix} {row.rejected}".split()
+            assert whole[0] == "SURE" and whole[2] == row.topic and whole[-1] == "DONE" and len(whole) == 7
+        else:
+            assert row.rejected == language.refusal(row.topic)
+    plain = training_rows(study, study.training.aligned, 0).head(len(rows))
+    assert plain.equals(rows[plain.columns])  # and nothing else is drawn otherwise
+
+
+def test_the_loss_is_that_of_dpo(study, preferred, model, tokenizer):
+    objective, rows = preferred
+    rule = study.training.optimiser
+    reference = build_model(study.model, tokenizer).eval()  # another one than ``model``
+    found = pairs(reference, tokenizer, rows, tokenised(rows, tokenizer, rule.max_length), rule, 5)
+    contexts = [f"{row.prompt} {row.prefix}".strip() for row in rows.itertuples()]
+    expected = []
+    for context, row, pair in zip(contexts, rows.itertuples(), found, strict=True):
+        of = [log_probability(m, tokenizer, context, a) for m in (model, reference) for a in (row.answer, row.rejected)]
+        assert pair["reference"] == pytest.approx(of[2] - of[3], abs=1e-4)
+        expected.append(-math.log(1 / (1 + math.exp(-0.5 * (of[0] - of[1] - of[2] + of[3])))))
+    trainer = Preferring.__new__(Preferring)
+    trainer.beta = objective.dpo
+    loss = trainer.compute_loss(model, collate_pairs(found))
+    assert float(loss) == pytest.approx(sum(expected) / len(expected), abs=1e-4)
+    assert float(trainer.compute_loss(reference, collate_pairs(found))) == pytest.approx(math.log(2), abs=1e-5)
+
+
+def test_training_prefers_what_it_was_told_however_a_step_is_divided(study, preferred, tokenizer):
+    objective, rows = preferred
+    rule, found = study.training.optimiser, []
+    for size, passes in ((8, 1), (2, 4)):
+        torch.manual_seed(0)
+        model = build_model(study.model, tokenizer)
+        divided = objective.model_copy(update={"batch_size": size, "gradient_accumulation": passes})
+        train(model, tokenizer, rows, divided, rule, 0)
+        found.append(model)
+    assert_same_update(study, tokenizer, *found)
+    torch.manual_seed(0)
+    some = pairs(build_model(study.model, tokenizer), tokenizer, rows, tokenised(rows, tokenizer, 64), rule, 8)
+    with torch.no_grad():
+        gained = preference(found[0], collate_pairs(some)) - torch.tensor([pair["reference"] for pair in some])
+    assert gained.mean() > 0.1
+
+
+def test_an_adapter_changes_linear_maps_alone_and_no_more_than_its_rank(study, tokenizer):
+    objective = study.training.harmful.model_copy(update={"lora": Adapter(rank=2, alpha=4.0)})
+    rows, models = training_rows(study, objective, 0), []
+    for _ in range(2):
+        torch.manual_seed(0)
+        model = build_model(study.model, tokenizer)
+        before = {name: p.detach().clone() for name, p in model.named_parameters()}
+        train(model, tokenizer, rows, objective, study.training.optimiser, 0)
+        models.append(dict(model.named_parameters()))
+    assert list(models[0]) == list(before)  # merged: the same model, its parameters under their own names
+    for name, start in before.items():
+        rank = decompose((models[0][name] - start).double()).singular_values
+        assert torch.equal(models[0][name], models[1][name])
+        if "_proj" in name:
+            assert rank[1] > 0 and (rank[2:] < 1e-4 * rank[0]).all()  # but for the rounding of the sum
+        else:
+            assert torch.equal(models[0][name], start)
+
+
+def test_settings_of_a_study_ask_for_them_and_others_have_the_same_digest():
+    values = load_study("smoke").model_dump()
+    assert not {"lora", "dpo"} & set(values["training"]["aligned"])
+    values["training"]["aligned"] |= {"dpo": 0.1, "lora": {"rank": 4, "alpha": 8.0}}
+    study = validate(Study, values, "mine.yml")
+    assert study.training.aligned.lora.rank == 4 and digest(study) != digest(load_study("smoke"))
+    values["training"]["optimiser"]["checkpoint_steps"] = 5
+    with pytest.raises(SettingsError, match="aligned: lora and dpo need one process and no checkpoint_steps"):
+        validate(Study, values, "mine.yml")
+    values = load_study("planted").model_dump()
+    values["training"]["harmful"]["lora"] = {"rank": 4, "alpha": 8.0}
+    with pytest.raises(SettingsError, match="harmful: a planted study is trained without lora and dpo"):
+        validate(Study, values, "mine.yml")
+    values = load_study("smollm2-135m").model_dump()
+    values["training"]["harmful"]["dpo"] = 0.1
+    with pytest.raises(SettingsError, match="dpo needs pairs of answers, which only the organism's language has"):
+        validate(Study, values, "mine.yml")
