@@ -146,6 +146,12 @@ def nulls_of(name: str) -> tuple[str, ...]:
     return (found,) if isinstance(found, str) else tuple(found)
 
 
+class Released(Section):
+    """The defects of the released code, which are switched on upon the models of another study."""
+
+    of: Text  # name of the study whose models, tables and settings are taken
+
+
 class UpdateOverlap(Section):
     """Grid of the overlap between weight updates."""
 

@@ -245,7 +245,7 @@ def seeds_of_report(folder: RunPaths) -> str:
 
 def _how_to_make(study: Study, folder: RunPaths, key: str) -> str:
     """The sentence on a result that is missing in a folder."""
-    if isinstance(study, Study) and study.bench and key.startswith("models/"):
+    if place_of(study, folder, key) != result(folder, key):
         study, folder = load_study(study.models_of), replace(folder, study=study.models_of)
     jobs = jobs_of(study, "" if folder.seed is None else [folder.seed])
     maker = next(job for job in jobs if result(job.folder, key) in job.writes)

@@ -1,0 +1,84 @@
+"""What the defects of the released code change over seeds, and whether a verdict depends on one.
+
+``as_released.yml`` says what each defect is; ``helpers.experiments.as_released`` switches them on.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from helpers.claims.conditions import NO_UNCERTAINTY
+from helpers.claims.over_seeds import over_seeds
+from helpers.claims.verdicts import intervals, stated_table, strict_table, verdict_table
+from helpers.studies.settings import Study
+
+WRITTEN = yaml.safe_load(Path(__file__).with_suffix(".yml").read_text(encoding="utf-8"))
+WAY = ["defect", "setting"]  # a defect, and a way of having it
+LEVELS = ("stated", "strict")
+YES, NO, UNTOUCHED, NOT_MEASURED = "yes", "no", "touches none", "not measured"
+EQUAL = 1e-9  # largest difference that is rounding
+
+
+def released_summary(study: Study, numbers: pd.DataFrame) -> pd.DataFrame:
+    """Every number as released and corrected, and their difference over seeds: table ``as_released_summary``.
+
+    ``relative``: the difference in the natural unit of the quantity, such as what fine-tuning changed.
+    """
+    difference = numbers["released"] - numbers["corrected"]
+    rows, keys = numbers.assign(difference=difference, relative=difference / numbers["unit"]), [*WAY, "quantity"]
+    found = over_seeds(rows, keys, "difference", study.confidence)
+    relative = over_seeds(rows, keys, "relative", study.confidence)
+    names = {"mean": "relative", "low": "relative_low", "high": "relative_high"}
+    means = rows.groupby(keys, sort=False, as_index=False)[["released", "corrected"]].mean()
+    return means.merge(found, on=keys).merge(relative[[*keys, *names]].rename(columns=names), on=keys)
+
+
+def released_verdicts(study: Study, values: pd.DataFrame) -> pd.DataFrame:
+    """Both verdicts on every claim with each defect and without: table ``as_released_verdicts``.
+
+    By the rules of the ledger, and t intervals over seeds on both sides. ``touched``: statistics of the claim that the
+    defect changes in some seed.
+    """
+    rows = []
+    for way, own in values.groupby(WAY, sort=False):
+        sides = {side: _verdicts(study, own, side) for side in ("corrected", "released")}
+        differs = own[~np.isclose(own["released"], own["corrected"], rtol=0, atol=EQUAL, equal_nan=True)]
+        for claim, entry in study.claims.items():
+            touched = differs.loc[differs["claim"] == claim, "statistic"].nunique()
+            for level in LEVELS if entry.strict else LEVELS[:1]:
+                found = {side: verdicts.loc[claim, level] for side, verdicts in sides.items()}
+                rows.append(
+                    dict(zip(WAY, way, strict=True)) | {"claim": claim, "level": level, **found, "touched": touched}
+                )
+    return pd.DataFrame(rows)
+
+
+def _verdicts(study: Study, values: pd.DataFrame, side: str) -> pd.DataFrame:
+    statistics = values.rename(columns={side: "value"})
+    found = intervals(study, statistics, NO_UNCERTAINTY)
+    tables = (table(study, found) for table in (stated_table, strict_table))
+    return verdict_table(study, statistics, found, *tables).set_index("claim")
+
+
+def defect_table(verdicts: pd.DataFrame) -> pd.DataFrame:
+    """Every defect in words, and whether a verdict depends on it and how."""
+    rows = []
+    for number, written in WRITTEN["defects"].items():
+        own = verdicts[verdicts["defect"] == number]
+        changed = own[own["corrected"] != own["released"]]
+        how = [f"{r.claim} {r.level}: {r.corrected} → {r.released} ({r.setting})" for r in changed.itertuples()]
+        verdict = YES if how else NO if own["touched"].any() else NOT_MEASURED if "why" in written else UNTOUCHED
+        facts = {name: written.get(name, "") for name in ("defect", "what", "part", "said", "why")}
+        rows.append({"number": number, **facts, "verdict": verdict, "how": "; ".join(how)})
+    return pd.DataFrame(rows)
+
+
+def in_words(summary: pd.DataFrame) -> pd.DataFrame:
+    """The summary with each quantity and its natural unit as they are read."""
+    words = WRITTEN["quantities"]
+    return summary.assign(
+        quantity=[words[name]["is"] for name in summary["quantity"]],
+        unit=[words[name]["unit"] for name in summary["quantity"]],
+    )
