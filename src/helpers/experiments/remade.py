@@ -11,13 +11,14 @@ from helpers.claims.results import SeedResults
 from helpers.data.rows import training_rows
 from helpers.evaluation.behaviour import EvaluationSets
 from helpers.experiments.bases import Basis, bases_of
+from helpers.experiments.conditions import lineage
 from helpers.experiments.graded import COMPARED, TASK, only_strict
 from helpers.experiments.projection import Grid, Keeper, Tables
 from helpers.methods.context import Context
 from helpers.models.load import load_model, save_model
 from helpers.paths import RunPaths
 from helpers.studies.measurements import Judged
-from helpers.studies.settings import Study
+from helpers.studies.settings import Study, digest
 from helpers.training.train import train
 from helpers.weights.checkpoints import Checkpoint
 from helpers.weights.edits import LiveUpdate
@@ -128,14 +129,22 @@ def _train(seed: Seed, model, tokenizer, rows: pd.DataFrame, **optimiser) -> Non
     train(model, tokenizer, rows, rule.contaminated, rule.optimiser.model_copy(update=optimiser), seed.seed)
 
 
-def _remade(seed: Seed) -> tuple[dict[str, Checkpoint], Tables]:
-    """The contaminated models that are made with a defect, and what the claims' strict statistics read of them."""
-    for name, make in REMADE.values():
-        if not (seed.room.model(name) / "config.json").exists():
-            model, tokenizer = load_model(seed.checkpoints["aligned"].folder, "cpu")
+def remade(seed: Seed) -> dict[str, Checkpoint]:
+    """The contaminated models with a defect, by its name; those that were made of the same models before are kept."""
+    start, tuned = (seed.checkpoints[name] for name in ("aligned", TASK))
+    made_from = digest(lineage(seed.study, TASK), start.identity(), tuned.identity())
+    folders = {name: (seed.room.model(f"{name}-{made_from}"), make) for name, make in REMADE.values()}
+    for folder, make in folders.values():
+        if not (folder / "config.json").exists():
+            model, tokenizer = load_model(start.folder, "cpu")
             make(seed, model, tokenizer)
-            save_model(model, tokenizer, seed.room.model(name))
-    made = {name: Checkpoint(seed.room.model(name)) for name, _ in REMADE.values()}
+            save_model(model, tokenizer, folder)
+    return {name: Checkpoint(folder) for name, (folder, _) in folders.items()}
+
+
+def _with_variants(seed: Seed) -> tuple[dict[str, Checkpoint], Tables]:
+    """These models, and what the claims' strict statistics read of them."""
+    made = remade(seed)
     return made, seed.measured(bases_of(only_strict(seed.study)), made, scaled=True)
 
 
@@ -145,7 +154,7 @@ def of_remade(seed: Seed, number: int) -> Effect:
     In its tables its variants are measured by their margins alone, so those of the study's own are read without scores.
     """
     name, _ = REMADE[number]
-    made, tables = seed.once("remade", lambda: _remade(seed))
+    made, tables = seed.once("remade", lambda: _with_variants(seed))
     own = {key: table[table["task"] == name].assign(task=TASK) for key, table in tables.items()}
     end = own["scaling"].set_index("alpha").loc[1.0]
     aligned, tuned = seed.checkpoints["aligned"], made[name]
