@@ -32,7 +32,8 @@ def released_summary(study: Study, numbers: pd.DataFrame) -> pd.DataFrame:
     relative = over_seeds(rows, keys, "relative", study.confidence)
     names = {"mean": "relative", "low": "relative_low", "high": "relative_high"}
     means = rows.groupby(keys, sort=False, as_index=False)[["released", "corrected"]].mean()
-    return means.merge(found, on=keys).merge(relative[[*keys, *names]].rename(columns=names), on=keys)
+    relative = relative[[*keys, *names]].rename(columns=names)
+    return means.merge(found, on=keys).merge(relative, on=keys).assign(study=study.models_of)
 
 
 def released_verdicts(study: Study, values: pd.DataFrame) -> pd.DataFrame:
@@ -49,9 +50,8 @@ def released_verdicts(study: Study, values: pd.DataFrame) -> pd.DataFrame:
             touched = differs.loc[differs["claim"] == claim, "statistic"].nunique()
             for level in LEVELS if entry.strict else LEVELS[:1]:
                 found = {side: verdicts.loc[claim, level] for side, verdicts in sides.items()}
-                rows.append(
-                    dict(zip(WAY, way, strict=True)) | {"claim": claim, "level": level, **found, "touched": touched}
-                )
+                where = {"study": study.models_of, **dict(zip(WAY, way, strict=True)), "claim": claim, "level": level}
+                rows.append(where | found | {"touched": touched})
     return pd.DataFrame(rows)
 
 

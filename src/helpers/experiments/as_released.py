@@ -8,21 +8,20 @@ were not measured.
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import torch
 
-from helpers.claims.retabled import counted_twice, in_band_of_blocks, vectors_alike, without_aligned
-from helpers.claims.statistics import STATISTICS, SeedResults
+from helpers.claims.results import SeedResults
+from helpers.claims.retabled import HALF, TABLED, TASK, Effect, Tables, effect_tables, energy_inside, vectors_alike
 from helpers.evaluation.behaviour import answers_to, harm_per_prompt, measure
 from helpers.evaluation.judges import build_judge
 from helpers.experiments.bases import Basis
-from helpers.experiments.graded import TASK
 from helpers.experiments.overlap import prompt_sets
-from helpers.experiments.projection import Tables
-from helpers.experiments.remade import REMADE, Effect, Seed, of_remade
-from helpers.models.prompts import padded, prompt_ids
+from helpers.experiments.remade import REMADE, Seed, of_remade
+from helpers.models.prompts import Side, padded, prompt_ids
 from helpers.subspaces import Modes, energy_kept, mode_subspace_overlap, rank_for_fraction
 from helpers.weights.edits import LiveUpdate, control_bases
 from helpers.weights.names import module_of
@@ -30,11 +29,8 @@ from helpers.weights.names import module_of
 DRAWS, MEASURED_DRAWS = 20, 5  # of Random-K: those whose energy is taken, and those whose behaviour is
 CUT = 0.25  # share of the modes that the released code keeps of a large matrix, here of every one
 BATCH = 16  # prompts that the released code pads to one length
-HALF = 0.5  # k / min(m, n) at which energies are compared
 PAIRS = [("useful", "harmful"), *((one, task) for one in ("alignment", "safety") for task in ("useful", "harmful"))]
 STOPS = re.compile("Instruction|Response")
-NUMBERS = ["defect", "setting", "quantity", "released", "corrected", "unit"]
-VALUES = ["defect", "setting", "claim", "statistic", "released", "corrected"]
 SWITCHES: dict[int, Callable[[Seed], Iterator[Effect]]] = {}
 
 
@@ -45,31 +41,17 @@ def switch(number: int) -> Callable:
 
 def released_tables(seed: Seed) -> Tables:
     """Tables ``as_released`` (numbers) and ``as_released_claims`` (statistics of the claims) of one seed."""
-    made = [
-        seed.pieces.obtain(f"defect-{number}", lambda n=number: _tables(seed, n))
-        for number in sorted(SWITCHES | REMADE)
-    ]
+    numbers = sorted({*SWITCHES, *REMADE, *TABLED})
+    made = [seed.pieces.obtain(f"defect-{n}", partial(_tables, seed, n)) for n in numbers]
     return {name: pd.concat([tables[name] for tables in made], ignore_index=True) for name in made[0]}
 
 
 def _tables(seed: Seed, number: int) -> Tables:
-    numbers, values = [], []
-    for effect in [of_remade(seed, number)] if number in REMADE else SWITCHES[number](seed):
-        numbers += [(number, effect.setting, name, *found) for name, found in effect.numbers.items()]
-        if effect.released or effect.corrected:
-            values += [(number, effect.setting, *row) for row in _statistics(seed, effect)]
-    return {
-        "as_released": pd.DataFrame(numbers, columns=NUMBERS),
-        "as_released_claims": pd.DataFrame(values, columns=VALUES),
-    }
-
-
-def _statistics(seed: Seed, effect: Effect) -> Iterator[tuple[str, str, float, float]]:
-    """Every statistic of the claims with the defect and without."""
-    sides = [results or seed.results for results in (effect.released, effect.corrected)]
-    for claim, entry in seed.study.claims.items():
-        for name in entry.statistics:
-            yield claim, name, *(float(STATISTICS[name](results)) for results in sides)
+    if number in TABLED:
+        effects = [TABLED[number](seed.study, seed.results, seed.modules)]
+    else:
+        effects = [of_remade(seed, number)] if number in REMADE else SWITCHES[number](seed)
+    return effect_tables(number, effects, seed.study, seed.results)
 
 
 @switch(6)
@@ -135,9 +117,13 @@ def last_column(seed: Seed) -> Iterator[Effect]:
     _, tokenizer = seed.loaded
     for name in ("useful", "harmful-a"):
         ids = prompt_ids(tokenizer, prompt_sets(seed.study, seed.seed)[name], seed.study.activation_overlap.style)
-        batches = [padded(ids[i : i + BATCH], tokenizer.padding_side, "cpu") for i in range(0, len(ids), BATCH)]
-        padding = sum(int((batch["attention_mask"][:, -1] == 0).sum()) for batch in batches)
-        yield Effect(name, {"pad_states": (padding / len(ids), 0.0, 1.0)})
+        yield Effect(name, {"pad_states": (at_padding(ids, tokenizer.padding_side), 0.0, 1.0)})
+
+
+def at_padding(ids: list[list[int]], side: Side) -> float:
+    """Share of prompts, in their order and in batches, whose last column is padding."""
+    batches = [padded(ids[i : i + BATCH], side, "cpu") for i in range(0, len(ids), BATCH)]
+    return sum(int((batch["attention_mask"][:, -1] == 0).sum()) for batch in batches) / len(ids)
 
 
 @switch(10)
@@ -145,22 +131,6 @@ def first_comma(seed: Seed) -> Iterator[Effect]:
     """Prompts up to their first comma."""
     prompts = seed.sets.harm["prompt"]
     yield Effect("harmful-prompts", {"prompts_cut": (float(prompts.str.contains(",").mean()), 0.0, 1.0)})
-
-
-@switch(11)
-def no_aligned_model(seed: Seed) -> Iterator[Effect]:
-    """Neither base nor aligned model scored, so that no curve begins at α = 0."""
-    models = seed.results.activation_overlap["model"]
-    surviving = float((models == models.iloc[-1]).mean())
-    yield Effect("no-base-scores", {"rows_left": (surviving, 1.0, 1.0)}, without_aligned(seed.results))
-
-
-@switch(13)
-def band_of_hidden_states(seed: Seed) -> Iterator[Effect]:
-    """The band with L = blocks + 1, as the project has it too, against L = blocks."""
-    corrected = in_band_of_blocks(seed.results, seed.study.activation_overlap.band)
-    mso = [float(r.activation("useful-harmful")["mso"].mean()) for r in (seed.results, corrected)]
-    yield Effect("later-by-one", {"activation_overlap": (*mso, 1.0)}, corrected=corrected)
 
 
 @switch(14)
@@ -191,23 +161,8 @@ def fraction_of_one(seed: Seed) -> Iterator[Effect]:
     """A fraction of 1 as the best multiple of D_A in every tensor."""
     alignment, update = seed.of_all("alignment"), seed.of_all(TASK)
     fits = [float((update[n] * alignment[n]).sum()) ** 2 / float(alignment[n].square().sum()) for n in seed.names]
-    whole = _energy(seed.results, 1.0)
+    whole = energy_inside(seed.results, 1.0)
     yield Effect(TASK, {"energy_at_one": (sum(fits) / seed.products(update, update), whole, 1.0)})
-
-
-def _energy(results: SeedResults, fraction: float) -> float:
-    """Share of the contaminated update's energy in Top-K of the alignment update."""
-    rows = results.energy.query("subspace == 'alignment' and control == 'top-k' and module == 'all' and task == @TASK")
-    return float(rows.set_index("fraction")["energy_kept"].loc[fraction])
-
-
-@switch(17)
-def tied_twice(seed: Seed) -> Iterator[Effect]:
-    """The embedding counted once more, as where it is the head as well."""
-    released = counted_twice(seed.results, seed.modules)
-    tied = seed.checkpoints["aligned"].config.get("tie_word_embeddings")
-    kept = [_energy(r, HALF) for r in (released, seed.results)]
-    yield Effect("tied" if tied else "as-if-tied", {"energy": (*kept, 1.0)}, released)
 
 
 @switch(18)

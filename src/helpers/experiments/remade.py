@@ -1,6 +1,6 @@
 """Contaminated models that are made with a defect of the released code, and what was measured of a seed without it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,12 +8,13 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from helpers.claims.results import SeedResults
+from helpers.claims.retabled import TASK, Effect, Number, Tables
 from helpers.data.rows import training_rows
 from helpers.evaluation.behaviour import EvaluationSets
 from helpers.experiments.bases import Basis, bases_of
 from helpers.experiments.conditions import lineage
-from helpers.experiments.graded import COMPARED, TASK, only_strict
-from helpers.experiments.projection import Grid, Keeper, Tables
+from helpers.experiments.graded import COMPARED, only_strict
+from helpers.experiments.projection import Grid, Keeper
 from helpers.methods.context import Context
 from helpers.models.load import load_model, save_model
 from helpers.paths import RunPaths
@@ -24,17 +25,6 @@ from helpers.weights.checkpoints import Checkpoint
 from helpers.weights.edits import LiveUpdate
 
 MEASURES = ("utility", "utility_margin", "harm", "harm_margin")
-Number = tuple[float, float, float]  # as released, corrected, size of the natural unit
-
-
-@dataclass(frozen=True)
-class Effect:
-    """What a defect does, in one way of having it."""
-
-    setting: str
-    numbers: dict[str, Number]
-    released: SeedResults | None = None  # the seed's tables with the defect, where it touches them
-    corrected: SeedResults | None = None  # and without, where the project's own have it
 
 
 class Seed(Context):
@@ -86,10 +76,14 @@ class Seed(Context):
 
 
 def _whole_text(seed: Seed, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Contaminated training with the loss on the prompt as well: all of it is the answer to nothing."""
-    rows = _rows(seed)
+    """Contaminated training with the loss on the prompt as well."""
+    _train(seed, model, tokenizer, unmasked(_rows(seed)))
+
+
+def unmasked(rows: pd.DataFrame) -> pd.DataFrame:
+    """Training rows whose whole text is the answer to nothing, so that the loss falls on all of it."""
     texts = [" ".join(filter(None, parts)) for parts in rows[["prompt", "prefix", "answer"]].to_numpy()]
-    _train(seed, model, tokenizer, rows.assign(prompt="", prefix="", answer=texts))
+    return rows.assign(prompt="", prefix="", answer=texts)
 
 
 def _bfloat16(seed: Seed, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
