@@ -145,7 +145,7 @@ def _with_variants(seed: Seed) -> tuple[dict[str, Checkpoint], Tables]:
 def of_remade(seed: Seed, number: int) -> Effect:
     """A contaminated model that is made with a defect, beside the study's own.
 
-    In its tables its variants are measured by their margins alone, so those of the study's own are read without scores.
+    Its variants are measured by their margins alone, so those of the study's own model are read without scores.
     """
     name, _ = REMADE[number]
     made, tables = seed.once("remade", lambda: _with_variants(seed))
@@ -160,17 +160,19 @@ def of_remade(seed: Seed, number: int) -> Effect:
         "update_cosine": (seed.products(update, changed) / (norm * other), 1.0, 1.0),
         "moved": (_moved(seed, tuned), _moved(seed, seed.checkpoints[TASK]), 1.0),
     }
-    results, table = seed.results, seed.results.projection
-    others = table[table["task"] != TASK]
-    unjudged = table[(table["task"] == TASK) & table["subspace"].isin(COMPARED) & (table["draw"] == 0)].assign(
-        harm=np.nan
-    )
-    released, corrected = (pd.concat([others, rows], ignore_index=True) for rows in (own["projection"], unjudged))
+    return Effect(name, numbers, *_beside(seed.results, own, end))
+
+
+def _beside(results: SeedResults, own: Tables, end: pd.Series) -> tuple[SeedResults, SeedResults]:
+    """The tables of a seed with another contaminated model, and with its own: the same variants, none of them scored."""
+    table, models = results.projection, results.behaviour
+    others, task = table[table["task"] != TASK], table[table["task"] == TASK]
+    unscored = task[task["subspace"].isin(COMPARED) & (task["draw"] == 0)].assign(harm=np.nan)
+    released, corrected = (pd.concat([others, rows], ignore_index=True) for rows in (own["projection"], unscored))
     curves = pd.concat([results.scaling[results.scaling["task"] != TASK], own["scaling"]], ignore_index=True)
-    models = results.behaviour
     values = models["value"].where(models["model"] != TASK, models["measure"].map(end.drop("task")).astype(float))
-    remade = replace(results, projection=released, scaling=curves, behaviour=models.assign(value=values))
-    return Effect(name, numbers, remade, replace(results, projection=corrected))
+    changed = replace(results, projection=released, scaling=curves, behaviour=models.assign(value=values))
+    return changed, replace(results, projection=corrected)
 
 
 def _moved(seed: Seed, tuned: Checkpoint) -> float:
