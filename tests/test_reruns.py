@@ -32,7 +32,7 @@ print(json.dumps(of))
 EVERY = set(STAGES)
 DRAW = {name for name in STAGES if name not in PER_SEED} - {"22_judge_validation", "30_own_models"}  # these compute
 DRAW -= {"31_card"}  # which `make card` draws
-LEDGER = {"15_verdict", "16_power", "17_sensitivity", "23_conditions", "27_released"}
+LEDGER = {"15_verdict", "16_power", "17_sensitivity", "23_conditions", "29_released"}
 
 
 @dataclass(frozen=True)

@@ -164,7 +164,7 @@ def of_remade(seed: Seed, number: int) -> Effect:
 
 
 def _beside(results: SeedResults, own: Tables, end: pd.Series) -> tuple[SeedResults, SeedResults]:
-    """The tables of a seed with another contaminated model, and with its own: the same variants, none of them scored."""
+    """The tables of a seed with another contaminated model, and with its own: the same variants, none scored."""
     table, models = results.projection, results.behaviour
     others, task = table[table["task"] != TASK], table[table["task"] == TASK]
     unscored = task[task["subspace"].isin(COMPARED) & (task["draw"] == 0)].assign(harm=np.nan)

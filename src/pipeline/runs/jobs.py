@@ -192,7 +192,7 @@ def _files(job: Job) -> list[Path]:
         found += sorted(bench_tables().glob("*.csv"))
     if job.notebook == "25_methods":
         found += [path for study, path in bench_summaries().items() if study != job.study.name]
-    if job.notebook == "27_released":
+    if job.notebook == "29_released":
         for study in job.study.released.tables_of:
             found += sorted((published_root() / study).glob("seed-*/tables/*.csv"))
     if job.notebook == "15_verdict":

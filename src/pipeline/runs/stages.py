@@ -14,7 +14,7 @@ COMMON = ("20_cost", "21_statistics")  # notebooks that are the same for every s
 LAST = {  # of each kind of study apart, its chapter and the table that shows that it has run
     "conditions": ("23_conditions", "conditions_verdicts"),
     "bench": ("25_methods", "bench_summary"),
-    "released": ("27_released", "as_released_verdicts"),
+    "released": ("29_released", "as_released_verdicts"),
 }
 LATER = {"tables/matched_activations", "tables/probe"}  # which results lack that were published before there were such
 
