@@ -11,11 +11,13 @@ import torch
 from helpers.claims.as_released import (
     NO,
     NOT_MEASURED,
+    ONE_SEED,
     UNTOUCHED,
     WRITTEN,
     YES,
     defect_table,
     in_words,
+    one_table,
     released_summary,
     released_verdicts,
 )
@@ -25,12 +27,12 @@ from helpers.claims.statistics import TABLES
 from helpers.experiments.as_released import DRAWS, STOPS, SWITCHES, at_padding
 from helpers.experiments.remade import REMADE, Seed, of_remade, unmasked
 from helpers.models.load import load_model
-from helpers.paths import ROOT, RunPaths
+from helpers.paths import ROOT, RunPaths, published_seeds
 from helpers.studies.settings import load_study
 from helpers.training.examples import IGNORED, tokenised
 from helpers.weights.checkpoints import Checkpoint
 from helpers.weights.edits import LiveUpdate
-from pipeline.results.tables import SCHEMAS, read_csv
+from pipeline.results.tables import read_csv
 
 STUDY = load_study("organism-released")
 
@@ -285,15 +287,31 @@ def test_every_defect_is_measured_or_said_why_not_and_stands_on_the_page_on_devi
     assert set(defects) <= {int(number) for number in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)}
 
 
+def test_one_seed_alone_says_nothing_of_a_verdict():
+    values = values_of(-0.5, 0.5)
+    verdicts = released_verdicts(STUDY, values[values["seed"] == 0])
+    assert defect_table(verdicts).set_index("number")["verdict"][13] == ONE_SEED
+
+
+def test_every_defect_has_a_row_of_the_one_table():
+    rows = [(13, "later-by-one", "energy", seed, 0.5 + 0.01 * seed, 0.4, 1.0) for seed in range(3)]
+    columns = ["defect", "setting", "quantity", "seed", "released", "corrected", "unit"]
+    numbers = in_words(released_summary(STUDY, pd.DataFrame(rows, columns=columns)))
+    found = one_table(defect_table(released_verdicts(STUDY, values_of(0.6, 0.5))), numbers).set_index("number")
+    assert set(found.index) == set(WRITTEN["defects"])
+    assert found.loc[13, "difference"] == "0.110 [0.085, 0.135]" and found.loc[13, "verdict"] == NO
+    assert found.loc[12, "changes"] == WRITTEN["defects"][12]["why"] and found.loc[12, "difference"] == ""
+
+
 def test_what_is_published_is_of_every_defect_and_beside_the_default_study_as_it_is_published():
-    for seed in STUDY.seeds:
+    assert (seeds := published_seeds(STUDY.name))
+    for seed in seeds:
+        remade = REMADE if seed in STUDY.seeds[: STUDY.released.remade] else ()
         here, there = (RunPaths(name, seed, published=True) for name in (STUDY.name, STUDY.models_of))
         numbers, values = (read_csv(here.table(name), name) for name in ("as_released", "as_released_claims"))
-        assert set(numbers["defect"]) == {*SWITCHES, *REMADE, *TABLED} and set(numbers["quantity"]) <= set(
-            WRITTEN["quantities"]
-        )
+        assert set(numbers["defect"]) == {*SWITCHES, *remade, *TABLED}
+        assert set(numbers["quantity"]) <= set(WRITTEN["quantities"])
         behaviour = read_csv(there.table("behaviour"), "behaviour").set_index(["model", "measure"])["value"]
         rise = behaviour[TASK, "harm"] - behaviour["aligned", "harm"]
         own = values.query("defect == 15 and statistic == 'harm_rise_contaminated'")["corrected"]
         assert own.tolist() == pytest.approx([rise], abs=1e-4)
-    assert {"as_released", "as_released_claims"} <= set(SCHEMAS)

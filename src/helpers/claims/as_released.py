@@ -18,6 +18,7 @@ WRITTEN = yaml.safe_load(Path(__file__).with_suffix(".yml").read_text(encoding="
 WAY = ["defect", "setting"]  # a defect, and a way of having it
 LEVELS = ("stated", "strict")
 YES, NO, UNTOUCHED, NOT_MEASURED = "yes", "no", "touches none", "not measured"
+ONE_SEED = "one seed alone"  # which has no interval, so that its verdicts say nothing
 EQUAL = 1e-9  # largest difference that is rounding
 
 
@@ -40,7 +41,7 @@ def released_verdicts(study: Study, values: pd.DataFrame) -> pd.DataFrame:
     """Both verdicts on every claim with each defect and without: table ``as_released_verdicts``.
 
     By the rules of the ledger, and t intervals over seeds on both sides. ``touched``: statistics of the claim that the
-    defect changes in some seed.
+    defect changes in some seed; ``seeds``: those that were measured.
     """
     rows = []
     for way, own in values.groupby(WAY, sort=False):
@@ -51,7 +52,7 @@ def released_verdicts(study: Study, values: pd.DataFrame) -> pd.DataFrame:
             for level in LEVELS if entry.strict else LEVELS[:1]:
                 found = {side: verdicts.loc[claim, level] for side, verdicts in sides.items()}
                 where = {"study": study.models_of, **dict(zip(WAY, way, strict=True)), "claim": claim, "level": level}
-                rows.append(where | found | {"touched": touched})
+                rows.append(where | found | {"touched": touched, "seeds": own["seed"].nunique()})
     return pd.DataFrame(rows)
 
 
@@ -70,9 +71,27 @@ def defect_table(verdicts: pd.DataFrame) -> pd.DataFrame:
         changed = own[own["corrected"] != own["released"]]
         how = [f"{r.claim} {r.level}: {r.corrected} → {r.released} ({r.setting})" for r in changed.itertuples()]
         verdict = YES if how else NO if own["touched"].any() else NOT_MEASURED if "why" in written else UNTOUCHED
+        verdict = ONE_SEED if verdict in (YES, NO) and own["seeds"].max() < 2 else verdict
         facts = {name: written.get(name, "") for name in ("defect", "what", "part", "said", "why")}
         rows.append({"number": number, **facts, "verdict": verdict, "how": "; ".join(how)})
     return pd.DataFrame(rows)
+
+
+def one_table(defects: pd.DataFrame, numbers: pd.DataFrame) -> pd.DataFrame:
+    """Every defect with its numbers, in words, or why there are none; the verdict stands in its first row."""
+    said = numbers["mean"].map("{:.3f}".format)
+    known = numbers["low"].notna()
+    ends = " [" + numbers["low"].map("{:.3f}".format) + ", " + numbers["high"].map("{:.3f}".format) + "]"
+    found = numbers.assign(
+        difference=said + ends.where(known, ""), changes=numbers["quantity"] + ", " + numbers["setting"]
+    )
+    rows = defects.merge(found, left_on="number", right_on="defect", how="left", suffixes=("", "_number"))
+    rows["changes"] = rows["changes"].fillna(rows["why"])
+    again = rows["number"].duplicated()
+    rows[["defect", "part", "verdict"]] = rows[["defect", "part", "verdict"]].mask(again, "")
+    return rows[["number", "defect", "part", "changes", "released", "corrected", "difference", "verdict"]].fillna(
+        {"difference": ""}
+    )
 
 
 def in_words(summary: pd.DataFrame) -> pd.DataFrame:

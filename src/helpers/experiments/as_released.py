@@ -41,7 +41,8 @@ def switch(number: int) -> Callable:
 
 def released_tables(seed: Seed) -> Tables:
     """Tables ``as_released`` (numbers) and ``as_released_claims`` (statistics of the claims) of one seed."""
-    numbers = sorted({*SWITCHES, *REMADE, *TABLED})
+    remade = REMADE if seed.seed in seed.study.seeds[: seed.study.released.remade] else ()
+    numbers = sorted({*SWITCHES, *remade, *TABLED})
     made = [seed.pieces.obtain(f"defect-{n}", partial(_tables, seed, n)) for n in numbers]
     return {name: pd.concat([tables[name] for tables in made], ignore_index=True) for name in made[0]}
 
