@@ -63,16 +63,19 @@ def _verdicts(study: Study, values: pd.DataFrame, side: str) -> pd.DataFrame:
     return verdict_table(study, statistics, found, *tables).set_index("claim")
 
 
-def defect_table(verdicts: pd.DataFrame) -> pd.DataFrame:
-    """Every defect in words, and whether a verdict depends on it and how."""
+def defect_table(verdicts: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
+    """Every defect in words, and whether a verdict depends on it and how; *not measured* where there is no number."""
     rows = []
     for number, written in WRITTEN["defects"].items():
         own = verdicts[verdicts["defect"] == number]
         changed = own[own["corrected"] != own["released"]]
         how = [f"{r.claim} {r.level}: {r.corrected} → {r.released} ({r.setting})" for r in changed.itertuples()]
-        verdict = YES if how else NO if own["touched"].any() else NOT_MEASURED if "why" in written else UNTOUCHED
-        verdict = ONE_SEED if verdict in (YES, NO) and own["seeds"].max() < 2 else verdict
+        verdict = YES if how else NO if own["touched"].any() else UNTOUCHED
+        verdict = ONE_SEED if verdict != UNTOUCHED and own["seeds"].max() < 2 else verdict
+        known = number in set(summary["defect"])
         facts = {name: written.get(name, "") for name in ("defect", "what", "part", "said", "why")}
+        facts["why"] = facts["why"] or ("" if known else "Not measured in these results.")
+        verdict = verdict if known else NOT_MEASURED
         rows.append({"number": number, **facts, "verdict": verdict, "how": "; ".join(how)})
     return pd.DataFrame(rows)
 

@@ -71,4 +71,4 @@ def differences(ax: Axes, table: pd.DataFrame) -> None:
     ax.set_yticks(places, [f"{row.defect}: {row.quantity} ({row.setting})" for row in table.itertuples()], fontsize=6.5)
     ax.set_ylim(len(table) - 0.5, -0.5)
     ax.grid(False, axis="y")
-    ax.set(xlabel="as released less corrected, natural units")
+    ax.set(xlabel="difference, natural units")
