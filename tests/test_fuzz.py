@@ -151,7 +151,7 @@ WRONG = {  # of each parameter that a notebook may have
 }
 OWN = {
     "own-models": "own-models", "planted": "planted", "conditions": "conditions", "pretrained": "smollm2-135m",
-    "bench": "organism-bench", "time-course": "organism-bench",
+    "bench": "organism-bench", "time-course": "organism-bench", "released": "organism-released",
 }  # fmt: skip
 RIGHT = {"study": "organism", "seed": 0, "eta": 0.5, "objective": "useful", "seeds": ""}
 

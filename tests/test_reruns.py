@@ -24,7 +24,7 @@ from helpers.studies.settings import load_study
 from pipeline.runs.jobs import Job
 from pipeline.runs.stages import STAGES, of_study
 of = {}
-for name in ("own-models", "smollm2-135m", "organism", "conditions", "planted", "organism-bench"):
+for name in ("own-models", "smollm2-135m", "organism", "conditions", "planted", "organism-bench", "organism-released"):
     study = load_study(name)
     of |= {stage: Job(stage, study, 0, "useful", "0,1").made_from for stage in of_study(STAGES, study)}
 print(json.dumps(of))
@@ -32,7 +32,7 @@ print(json.dumps(of))
 EVERY = set(STAGES)
 DRAW = {name for name in STAGES if name not in PER_SEED} - {"22_judge_validation", "30_own_models"}  # these compute
 DRAW -= {"31_card"}  # which `make card` draws
-LEDGER = {"15_verdict", "16_power", "17_sensitivity", "23_conditions"}
+LEDGER = {"15_verdict", "16_power", "17_sensitivity", "23_conditions", "29_released"}
 
 
 @dataclass(frozen=True)

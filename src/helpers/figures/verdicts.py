@@ -60,3 +60,15 @@ def choices(ax: Axes, table: pd.DataFrame) -> None:
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.grid(False, axis="y")
     ax.set_title(rows["claim"].iloc[0], loc="right", fontsize=7.5)
+
+
+def differences(ax: Axes, table: pd.DataFrame) -> None:
+    """Differences in their natural units (columns ``relative``, with its ends), one below the other, by defect."""
+    places = np.arange(len(table))
+    ends = reach(table, "relative", "relative_low", "relative_high")
+    ax.errorbar(table["relative"], places, xerr=ends, fmt="o", ms=4, capsize=3)
+    ax.axvline(0, color=LEVEL, ls="--", lw=0.9)
+    ax.set_yticks(places, [f"{row.defect}: {row.quantity} ({row.setting})" for row in table.itertuples()], fontsize=6.5)
+    ax.set_ylim(len(table) - 0.5, -0.5)
+    ax.grid(False, axis="y")
+    ax.set(xlabel="difference, natural units")

@@ -194,6 +194,14 @@ def nulls_of(name: str) -> tuple[str, ...]:
     return (found,) if isinstance(found, str) else tuple(found)
 
 
+class Released(Section):
+    """The defects of the released code, which are switched on upon the models of another study."""
+
+    of: Text  # name of the study whose models, tables and settings are taken
+    remade: Count = 5  # the first seeds, whose contaminated model is made anew with a defect
+    tables_of: Annotated[list[Text], *NoRepeats] = []  # studies of which published tables say something, too
+
+
 class UpdateOverlap(Section):
     """Grid of the overlap between weight updates."""
 

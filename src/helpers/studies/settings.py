@@ -27,6 +27,7 @@ from helpers.studies.yaml_files import read_yaml
 OBJECTIVES: tuple[str, ...] = ("useful", "harmful", "contaminated", "safety")
 MODELS: tuple[str, ...] = ("base", "aligned", *OBJECTIVES)
 UPDATES: tuple[str, ...] = ("alignment", "safety", "useful", "harmful", "contaminated")
+APART = ("conditions", "bench", "released")  # sections of studies that do not judge the claims on models of their own
 UNRELATED = "unrelated"  # model, update and subspace of a fine-tuning of the base that teaches no safety
 Seeds = Several[Seed]
 Confidence = Annotated[float, Field(ge=0.5, lt=1)]
@@ -85,11 +86,17 @@ class Study(AnyStudy):
     activation_overlap: measurements.ActivationOverlap
     conditions: Annotated[list[sections.Condition], Field(exclude_if=operator.not_)] = []
     bench: Annotated[measurements.Bench | None, Field(exclude_if=operator.not_)] = None  # then nothing is trained
+    released: Annotated[measurements.Released | None, Field(exclude_if=operator.not_)] = None  # nor then
 
     @property
     def models_of(self) -> str:
-        """The name of the study that makes its models: itself, but of a bench another one."""
-        return self.bench.of if self.bench else self.name
+        """The name of the study that makes its models: itself, but another one where it only measures them."""
+        return next((section.of for section in (self.bench, self.released) if section), self.name)
+
+    @property
+    def apart(self) -> str:
+        """The section by which it judges no claims of its own and has notebooks of its own; empty without one."""
+        return next((name for name in APART if getattr(self, name)), "")
 
     def changed(self, changes: dict[str, Any]) -> Self:
         """The study with some settings changed, by their path such as ``training.harmful.data``, and no conditions.
@@ -252,8 +259,9 @@ def read_study(path: Path) -> Study | OwnModels:
     values = read_yaml(path, "compare it with studies/organism.yml")
     if isinstance(values, dict) and "claims" in values:
         raise SettingsError(f"{path.name}: the criteria of all studies are in claims.yml, so delete the key 'claims'")
-    if isinstance(values, dict) and isinstance(values.get("bench"), dict):
-        values = _of_another(path, values)
+    for section in ("bench", "released"):
+        if isinstance(values, dict) and isinstance(values.get(section), dict):
+            values = _of_another(path, values, section)
     own = isinstance(values, dict) and {"kind", "tuned"} & set(values)
     study = validate(OwnModels if own else Study, values, path.name)
     if study.name != path.stem:
@@ -261,15 +269,17 @@ def read_study(path: Path) -> Study | OwnModels:
     return study
 
 
-def _of_another(path: Path, values: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a bench: those of the study that it is of, with its own in their place. Raises SettingsError."""
-    of = values["bench"].get("of")
+def _of_another(path: Path, values: dict[str, Any], section: str) -> dict[str, Any]:
+    """The settings of the study that one is of, with its own in their place. Raises SettingsError."""
+    of = values[section].get("of")
     others = [name for name in available() if name != path.stem]
     if of not in others:
-        raise SettingsError(f"{path.name}: bench.of is {shown_value(of)}; it must be one of {', '.join(others)}")
+        raise SettingsError(f"{path.name}: {section}.of is {shown_value(of)}; it must be one of {', '.join(others)}")
     taken = read_yaml(paths.STUDIES / f"{of}.yml", "compare it with studies/organism.yml")
-    if not isinstance(taken, dict) or {"bench", "conditions", "kind", "tuned"} & set(taken):
-        raise SettingsError(f"{path.name}: bench.of is {of!r}, which makes no models of its own: name one that does")
+    if not isinstance(taken, dict) or {*APART, "kind", "tuned"} & set(taken):
+        raise SettingsError(
+            f"{path.name}: {section}.of is {of!r}, which makes no models of its own: name one that does"
+        )
     return {key: value for key, value in taken.items() if key != "note"} | values
 
 

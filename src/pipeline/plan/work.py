@@ -174,7 +174,7 @@ def of_study(study: Study | OwnModels, size: Size) -> dict[str, Work]:
         measured = times(margins(study.evaluation, study.evaluation.style), len(study.origins))
         work = times(geometry(size, 1 + len(study.tuned)) + measured, len(study.seeds))
         return {"30_own_models": work + times(weights, 8 * len(study.origins))}
-    if study.conditions or study.bench:  # whose one notebook is timed as a whole
+    if study.apart:  # whose one notebook is timed as a whole
         return {}
     runs = {name: training(study, objective) for name, objective in objectives(study).items()}
     (cheap, judged, beside), (count, some) = measures(study), variants(study)

@@ -29,7 +29,7 @@ TABLES = ("verdicts", "stated", "strict")  # that verdicts are in
 def write_machine_readable(staged: list[Staged], folder: Path) -> None:
     """Write the verdicts of the studies that have some, and the schema."""
     studies = [one for one in staged if isinstance(one.selection.study, Study)]
-    judged = [one for one in studies if not (one.selection.study.conditions or one.selection.study.bench)]
+    judged = [one for one in studies if not one.selection.study.apart]
     text = json.dumps(machine_readable(judged), indent=1, ensure_ascii=False, allow_nan=False)
     write_text(folder / NAME, text + "\n")
     shutil.copyfile(SCHEMA, folder / SCHEMA.name)

@@ -31,6 +31,7 @@ from pipeline.results import project
 from pipeline.results.provenance import recorded, revision
 from pipeline.results.tables import SCHEMAS, read_csv
 from pipeline.runs.selections import DEFAULT, Selection, not_tested
+from pipeline.runs.stages import LAST
 
 BENCHMARKS = ROOT / "benchmarks"
 
@@ -67,9 +68,9 @@ def write_generated(staged: list[Staged], folder: Path) -> None:
 def first_page(staged: list[Staged]) -> dict[str, str]:
     """The parts of the landing page that are made from verdicts, by name."""
     given = [study for study in staged if isinstance(study.selection.study, OwnModels)]
-    turned = [study for study in staged if study not in given and study.selection.study.conditions]
-    benched = [study for study in staged if study not in given and study.selection.study.bench]
-    judged = [study for study in staged if study not in [*given, *turned, *benched]]
+    apart = [study for study in staged if study not in given and study.selection.study.apart]
+    turned = [study for study in apart if study.selection.study.conditions]
+    judged = [study for study in staged if study not in [*given, *apart]]
     missing = not_tested([study.selection for study in judged]) if judged else []
     return {
         "answer": answer(judged, missing),
@@ -79,7 +80,7 @@ def first_page(staged: list[Staged]) -> dict[str, str]:
         "conditions": conditions(turned),
         "controls": control_table(judged),
         "numbers": number_tables(judged),
-        "studies": render("studies.md", judged=judged, turned=turned, benched=benched, given=given, origin=origin),
+        "studies": render("studies.md", judged=judged, apart=apart, last=LAST, given=given, origin=origin),
     }
 
 

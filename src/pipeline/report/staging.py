@@ -67,8 +67,9 @@ def stage(selections: list[Selection], folder: Path) -> list[Staged]:
             end = what_next(chapter, study, after.get(chapter)) if chapter in read_on else ""
             _stage_notebook(chapter, study, said, end, folder, labels)
     _copy_files(selections, folder / EXTRA)
+    places = {name: place for study in reversed(staged) for name, place in study.places.items()}
     for page in folder.glob("*.md"):
-        moved = relocate(page.read_text(encoding="utf-8"), PurePosixPath(page.name), staged[0].places)
+        moved = relocate(page.read_text(encoding="utf-8"), PurePosixPath(page.name), places)
         page.write_text(moved, encoding="utf-8")
     (folder / "_toc.yml").write_text(yaml.safe_dump(_contents(staged), sort_keys=False), encoding="utf-8")
     (folder / "_config.yml").write_text(launching(_lifted(paths.ROOT / "_config.yml")), encoding="utf-8")

@@ -192,6 +192,9 @@ def _files(job: Job) -> list[Path]:
         found += sorted(bench_tables().glob("*.csv"))
     if job.notebook == "25_methods":
         found += [path for study, path in bench_summaries().items() if study != job.study.name]
+    if job.notebook == "29_released":
+        for study in job.study.released.tables_of:
+            found += sorted((published_root() / study).glob("seed-*/tables/*.csv"))
     if job.notebook == "15_verdict":
         power = power_table()
         found += [power] if power and power.parents[2].name != job.study.name else []

@@ -17,7 +17,7 @@ from helpers.claims.power import on_grid
 from helpers.errors import Damaged, MissingInput, SettingsError
 from helpers.files import write_tensors
 from helpers.lifeline import WORKFLOW
-from helpers.paths import CONTROL, ROOT, RunPaths, bench_summaries, power_table, published_seeds
+from helpers.paths import CONTROL, PUBLISHED, ROOT, RunPaths, bench_summaries, power_table, published_seeds
 from helpers.studies import ledger
 from helpers.studies.sections import Section
 from helpers.studies.settings import OBJECTIVES, UNRELATED, Study, digest, load_study
@@ -133,6 +133,10 @@ class Run(Job):
         self.inputs.append(path)
         return tables.read_csv(path, table)
 
+    def published_of(self, study: str) -> "Run":
+        """The published results of another study, to be read as one's own; what is read is remembered here."""
+        return Run(self.notebook, load_study(study), asked=PUBLISHED, inputs=self.inputs)
+
     def bench_studies(self, summary: pd.DataFrame) -> pd.DataFrame:
         """The table ``bench_summary`` of this bench, and below it those of the other benches that there are."""
         parts = [summary.assign(bench=self.study.name)]
@@ -245,7 +249,7 @@ def seeds_of_report(folder: RunPaths) -> str:
 
 def _how_to_make(study: Study, folder: RunPaths, key: str) -> str:
     """The sentence on a result that is missing in a folder."""
-    if isinstance(study, Study) and study.bench and key.startswith("models/"):
+    if place_of(study, folder, key) != result(folder, key):
         study, folder = load_study(study.models_of), replace(folder, study=study.models_of)
     jobs = jobs_of(study, "" if folder.seed is None else [folder.seed])
     maker = next(job for job in jobs if result(job.folder, key) in job.writes)

@@ -13,7 +13,7 @@ from helpers.paths import PUBLISHED, SETTINGS, RunPaths
 from helpers.studies.settings import Study, available, load_study, parse_seeds
 from pipeline.results.provenance import read_record, sidecar
 from pipeline.runs.jobs import Job, jobs_of
-from pipeline.runs.stages import Settings
+from pipeline.runs.stages import LAST, Settings
 
 DEFAULT = "organism"  # the study that is shown beside any other, once it has run
 
@@ -68,9 +68,7 @@ def select(study: Settings, seeds: str = "") -> Selection:
 
 def with_results(study: Settings) -> Selection | None:
     """What there is to show of a study: its own results, else its published ones, else None."""
-    last = "verdicts"
-    if isinstance(study, Study) and (study.conditions or study.bench):
-        last = "conditions_verdicts" if study.conditions else "bench_summary"
+    last = LAST[study.apart][1] if isinstance(study, Study) and study.apart else "verdicts"
     record = sidecar(RunPaths(study.name).table(last))
     if record.exists():
         asked = read_record(record).get("parameters", {}).get("seeds", "")

@@ -11,6 +11,11 @@ from helpers.studies.settings import OwnModels, Study
 
 Settings = Study | OwnModels
 COMMON = ("20_cost", "21_statistics")  # notebooks that are the same for every study
+LAST = {  # of each kind of study apart, its chapter and the table that shows that it has run
+    "conditions": ("23_conditions", "conditions_verdicts"),
+    "bench": ("25_methods", "bench_summary"),
+    "released": ("29_released", "as_released_verdicts"),
+}
 LATER = {  # which results lack that were published before there were such
     f"tables/{name}" for name in ("matched_activations", "probe", "second_judges", "bench_training", "time_course")
 }
@@ -39,10 +44,10 @@ STAGES = PER_SEED | CHAPTERS | APART
 
 
 def of_study(stages: dict[str, Stage], study: Settings) -> dict[str, Stage]:
-    """Those of the stages that a study has; your own models, conditions and benches have their own notebooks only."""
+    """Those of the stages that a study has; your own models and studies ``apart`` have their own notebooks only."""
     having = {study.kind}
-    if isinstance(study, Study) and (study.conditions or study.bench):
-        having = {"conditions" if study.conditions else "bench"}
+    if isinstance(study, Study) and study.apart:
+        having = {study.apart}
         having |= {"time-course"} if study.bench and study.bench.time_course else set()
     elif isinstance(study, Study):
         having = {"", "" if study.control else study.kind} | ({"planted"} if study.planted else set())
@@ -69,9 +74,10 @@ def result(folder: RunPaths, key: str) -> Path:
 
 
 def place_of(study: Settings, folder: RunPaths, key: str) -> Path:
-    """Where an input of a study's notebook is: in its folder, but the models of a bench in that of another study."""
-    models = isinstance(study, Study) and key.startswith("models/")
-    return result(replace(folder, study=study.models_of) if models else folder, key)
+    """Where an input of a study's notebook is: in its folder, or in that of the study whose models it measures."""
+    own = {made for stage in of_study(STAGES, study).values() for made in stage.writes}
+    other = isinstance(study, Study) and key not in own
+    return result(replace(folder, study=study.models_of) if other else folder, key)
 
 
 def file_of(path: Path) -> Path:
