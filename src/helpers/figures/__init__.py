@@ -1,6 +1,5 @@
 """Figures of the book: one look, colour-blind safe, with captions, intervals and a link to the table behind them."""
 
-import base64
 import html
 import textwrap
 from collections.abc import Iterable
@@ -17,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from helpers.figures.findings import finding
-from helpers.figures.finish import cut, drawn, is_empty, leave_out, named, stack
+from helpers.figures.finish import as_link, cut, drawn, is_empty, leave_out, named, stack
 from helpers.studies.ledger import Claim, label_of, meaning_of
 
 _BLUE, _ORANGE, _GREEN, _RED, _PURPLE, _SKY, _GREY = (  # Okabe and Ito's palette, without its yellow
@@ -297,9 +296,9 @@ def show(figure: Figure, identifier: str, caption: str, run: Source, *tables: st
         leave_out(figure, empty)
     if any([cut(ax, POSSIBLE) for ax in figure.axes]):
         caption += " Intervals are drawn as far as the measure can go."
-    takeaway, wide = takeaway or finding(figure), _as_link(drawn(figure))
+    takeaway, wide = takeaway or finding(figure), as_link(drawn(figure))
     stack(figure)
-    narrow = _as_link(drawn(figure, dpi=200))
+    narrow = as_link(drawn(figure, dpi=200))
     plt.close(figure)
     folder = f"../results/{run.study.name}/{run.folder.root.name}/tables"
     links = ", ".join(f'<a href="{folder}/{name}.csv">{name}.csv</a>' for name in tables)
@@ -309,8 +308,3 @@ def show(figure: Figure, identifier: str, caption: str, run: Source, *tables: st
         f'<img alt="{html.escape(takeaway or caption)}" src="{wide}" style="max-width:100%"></picture>\n'
         f"<figcaption>{html.escape(caption)} Data: {links}.</figcaption></figure>"
     )
-
-
-def _as_link(image: bytes) -> str:
-    """A PNG as an address that holds it."""
-    return f"data:image/png;base64,{base64.b64encode(image).decode()}"

@@ -1,5 +1,6 @@
 """What becomes of a figure before it is shown: no empty panels, nothing beyond what is possible, a PNG per width."""
 
+import base64
 import io
 import textwrap
 from collections.abc import Mapping
@@ -89,6 +90,11 @@ def drawn(figure: Figure, dpi: int = 150) -> bytes:
         one.remove()
     figure.set_figheight(height)
     return buffer.getvalue()
+
+
+def as_link(image: bytes) -> str:
+    """A PNG as an address that holds it."""
+    return f"data:image/png;base64,{base64.b64encode(image).decode()}"
 
 
 def dress(figure: Figure) -> list[Colorbar | Legend]:
