@@ -298,7 +298,11 @@ def test_a_new_judge_is_one_function_and_one_line_of_a_study(tmp_path):
 @pytest.mark.parametrize(
     ("kind", "module", "sentence"),
     [
-        ("lenght", NEW, "judge.kind is 'lenght'; it must be one of 'endpoint', 'local', 'length' or 'rule'"),
+        (
+            "lenght",
+            NEW,
+            "kind is 'lenght'; it must be one of 'classifier', 'endpoint', 'local', 'length' or 'rule'",
+        ),
         ("local", NEW, "evaluation.judge: model is needed by a judge of kind 'local', and by no other"),
         ("length", NEW.replace('"length"', '"rule"'), "there is a judge 'rule' already: choose another name"),
         ("length", NEW.replace('"length"', "NAME"), 'write the arguments of @judge("name", …) out as literals'),
