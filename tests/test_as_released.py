@@ -11,7 +11,7 @@ import torch
 from helpers.claims.as_released import (
     NO,
     NOT_MEASURED,
-    ONE_SEED,
+    TOO_FEW,
     UNTOUCHED,
     WRITTEN,
     YES,
@@ -290,7 +290,7 @@ def test_every_defect_is_measured_or_said_why_not_and_stands_on_the_page_on_devi
 def test_one_seed_alone_says_nothing_of_a_verdict():
     values = values_of(-0.5, 0.5)
     verdicts = released_verdicts(STUDY, values[values["seed"] == 0])
-    assert defect_table(verdicts, pd.DataFrame({"defect": [13]})).set_index("number")["verdict"][13] == ONE_SEED
+    assert defect_table(verdicts, pd.DataFrame({"defect": [13]})).set_index("number")["verdict"][13] == TOO_FEW
 
 
 def test_every_defect_has_a_row_of_the_one_table():

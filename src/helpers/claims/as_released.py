@@ -11,14 +11,14 @@ import yaml
 
 from helpers.claims.conditions import NO_UNCERTAINTY
 from helpers.claims.over_seeds import over_seeds
-from helpers.claims.verdicts import intervals, stated_table, strict_table, verdict_table
+from helpers.claims.verdicts import NO_RISE, intervals, stated_table, strict_table, verdict_table
 from helpers.studies.settings import Study
 
 WRITTEN = yaml.safe_load(Path(__file__).with_suffix(".yml").read_text(encoding="utf-8"))
 WAY = ["defect", "setting"]  # a defect, and a way of having it
 LEVELS = ("stated", "strict")
 YES, NO, UNTOUCHED, NOT_MEASURED = "yes", "no", "touches none", "not measured"
-ONE_SEED = "one seed alone"  # which has no interval, so that its verdicts say nothing
+TOO_FEW = "too few seeds"  # to have a verdict at all, so that none can depend on anything
 EQUAL = 1e-9  # largest difference that is rounding
 
 
@@ -71,7 +71,8 @@ def defect_table(verdicts: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
         changed = own[own["corrected"] != own["released"]]
         how = [f"{r.claim} {r.level}: {r.corrected} → {r.released} ({r.setting})" for r in changed.itertuples()]
         verdict = YES if how else NO if own["touched"].any() else UNTOUCHED
-        verdict = ONE_SEED if verdict != UNTOUCHED and own["seeds"].max() < 2 else verdict
+        unsure = own["seeds"].max() < 2 or (own["corrected"] == NO_RISE).any()
+        verdict = TOO_FEW if verdict != UNTOUCHED and unsure else verdict
         known = number in set(summary["defect"])
         facts = {name: written.get(name, "") for name in ("defect", "what", "part", "said", "why")}
         facts["why"] = facts["why"] or ("" if known else "Not measured in these results.")
