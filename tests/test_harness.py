@@ -14,6 +14,7 @@ import stand_ins
 from helpers.errors import StudyError
 from helpers.evaluation import harness
 from helpers.evaluation.harness import exact_matches
+from helpers.models import beginnings
 from helpers.models.beginnings import beginning_once
 from helpers.studies.measurements import Harness
 
@@ -76,6 +77,8 @@ def test_as_plain_generation_prompt_by_prompt(live, rows, side, shared):
     asked, how = right_for_even_rows(rows, answers), Harness(shots=0, max_new_tokens=NEW_TOKENS)
     with shared(model):
         found = exact_matches(model, tokenizer, asked, how, batch_size=4)
+    assert beginnings._tried.get(model) == (None if shared is nullcontext else (True, True))
+    beginnings._tried.clear()
     assert found.tolist() == expected(answers)
     assert tokenizer.padding_side == side
 
