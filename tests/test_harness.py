@@ -2,6 +2,7 @@
 
 import re
 import socket
+from contextlib import nullcontext
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,8 @@ import stand_ins
 from helpers.errors import StudyError
 from helpers.evaluation import harness
 from helpers.evaluation.harness import exact_matches
+from helpers.models import beginnings
+from helpers.models.beginnings import beginning_once
 from helpers.studies.measurements import Harness
 
 NEW_TOKENS = 12
@@ -64,15 +67,18 @@ def expected(answers: list[str]) -> list[float]:
     return [float(i % 2 == 0 and last_number(a) != "none") for i, a in enumerate(answers)]
 
 
-@pytest.mark.parametrize("side", ["left", "right"])
-def test_as_plain_generation_prompt_by_prompt(live, rows, side):
-    """Batches, padding and order change nothing; the tokenizer's padding side does not matter."""
+@pytest.mark.parametrize(("side", "shared"), [("left", beginning_once), ("right", nullcontext)])
+def test_as_plain_generation_prompt_by_prompt(live, rows, side, shared):
+    """Batches, padding, order and what all begin with change nothing; the tokenizer's padding side does not matter."""
     model, tokenizer = live
     tokenizer.padding_side = side
     answers = plain_answers(model, tokenizer, [f"Question: {p}\nAnswer:" for p in rows["prompt"]])
     assert len(set(answers)) > 1
-    asked = right_for_even_rows(rows, answers)
-    found = exact_matches(model, tokenizer, asked, Harness(shots=0, max_new_tokens=NEW_TOKENS), batch_size=4)
+    asked, how = right_for_even_rows(rows, answers), Harness(shots=0, max_new_tokens=NEW_TOKENS)
+    with shared(model):
+        found = exact_matches(model, tokenizer, asked, how, batch_size=4)
+    assert beginnings._tried.get(model) == (None if shared is nullcontext else (True, True))
+    beginnings._tried.clear()
     assert found.tolist() == expected(answers)
     assert tokenizer.padding_side == side
 

@@ -78,8 +78,9 @@ class _Beginning:
             whole[i, mask[i]] = torch.cat([self.before, states])
         return self.kind(last_hidden_state=whole)
 
+    @torch.no_grad()
     def answers(self, *args, **given):
-        """What ``generate`` gives for rows padded on the left."""
+        """What ``generate`` gives for rows padded on the left; it computes no gradients either."""
         rows = _rows(given) if not args and {"input_ids", "attention_mask"} <= set(given) else []
         if not (self._begin(rows) and self.padded_within):
             return self.generate(*args, **given)
