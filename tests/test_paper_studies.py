@@ -25,7 +25,7 @@ from synthetic_report import NOTHING, judged
 NAMES = sorted(stand_ins.MODELS)
 WITH_REPORT = "llama-3.2-1b"
 SEED = 42
-CLONED = (*toy.COPIED, "notebooks", "book", "_config.yml", "_toc.yml")
+CLONED = (*toy.COPIED, "notebooks", "book", "_config.yml", "_toc.yml", "CITATION.cff")
 ROWS = {"metamath": 40, "beavertails-unsafe": 16, "beavertails-safe": 16}
 SIZES = {
     "utility_prompts": 4,
