@@ -42,6 +42,7 @@ CLONED = (
     "Snakefile",
     "_config.yml",
     "_toc.yml",
+    "CITATION.cff",
 )
 
 
