@@ -212,7 +212,8 @@ def test_every_internal_link_has_its_page_and_its_anchor(html, links):
             parts = urlsplit(reference)
             target = (html / name).parent / unquote(parts.path) if parts.path else html / name
             anchors = links.get(os.path.relpath(target.resolve(), html.resolve()))
-            if not target.is_file() or (anchors and parts.fragment and unquote(parts.fragment) not in anchors.ids):
+            anchor = "" if target.name == "explorer.html" else parts.fragment  # there it holds what is chosen
+            if not target.is_file() or (anchors and anchor and unquote(anchor) not in anchors.ids):
                 broken.append(f"{name}: {reference}")
     assert broken == []
 
