@@ -70,11 +70,11 @@ pdf: $(READY)  ## print the report as one PDF
 plan: $(READY)  ## say what a study will fetch, need and take, before anything is fetched
 	@$(RUN) pipeline.plan.plan "$$STUDY" --seeds "$$SEEDS" --cores "$$CORES" $(if $(PRICE),--price $$PRICE)
 
-card: $(READY)  ## one page on fine-tunes of yours, without a study file
-	@$(RUN) pipeline.card --base "$$BASE" --aligned "$$ALIGNED" --tuned "$$TUNED" --prompts "$${PROMPTS:-0}"
+card: $(READY)  ## one page on fine-tunes of yours, without a study file; glibc gives back what matrices took
+	@MALLOC_MMAP_THRESHOLD_=1048576 $(RUN) pipeline.card --base "$$BASE" --aligned "$$ALIGNED" --tuned "$$TUNED" --prompts "$${PROMPTS:-0}"
 
 card-write: $(READY)  ## write the model, or the adapter, of a defence that a card measured
-	@$(RUN) pipeline.card write "$$CARD" "$$TASK" "$$EDIT" "$$OUT"
+	@MALLOC_MMAP_THRESHOLD_=1048576 $(RUN) pipeline.card write "$$CARD" "$$TASK" "$$EDIT" "$$OUT"
 
 test: $(READY)  ## every kind of test
 	.venv/bin/python tests/browser.py --install
