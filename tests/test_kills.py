@@ -18,7 +18,7 @@ from helpers.files import UNFINISHED, sha256
 from toy import Toy
 
 pytestmark = pytest.mark.slow
-KINDS, KILLS = 4, 16  # moments of a kind each; all kinds four times in the soak, of a study of fewer notebooks
+KINDS, KILLS = 4, 8  # moments of a kind each; all kinds twice in the soak, of a study of fewer notebooks
 PATIENCE = 300  # seconds that a life may take to come to the moment that was chosen
 GRACE = 20  # seconds in which everything that a killed run started must have ended by itself
 
