@@ -63,8 +63,8 @@ def plain(text):
 
 def test_counts_agree_with_their_verbs():
     found = {"C0": "yes", "C1": "no", "C2": "yes", "C3": "undecided", "C4": "not measurable"}
-    assert counted(found, STATED_WORDS) == "2 come out as there, 1 is undecided, 1 does not, 1 cannot be measured"
-    assert counted({"C1": "no", "C2": "no"}, STATED_WORDS) == "2 do not"
+    assert counted(found, STATED_WORDS) == "2 come out as there, 1 is undecided, 1 comes out otherwise, 1 cannot be measured"
+    assert counted({"C1": "no", "C2": "no"}, STATED_WORDS) == "2 come out otherwise"
     assert counted({"C1": "distinct"}, STRICT_WORDS) == "1 says yes"
 
 
@@ -84,7 +84,7 @@ def test_the_answer_has_a_sentence_per_study_real_models_first(staged):
     items = [plain(item) for item in answer(studies, missing).split("<li>")[1:]]
     said = (
         "5 seeds): of 4 strict tests 1 says yes, 1 says no, 2 cannot tell. Of 5 comparisons made as in the paper 3 "
-        "come out as there, 1 does not, 1 cannot be measured"
+        "come out as there, 1 comes out otherwise, 1 cannot be measured"
     )
     assert items[0].startswith(f"SmolLM2-135M (a real base model, aligned here; {said}")
     assert items[1].startswith(f"Model organism (a tiny model, trained here on an invented language; {said}")

@@ -17,9 +17,9 @@ from pipeline.results.tables import read_csv
 
 OPEN = {NOT_MEASURABLE: "cannot be measured", NO_RISE: "have no sure rise to judge", NOT_TESTED: "are not tested"}
 STRICT = {"distinct": "say yes", "not distinct": "say no", "undecided": "cannot tell"} | OPEN
-STATED = {"yes": "come out as there", "direction": "do so in direction only"}
-STATED |= {"undecided": "are undecided", "no": "do not"} | OPEN
-SINGULAR = {"say": "says", "come": "comes", "do": "does", "are": "is", "have": "has"}
+STATED = {"yes": "come out as there", "direction": "come out so in direction only"}
+STATED |= {"undecided": "are undecided", "no": "come out otherwise"} | OPEN
+SINGULAR = {"say": "says", "come": "comes", "are": "is", "have": "has"}
 
 
 def answer(studies: list[Staged], missing: list[Study]) -> str:
