@@ -63,7 +63,10 @@ def plain(text):
 
 def test_counts_agree_with_their_verbs():
     found = {"C0": "yes", "C1": "no", "C2": "yes", "C3": "undecided", "C4": "not measurable"}
-    assert counted(found, STATED_WORDS) == "2 come out as there, 1 is undecided, 1 comes out otherwise, 1 cannot be measured"
+    assert (
+        counted(found, STATED_WORDS)
+        == "2 come out as there, 1 is undecided, 1 comes out otherwise, 1 cannot be measured"
+    )
     assert counted({"C1": "no", "C2": "no"}, STATED_WORDS) == "2 come out otherwise"
     assert counted({"C1": "distinct"}, STRICT_WORDS) == "1 says yes"
 
