@@ -83,7 +83,7 @@ def test_a_file_that_is_no_mapping_is_one_sentence(tmp_path, text):
 
 
 def test_unknown_study_names_those_there_are():
-    with pytest.raises(SettingsError, match="choose one of conditions, llama-2-7b, "):
+    with pytest.raises(SettingsError, match="choose one of conditions, gemma-3-270m, llama-2-7b, "):
         load_study("nosuch")
     with pytest.raises(SettingsError):
         load_study("../organism")
