@@ -150,6 +150,7 @@ def _subspaces(study: Study) -> Iterator[tuple[str, str, Change]]:
         names = {"alignment": other, other: "alignment"}
 
         def change(r: SeedResults) -> SeedResults | None:
+            """Exchange them in one seed."""
             if other not in set(r.projection["subspace"]):
                 return None
             return replace(
@@ -175,6 +176,7 @@ def _edits(study: Study) -> Iterator[tuple[str, str, Change]]:
         place = {"mode": "orthogonal", "subspace": "alignment", "control": "top-k"}
 
         def change(r: SeedResults) -> SeedResults | None:
+            """Put the edit there in one seed."""
             table = r.projection
             edited = table[(table["mode"] == "edit") & (table["control"] == name)].assign(**place)
             others = table[~(table[list(place)] == pd.Series(place)).all(axis=1)]
@@ -190,6 +192,7 @@ def _judge(mode: str) -> tuple[str, str, Change]:
     """Judged harm in the place of the harm margin, where the Top-K variants of a mode were judged."""
 
     def change(r: SeedResults) -> SeedResults | None:
+        """Put the judged scores there in one seed, if it has any."""
         own = f"subspace == 'alignment' and control == 'top-k' and mode == '{mode}' and task == 'contaminated'"
         tables = {name: getattr(r, name) for name in ("projection", "scaling")}
         swapped = {name: table.assign(harm_margin=table["harm"]) for name, table in tables.items()}
@@ -209,6 +212,7 @@ def _judges(study: Study, seconds: pd.DataFrame) -> Iterator[tuple[str, str, Cha
         """The results with harm as another judge sees it, None where it saw none of a seed's answers."""
 
         def change(r: SeedResults) -> SeedResults | None:
+            """Put the judge's scores there in one seed."""
             own = seconds[(seconds["judge"] == label) & (seconds["seed"] == r.projection["seed"].iloc[0])]
             curve = own["mode"] == "scaling"
             found = {}
@@ -261,6 +265,7 @@ def _weighted_by_energy(modules: pd.DataFrame) -> Change:
     """Module types weighted by their share of the harmful update's energy, tensors of a module type alike."""
 
     def change(r: SeedResults) -> SeedResults | None:
+        """Weigh one seed's overlaps, None where a module's share is not known."""
         seed = r.update_overlap["seed"].iloc[0]
         own = modules[(modules["seed"] == seed) & (modules["update"] == "harmful")].set_index("module")["share"]
         means = r.update_overlap.groupby(["seed", "module", "a", "b", "eta"], as_index=False)[["mso", "random"]].mean()

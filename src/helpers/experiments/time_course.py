@@ -75,6 +75,7 @@ def measurement(context: Context) -> Look:
     first = halves(context, context.loaded[0])
 
     def look(step: int, model: PreTrainedModel) -> list[dict]:
+        """Rows of the table ``time_course`` of a model after some steps, without what names its run."""
         now = dict(model.named_parameters())
         moved = {name: now[name].detach().double().cpu() - tensor for name, tensor in start.items()}
         values = {"all": _size(moved.values())}

@@ -147,32 +147,28 @@ def log_odds(
     """
     groups = apart(tokenizer, openers, others)
     if any(len(tokens) != 1 for group in groups for tokens in group.values()):
-        of_each = (
-            [
-                log_probability(model, tokenizer, prompts, [o] * len(prompts), batch_size, style, autocast)[0]
-                for o in group
-            ]
-            for group in groups
-        )
-        a, b = map(np.logaddexp.reduce, of_each)
+        ask = (batch_size, style, autocast)
+        each = ([log_probability(model, tokenizer, prompts, [o] * len(prompts), *ask)[0] for o in g] for g in groups)
+        a, b = map(np.logaddexp.reduce, each)
         return a - b
-    model, contexts = language_model(model), prompt_ids(tokenizer, prompts, style)
-    tokens = [[first for (first,) in group.values()] for group in groups]
-    found = [torch.empty(len(prompts), len(group), dtype=torch.float64) for group in tokens]
+    first = [[token for (token,) in group.values()] for group in groups]
+    logits = _next(model, prompt_ids(tokenizer, prompts, style), first[0] + first[1], batch_size, autocast)
+    a, b = (torch.logsumexp(some, -1) for some in logits.split([len(group) for group in first], -1))
+    return (a - b).numpy()
+
+
+def _next(
+    model: PreTrainedModel, contexts: list[list[int]], tokens: list[int], batch_size: int, autocast: Precision
+) -> Tensor:
+    """Logits of some tokens right after each context, in float64: (contexts, tokens)."""
+    model, found = language_model(model), torch.empty(len(contexts), len(tokens), dtype=torch.float64)
 
     def measure(indices: list[int]) -> None:
         """Fill in the values at some places, computed as one batch."""
         last = [slice(-1, None)] * len(indices)  # after which an answer begins
         with computing(model, autocast):
-            logits = torch.cat(
-                [
-                    some[:, tokens[0] + tokens[1]].cpu()
-                    for some in logits_at(model, [contexts[i] for i in indices], last, "left")
-                ]
-            )
-        for some, values in zip(found, logits.split([len(group) for group in tokens], -1), strict=True):
-            some[indices] = values
+            parts = logits_at(model, [contexts[i] for i in indices], last, "left")
+            found[indices] = torch.cat([some[:, tokens].cpu() for some in parts]).double()
 
     in_batches([len(row) for row in contexts], batch_size, measure)
-    a, b = (torch.logsumexp(some, -1) for some in found)
-    return (a - b).numpy()
+    return found

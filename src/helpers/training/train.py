@@ -55,18 +55,25 @@ def train(
     with tempfile.TemporaryDirectory() as scratch:
         every = optimiser.checkpoint_steps if folder else 0
         checkpoints = Checkpoints(Path(folder or scratch), every, run_id(adapted, dataset, recipe))
-        batch = Batch.of(objective, optimiser.processes)
-        while (log := _attempt(adapted, dataset, recipe, batch, checkpoints)) is None:
-            free_memory()  # here, where the failed run's tensors are no longer held by its exception
-            smaller = batch.smaller()
-            less = f"goes on with {smaller.rows} in {smaller.passes} passes a step"
-            say(f"{SAID}out of memory with {batch.rows} rows at a time, {less}")
-            batch = smaller
+        log = _fitting(adapted, dataset, recipe, checkpoints)
         checkpoints.clear()
     if objective.lora:
         adapted.merge_and_unload(safe_merge=True)  # into the weights of ``model``
     free_memory()
-    log.attrs |= {**vars(batch), "dropped": dropped}
+    log.attrs["dropped"] = dropped
+    return log
+
+
+def _fitting(model: PreTrainedModel, dataset: list[Example], recipe: Recipe, checkpoints: Checkpoints) -> pd.DataFrame:
+    """The log of a training, with fewer rows at a time whenever memory runs out."""
+    batch = Batch.of(recipe.objective, recipe.optimiser.processes)
+    while (log := _attempt(model, dataset, recipe, batch, checkpoints)) is None:
+        free_memory()  # here, where the failed run's tensors are no longer held by its exception
+        smaller = batch.smaller()
+        less = f"goes on with {smaller.rows} in {smaller.passes} passes a step"
+        say(f"{SAID}out of memory with {batch.rows} rows at a time, {less}")
+        batch = smaller
+    log.attrs |= vars(batch)
     return log
 
 
