@@ -12,6 +12,7 @@ from helpers.experiments.card import Asked, Reference, behaviour, reference_of
 from helpers.experiments.card_variants import CardContext, Variant, write_null, write_variants, write_whole
 from helpers.experiments.own_models import starts
 from helpers.files import remove, sha256, write_tensors
+from helpers.memory import free_memory
 from helpers.models.load import Loaded, exceeds_memory, load_model
 from helpers.studies.settings import OwnModels, digest
 from helpers.weights.checkpoints import Checkpoint
@@ -65,7 +66,9 @@ class Bench:
 
     @cached_property
     def _compared(self) -> tuple[Asked, OwnModels, Reference]:
-        return self.asked, self.study, reference_of(*self._loaded("aligned"), self.asked, self.study)
+        reference = reference_of(*self._loaded("aligned"), self.asked, self.study)
+        free_memory()
+        return self.asked, self.study, reference
 
     def _loaded(self, name: str) -> Loaded:
         folder = self.folders[name]
@@ -80,7 +83,9 @@ class Bench:
 
     def _measured(self, load: Callable[[], Loaded], judged: bool) -> Measures:
         compared = self._compared  # before the model is loaded: one is in memory at a time
-        return behaviour(*load(), *compared, judged=judged)
+        found = behaviour(*load(), *compared, judged=judged)
+        free_memory()  # a model that is read from its files holds itself
+        return found
 
     def _file(self, label: str) -> Path:
         return self.kept / f"{label}.safetensors"
