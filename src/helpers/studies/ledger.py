@@ -19,7 +19,7 @@ from helpers.errors import SettingsError
 from helpers.studies.doors import tenants
 from helpers.studies.sections import Section
 from helpers.studies.values import NoRepeats, Positive, Share, Text
-from helpers.studies.wording import validate
+from helpers.studies.wording import shown_value, validate
 from helpers.studies.yaml_files import read_yaml
 
 Statistic = Literal[*tenants("claims", "statistic")]  # the functions in helpers/claims
@@ -240,7 +240,26 @@ def _claims_of(kind: str, path: Path, changed: int) -> dict[str, Claim]:
 
 def read_ledger(path: Path) -> Ledger:
     """Read and validate a ledger. Raises SettingsError with one sentence that names file, key and allowed values."""
-    return validate(Ledger, read_yaml(path, "restore it, or undo the last change of it"), path.name)
+    ledger = validate(Ledger, read_yaml(path, "restore it, or undo the last change of it"), path.name)
+    studies = sorted(file.stem for file in paths.STUDIES.glob("*.yml"))
+    _among(path, "predictions", ledger.predictions, studies)
+    for study, said in ledger.predictions.items():
+        _among(path, f"predictions.{study}.places", said.places, dials())
+    return ledger
+
+
+def _among(path: Path, key: str, names: Iterable[str], known: list[str]) -> None:
+    """Raises SettingsError where a name under a key of the ledger is none of those known."""
+    for name in names:
+        if name not in known:
+            raise SettingsError(f"{path.name}: {key} has {shown_value(name)}; it may have {', '.join(known)}")
+
+
+@functools.lru_cache
+def dials() -> list[str]:
+    """What the study of conditions turns: a prediction says where a study stands on each. Raises SettingsError."""
+    values = read_yaml(paths.STUDIES / "conditions.yml", "restore it")
+    return [condition["dial"] for condition in values["conditions"]]
 
 
 def hashes(claims: dict[str, Claim]) -> dict[str, str]:

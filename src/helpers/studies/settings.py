@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field, model_validator
 from helpers import paths
 from helpers.errors import SettingsError
 from helpers.studies import measurements, sections
-from helpers.studies.ledger import Claim, ClaimName, claims_of
+from helpers.studies.ledger import Claim, ClaimName, Prediction, claims_of, prediction
 from helpers.studies.sections import LanguageSettings, Origin, Section
 from helpers.studies.values import SOURCES, Control, Draws, EnergyFractions, Fraction, Seed, Several, Text
 from helpers.studies.wording import shown_value, validate
@@ -251,28 +251,41 @@ def load_study(name: str) -> Study | OwnModels:
     return read_study(paths.STUDIES / f"{name}.yml")
 
 
-def read_study(path: Path) -> Study | OwnModels:
-    """Read and validate one study file; its ``name`` must be the file's. Raises SettingsError.
+def as_published(study: Study | OwnModels) -> Study | OwnModels:
+    """A study with the settings with which its published results were made. Raises SettingsError."""
+    path = paths.published_root() / study.name / paths.SETTINGS
+    return read_study(path, study.name) if path.exists() else study
+
+
+def prediction_of(study: Study) -> Prediction | None:
+    """What the ledger foretells of a study; nothing of results that were published with another training."""
+    said = prediction(study.name)
+    return said if said and study.training == load_study(study.name).training else None
+
+
+def read_study(path: Path, name: str = "") -> Study | OwnModels:
+    """Read and validate one study file; its ``name`` must be the file's, if no other. Raises SettingsError.
 
     A ``kind`` or ``tuned`` makes it one of your own models.
     """
+    name = name or path.stem
     values = read_yaml(path, "compare it with studies/organism.yml")
     if isinstance(values, dict) and "claims" in values:
         raise SettingsError(f"{path.name}: the criteria of all studies are in claims.yml, so delete the key 'claims'")
     for section in ("bench", "released"):
         if isinstance(values, dict) and isinstance(values.get(section), dict):
-            values = _of_another(path, values, section)
+            values = _of_another(path, values, section, name)
     own = isinstance(values, dict) and {"kind", "tuned"} & set(values)
     study = validate(OwnModels if own else Study, values, path.name)
-    if study.name != path.stem:
-        raise SettingsError(f"{path.name}: name is {study.name!r} but must be the file's name, {path.stem!r}")
+    if study.name != name:
+        raise SettingsError(f"{path.name}: name is {study.name!r} but must be the file's name, {name!r}")
     return study
 
 
-def _of_another(path: Path, values: dict[str, Any], section: str) -> dict[str, Any]:
+def _of_another(path: Path, values: dict[str, Any], section: str, own: str) -> dict[str, Any]:
     """The settings of the study that one is of, with its own in their place. Raises SettingsError."""
     of = values[section].get("of")
-    others = [name for name in available() if name != path.stem]
+    others = [name for name in available() if name != own]
     if of not in others:
         raise SettingsError(f"{path.name}: {section}.of is {shown_value(of)}; it must be one of {', '.join(others)}")
     taken = read_yaml(paths.STUDIES / f"{of}.yml", "compare it with studies/organism.yml")

@@ -24,8 +24,8 @@ from helpers.paths import (
     results_root,
 )
 from helpers.studies.doors import tenants
-from helpers.studies.ledger import bench_rule, in_words, judge_rule, prediction
-from helpers.studies.settings import UNRELATED, OwnModels, Study, digest, parse_seeds
+from helpers.studies.ledger import bench_rule, in_words, judge_rule
+from helpers.studies.settings import UNRELATED, OwnModels, Study, digest, parse_seeds, prediction_of
 from helpers.studies.values import JUDGES
 from pipeline.results.provenance import read_record, recorded_of, shown_path, sidecar
 from pipeline.results.tables import SCHEMAS
@@ -228,7 +228,7 @@ def _ledger(stage: Stage, study: Study) -> object:
     if stage.claims == "judge":
         return judge_rule().model_dump(mode="json")
     if stage.claims:
-        said = prediction(study.name)
+        said = prediction_of(study) if isinstance(study, Study) else None
         parts = (study.claims, in_words(), {"prediction": said} if said else {})
         return [{name: one.model_dump(mode="json") for name, one in every.items()} for every in parts]
     return None

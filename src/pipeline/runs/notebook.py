@@ -20,7 +20,7 @@ from helpers.lifeline import WORKFLOW
 from helpers.paths import CONTROL, PUBLISHED, ROOT, RunPaths, bench_summaries, power_table, published_seeds
 from helpers.studies import ledger
 from helpers.studies.sections import Section
-from helpers.studies.settings import OBJECTIVES, UNRELATED, Study, digest, load_study
+from helpers.studies.settings import OBJECTIVES, UNRELATED, Study, as_published, digest, load_study
 from helpers.studies.values import Fraction, Seed
 from helpers.studies.wording import shown_value, validate
 from pipeline.results import provenance, tables
@@ -223,6 +223,7 @@ def begin(name: str, **parameters: Any) -> Run:
         choice = ", ".join(study.objectives)
         raise SettingsError(f"study {study.name} has no fine-tuning {objective!r} in its settings: it has {choice}")
     asked = as_asked(values["seeds"], study) if name in CHAPTERS else ""
+    study = as_published(study) if asked == PUBLISHED else study
     run = Run(name, study, values.get("seed"), values.get("objective", ""), asked, values)
     if asked and WORKFLOW not in os.environ:
         _keep_apart(run)

@@ -5,12 +5,10 @@ A study shows its own results where all of its notebooks have run here, and else
 
 from dataclasses import dataclass
 
-import yaml
-
 from helpers import paths
 from helpers.errors import SettingsError
-from helpers.paths import PUBLISHED, SETTINGS, RunPaths
-from helpers.studies.settings import Study, available, load_study, parse_seeds
+from helpers.paths import PUBLISHED, RunPaths
+from helpers.studies.settings import Study, as_published, available, load_study, parse_seeds
 from pipeline.results.provenance import read_record, sidecar
 from pipeline.runs.jobs import Job, jobs_of
 from pipeline.runs.stages import LAST, Settings
@@ -27,12 +25,9 @@ class Selection:
     published: bool = False
 
     def __post_init__(self) -> None:
-        """What is said of published results is what was said when they were made, whatever the settings say by now."""
-        settings = paths.published_root() / self.study.name / SETTINGS
-        if self.published and settings.exists() and isinstance(self.study, Study):
-            then = yaml.safe_load(settings.read_text(encoding="utf-8"))
-            said = {"note": then.get("note"), "caveats": then.get("caveats", {})}
-            object.__setattr__(self, "study", self.study.model_copy(update=said))
+        """Published results are shown with the settings they were made with, whatever the settings say by now."""
+        if self.published:
+            object.__setattr__(self, "study", as_published(self.study))
 
     @property
     def asked(self) -> str:
