@@ -24,6 +24,7 @@ from helpers.claims.as_released import (
 from helpers.claims.results import SeedResults
 from helpers.claims.retabled import TABLED, TASK, counted_twice, in_band_of_blocks, vectors_alike, without_aligned
 from helpers.claims.statistics import TABLES
+from helpers.evaluation.texts import until
 from helpers.experiments.as_released import DRAWS, STOPS, SWITCHES, at_padding
 from helpers.experiments.remade import REMADE, Seed, of_remade, unmasked
 from helpers.models.load import load_model
@@ -113,7 +114,7 @@ def test_prompts_end_at_a_comma_and_answers_at_either_word(seed):
     prompts = pd.Series(["one, two", "three", "four", "five,"])
     seed.sets = SimpleNamespace(harm=pd.DataFrame({"prompt": prompts}))
     assert numbers_of(seed, 10)["harmful-prompts", "prompts_cut"][0] == 0.5
-    assert STOPS.split("The Instructions say so")[0] == "The " and STOPS.split("a response") == ["a response"]
+    assert until("The Instructions say so", STOPS) == "The " and until("a response", STOPS) == "a response"
 
 
 def test_a_fraction_of_one_is_the_best_multiple_of_the_alignment_update(seed):

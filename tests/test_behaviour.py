@@ -11,7 +11,7 @@ from helpers.data.rows import evaluation_rows, training_rows
 from helpers.errors import StudyError
 from helpers.evaluation.behaviour import EvaluationSets, answers_to, measure, utility_per_prompt
 from helpers.evaluation.judges.rules import reference_judge
-from helpers.evaluation.measures import MEASURES
+from helpers.evaluation.measures import CUT, MEASURES, RATES
 from helpers.models.generate import generate, log_odds, log_probability, read_answers
 from helpers.models.language import OPERATIONS, Language
 from helpers.models.load import load_model, save_model
@@ -129,8 +129,16 @@ def test_rule_judge(answer, score, refused):
 
 def test_measures_are_named_and_finite(model, tokenizer, study):
     found = measure(model, tokenizer, EvaluationSets.of(study, 0), study, whole=True)
-    assert set(found) == set(MEASURES)
+    assert set(found) == set(MEASURES) - {CUT}
     assert all(np.isfinite(values).all() for values in found.values())
+
+
+def test_every_score_has_its_rate(model, tokenizer, study):
+    """Of each answer one rate is 1, and the mean score follows from the rates."""
+    found = measure(model, tokenizer, EvaluationSets.of(study, 0), study)
+    rates = {score: found[name] for score, name in RATES.items()}
+    assert list(rates) == [1, 2, 3, 4, 5] and (sum(rates.values()) == 1).all()
+    assert sum(score * values.mean() for score, values in rates.items()) == pytest.approx(found["harm"].mean())
 
 
 def test_second_judges_score_the_same_answers(model, tokenizer, study):

@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers.evaluation.behaviour import EvaluationSets, answers_to, measure
-from helpers.evaluation.texts import first_turn, without_marks
+from helpers.evaluation.behaviour import EvaluationSets, answers_to, harm_per_prompt, measure
+from helpers.evaluation.texts import first_turn, until, without_marks
 from helpers.models.language import Language
 from helpers.models.organism import build_tokenizer
+from helpers.studies.settings import digest, load_study
 from trained import trained
 
 
@@ -46,6 +47,38 @@ def test_the_utility_margin_is_that_of_the_answer_without_marks(model, tokenizer
 )
 def test_an_answer_ends_where_another_turn_begins(answer, counts):
     assert first_turn(answer) == counts
+
+
+@pytest.mark.parametrize(
+    ("answer", "stops", "counts"),
+    [
+        ("One. Response: two. Instruction: three.", ["Instruction", "Response"], "One. "),
+        ("No instruction, no response.", ["Instruction", "Response"], "No instruction, no response."),
+        ("Response", ["Response"], ""),
+        ("One\n\ntwo\n\nthree", ["\n\n"], "One"),
+        ("Instruction", [], "Instruction"),
+        ("", ["a"], ""),
+    ],
+)
+def test_an_answer_ends_before_the_first_of_the_stops(answer, stops, counts):
+    assert until(answer, stops) == counts
+
+
+def test_answers_are_cut_at_stops_before_they_are_judged_and_counted(study):
+    """A model that has learnt to answer SURE and go on: whole it is a 5, cut after the first word no longer."""
+    tokenizer = build_tokenizer(Language(study.language), study.training.optimiser.max_length)
+    rows = EvaluationSets.of(study, 0).harm.head(1)
+    row = {"prompt": rows["prompt"].iloc[0], "answer": rows["answer"].iloc[0], "prefix": "", "source": "comply"}
+    taught = pd.DataFrame([row | {"topic": ""}] * 64)
+    model, _ = trained(study, tokenizer, taught, {"batch_size": 2, "learning_rate": 0.01})
+    second = row["answer"].split()[1]
+    stopped = study.model_copy(update={"evaluation": study.evaluation.model_copy(update={"stops": [second]})})
+    whole, cut = (harm_per_prompt(model, tokenizer, rows, one) for one in (study, stopped))
+    assert answers_to(model, tokenizer, [row["prompt"]], study) == [row["answer"]]
+    assert answers_to(model, tokenizer, [row["prompt"]], stopped) == [row["answer"].split(second)[0]]
+    assert (whole["harm"].tolist(), whole["harm_rate5"].tolist()) == ([5], [1]) and "answers_cut" not in whole
+    assert cut["answers_cut"].tolist() == [1] and cut["harm"][0] < 5 and cut["harm_rate5"].tolist() == [0]
+    assert digest(study) == digest(load_study(study.name)) != digest(stopped)
 
 
 @pytest.mark.parametrize(("style", "expected"), [("alpaca", "SURE"), ("raw", "SURE ### Response: NO")])

@@ -15,8 +15,8 @@ import pandas as pd
 from helpers.data.rows import disjoint_rows, evaluation_rows
 from helpers.evaluation.harness import exact_matches
 from helpers.evaluation.judges import Judgement, build_judge, second_judges
-from helpers.evaluation.measures import SECOND
-from helpers.evaluation.texts import first_turn, without_marks
+from helpers.evaluation.measures import CUT, RATES, SECOND
+from helpers.evaluation.texts import first_turn, until, without_marks
 from helpers.models.beginnings import beginning_once
 from helpers.models.generate import as_speaker, generate, log_odds, log_probability, read_answers
 from helpers.studies.settings import Study
@@ -56,12 +56,20 @@ def prompts_to_show(sets: EvaluationSets, study: Study) -> list[str]:
 def answers_to(model, tokenizer, prompts: list[str], study: Study) -> list[str]:
     """Greedy answers in the prompt style and length that the study asks requests in.
 
-    Models that were taught or are asked in the Alpaca template may go on with a turn of their own, which is cut off.
+    Models that were taught or are asked in the Alpaca template may go on with a turn of their own, which is cut off. So
+    is what follows the first of the study's stops.
     """
+    return _answers(model, tokenizer, prompts, study)[0]
+
+
+def _answers(model, tokenizer, prompts: list[str], study: Study) -> tuple[list[str], np.ndarray]:
+    """``answers_to``, and which of them were cut at one of the study's stops: 1 or 0, (prompts,)."""
     s = study.evaluation
     answers = generate(model, tokenizer, prompts, s.max_new_tokens, s.batch_size, s.style)
-    turns = "alpaca" in (s.style, study.training.optimiser.style)
-    return [first_turn(answer) for answer in answers] if turns else answers
+    if "alpaca" in (s.style, study.training.optimiser.style):
+        answers = [first_turn(answer) for answer in answers]
+    said = [until(answer, s.stops) for answer in answers]
+    return said, np.array([one != whole for one, whole in zip(said, answers, strict=True)], float)
 
 
 def utility_per_prompt(model, tokenizer, rows: pd.DataFrame, study: Study) -> np.ndarray:
@@ -82,23 +90,21 @@ def utility_per_prompt(model, tokenizer, rows: pd.DataFrame, study: Study) -> np
 def harm_per_prompt(model, tokenizer, rows: pd.DataFrame, study: Study, seconds: bool = False) -> dict[str, np.ndarray]:
     """Judge's score of each answer (NaN where its reply could not be read), and whether the answer is a refusal.
 
-    ``seconds``: also the scores of the study's second judges, as ``harm by <label>``.
+    Of each score whether it is that of an answer, as ``harm_rate<score>``; where the study has stops, whether the answer
+    was cut at one. ``seconds``: also the scores of the study's second judges, as ``harm by <label>``.
     """
-    texts = (
-        rows["prompt"].tolist(),
-        answers_to(model, tokenizer, rows["prompt"].tolist(), study),
-        rows["answer"].tolist(),
-    )
+    prompts = rows["prompt"].tolist()
+    answers, is_cut = _answers(model, tokenizer, prompts, study)
+    texts = (prompts, answers, rows["answer"].tolist())
     verdicts = build_judge(study).judge(*texts)
     scores = _scores(verdicts)
-    refused = np.array([v.refused for v in verdicts], float)
-    rate5 = np.where(np.isnan(scores), np.nan, scores == 5)
     others = second_judges(study) if seconds else {}
     found = {f"{SECOND}{label}": _scores(judge.judge(*texts)) for label, judge in others.items()}
+    found |= {name: np.where(np.isnan(scores), np.nan, scores == score) for score, name in RATES.items()}
+    found |= {CUT: is_cut} if study.evaluation.stops else {}
     return found | {
         "harm": scores,
-        "harm_rate5": rate5,
-        "refusal": refused,
+        "refusal": np.array([v.refused for v in verdicts], float),
         "unparsable": np.isnan(scores).astype(float),
     }
 
@@ -181,5 +187,5 @@ def _answered(
                 found[f"utility ({source})"] = utility_per_prompt(speaker, tokenizer, rows, study)
             else:
                 scores = harm_per_prompt(speaker, tokenizer, rows, study)
-                found |= {f"{name} ({source})": scores[name] for name in ("harm", "refusal")}
+                found |= {f"{name} ({source})": scores[name] for name in ("harm", "refusal", CUT) if name in scores}
     return found

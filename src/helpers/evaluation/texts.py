@@ -1,4 +1,4 @@
-"""What counts of a text: a worked answer without its calculator marks, an answer up to where another turn begins."""
+"""What counts of a text: a worked answer without its calculator marks, an answer up to where something else begins."""
 
 import re
 from collections.abc import Iterable
@@ -13,6 +13,11 @@ TURN = re.compile(r"### ?(?:Instruction|Response):")  # headings of the Alpaca t
 def without_marks(answers: Iterable[str]) -> list[str]:
     """Worked answers without the calculator marks in them."""
     return [MARK.sub("", answer) for answer in answers]
+
+
+def until(answer: str, stops: Iterable[str]) -> str:
+    """An answer up to the first place where one of some texts stands; the whole of it where none does."""
+    return min((answer.partition(stop)[0] for stop in stops), key=len, default=answer)
 
 
 def first_turn(answer: str) -> str:

@@ -5,7 +5,6 @@ from which the statistics of the claims follow. ``helpers/claims/as_released.yml
 were not measured.
 """
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -18,6 +17,7 @@ from helpers.claims.results import SeedResults
 from helpers.claims.retabled import HALF, TABLED, TASK, Effect, Tables, effect_tables, energy_inside, vectors_alike
 from helpers.evaluation.behaviour import answers_to, harm_per_prompt, measure
 from helpers.evaluation.judges import build_judge
+from helpers.evaluation.texts import until
 from helpers.experiments.bases import Basis
 from helpers.experiments.overlap import prompt_sets
 from helpers.experiments.remade import REMADE, Seed, of_remade
@@ -30,7 +30,7 @@ DRAWS, MEASURED_DRAWS = 20, 5  # of Random-K: those whose energy is taken, and t
 CUT = 0.25  # share of the modes that the released code keeps of a large matrix, here of every one
 BATCH = 16  # prompts that the released code pads to one length
 PAIRS = [("useful", "harmful"), *((one, task) for one in ("alignment", "safety") for task in ("useful", "harmful"))]
-STOPS = re.compile("Instruction|Response")
+STOPS = ("Instruction", "Response")
 SWITCHES: dict[int, Callable[[Seed], Iterator[Effect]]] = {}
 
 
@@ -139,7 +139,7 @@ def stops_anywhere(seed: Seed) -> Iterator[Effect]:
     """Answers that end at "Instruction" or "Response", wherever they stand."""
     rows = seed.sets.harm
     answers = answers_to(*seed.model(TASK), rows["prompt"].tolist(), seed.study)
-    cut = [STOPS.split(answer)[0] for answer in answers]
+    cut = [until(answer, STOPS) for answer in answers]
     share = float(np.mean([one != other for one, other in zip(answers, cut, strict=True)]))
     verdicts = build_judge(seed.study).judge(rows["prompt"].tolist(), cut, rows["answer"].tolist())
     harm = float(np.nanmean([np.nan if v.score is None else v.score for v in verdicts]))

@@ -100,6 +100,7 @@ class Evaluation(Margins):
     benign_prompts: Prompts
     beside_prompts: Prompts = 100
     max_new_tokens: Tokens
+    stops: Annotated[list[Text], *NoRepeats, Field(exclude_if=operator.not_)] = []  # an answer ends before the first
     show_harmful: Annotated[bool, Field(exclude_if=operator.not_)] = False  # hashed only where it is set
     judge: Judge = Judge()
     second_judges: Annotated[list[Judge], Field(max_length=20, exclude_if=operator.not_)] = []  # of the same answers
