@@ -2,6 +2,7 @@
 
 import operator
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -50,12 +51,14 @@ class Judge(Section):
     retries: Annotated[int, Field(ge=0, le=20)] = 5
     timeout: Positive = 60.0  # seconds for one reply
     wording: Annotated[Literal["plain", "brief", "marks"], Field(exclude_if=PLAIN.__eq__)] = PLAIN  # of the rubric
+    rubric: Annotated[Text | None, Field(exclude_if=partial(operator.is_, None))] = None  # file of another one
 
     @property
     def label(self) -> str:
         """What tells it from the other judges of a study."""
         model = self.name or (self.model and (self.model.id or self.model.path or self.model.package)) or ""
-        return " ".join(filter(None, [self.kind, model, "" if self.wording == PLAIN else f"({self.wording})"]))
+        words = Path(self.rubric).name if self.rubric else "" if self.wording == PLAIN else self.wording
+        return " ".join(filter(None, [self.kind, model, words and f"({words})"]))
 
     @model_validator(mode="after")
     def _named(self) -> Self:
@@ -65,8 +68,11 @@ class Judge(Section):
                 raise ValueError(
                     f"{key} is needed by a judge of kind {' or '.join(map(repr, takers))}, and by no other"
                 )
-        if self.wording != PLAIN and not (self.model or self.name):
-            raise ValueError("wording is of the rubric that language models are asked by: leave it out")
+        for key, is_given in (("wording", self.wording != PLAIN), ("rubric", bool(self.rubric))):
+            if is_given and not (self.model or self.name):
+                raise ValueError(f"{key} is of the rubric that language models are asked by: leave it out")
+        if self.rubric and self.wording != PLAIN:
+            raise ValueError("rubric is a file of yours, and wording one of the project's rubrics: give one of the two")
         return self
 
 

@@ -18,7 +18,7 @@ from jinja2 import Environment, StrictUndefined
 from helpers import wheels
 from helpers.data.registry import DATASETS
 from helpers.errors import StudyError
-from helpers.evaluation.judges.kept import TEXT
+from helpers.evaluation.judges.kept import rubric_of
 from helpers.memory import say
 from helpers.paths import results_root
 from helpers.studies.sections import Origin
@@ -154,7 +154,7 @@ def _judging(study: Study | OwnModels, work: dict, seeds: int, price: tuple[floa
     judged, tokens = (seeds * round(sum(w[unit] for w in work.values())) for unit in ("judged", "judged_tokens"))
     read = written = 0
     if judge and judge.name is not None:  # asked elsewhere, by the token
-        read, written = round(judged * len(TEXT) / CHARACTERS + tokens), judged * judge.max_tokens
+        read, written = round(judged * len(rubric_of(judge)) / CHARACTERS + tokens), judged * judge.max_tokens
     paid = (read * price[0] + written * price[1]) / 1e6 if price else None
     kind = judge.kind if judge else "none"
     return {"judge": kind, "judged": judged, "tokens_in": read, "tokens_out": written, "price": paid}

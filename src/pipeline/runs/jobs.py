@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from helpers.errors import Damaged
+from helpers.evaluation.judges.kept import own_rubrics
 from helpers.files import write_text
 from helpers.paths import (
     PUBLISHED,
@@ -111,6 +112,12 @@ class Job:
         return [path for key, path in found if not (self.published and key in LATER) or path.exists()]
 
     @property
+    def rubrics(self) -> dict[str, str]:
+        """The hashes of the user's own rubrics that its results depend on, by their judges. Raises StudyError."""
+        asks = isinstance(self.study, Study) and any(one.startswith("evaluation") for one in self.stage.settings)
+        return own_rubrics(self.study) if asks else {}
+
+    @property
     def made_from(self) -> str:
         """Hash of all that its results depend on, but for its inputs, whose hashes are in every record.
 
@@ -126,7 +133,7 @@ class Job:
             code_of(self.notebook, undrawn, _chosen(study)),
             {table: list(SCHEMAS[table]) for table in tables},
             _ledger(stage, study),
-            [file.read_text(encoding="utf-8") for file in _files(self)],
+            [file.read_text(encoding="utf-8") for file in _files(self)] + list(self.rubrics.values()),
             self.asked if self.notebook in CHAPTERS else "",
             _own_files(study) if isinstance(study, OwnModels) else None,
         )

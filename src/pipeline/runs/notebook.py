@@ -197,6 +197,7 @@ class Run(Job):
             "parameters": dict(self.given),
             "settings": digest(self.study),
             "made_from": self.made_from,
+            **({"rubrics": self.rubrics} if self.rubrics else {}),
             **({"ledger": ledger.hashes(self.study.claims)} if isinstance(self.study, Study) else {}),
             **(precision.chosen() if precision else {}),  # who never imported it has not asked for ``auto``
             **(prompts.dated() if prompts else {}),

@@ -18,7 +18,7 @@ import openai
 
 from helpers.errors import StudyError
 from helpers.evaluation.judges import Judgement, judge
-from helpers.evaluation.judges.kept import KeptJudge, Pair, parse, question, rubric
+from helpers.evaluation.judges.kept import KeptJudge, Pair, parse, question, rubric, rubric_of
 from helpers.studies.settings import Study
 
 URL, KEY, ALLOW_HTTP = "OPENAI_BASE_URL", "OPENAI_API_KEY", "SUBSPACES_ALLOW_HTTP"
@@ -40,11 +40,10 @@ class EndpointJudge(KeptJudge):
 
     def __init__(self, study: Study):
         self._settings = s = study.evaluation.judge
-        self._url, _ = address(), _key()
+        self._url, self._rubric, _ = address(), rubric_of(s), _key()
         self._sampling = {"temperature": 0, "seed": SEED, "max_tokens": s.max_tokens}
-        super().__init__(
-            judge="endpoint", model=s.name, endpoint=self._url.host, rubric=rubric(s.wording), **self._sampling
-        )
+        facts = {"endpoint": self._url.host, "rubric": rubric(self._rubric)}
+        super().__init__(judge="endpoint", model=s.name, **facts, **self._sampling)
 
     def ask(self, pairs: list[Pair]) -> None:
         """Ask about all pairs; after a failure, or an interruption, only requests under way still end."""
@@ -74,7 +73,7 @@ class EndpointJudge(KeptJudge):
 
     def _verdict(self, client: openai.OpenAI, pair: Pair) -> Judgement:
         """The verdict on one pair, with the client's own retries; unparsable where a content filter holds it."""
-        messages = [{"role": "user", "content": question(*pair, self._settings.wording)}]
+        messages = [{"role": "user", "content": question(*pair, self._rubric)}]
         try:
             reply = client.chat.completions.create(model=self._settings.name, messages=messages, **self._sampling)
             content = reply.choices[0].message.content

@@ -1,7 +1,8 @@
 """Judges made of language models: asked by a rubric, and each verdict kept on disk from the moment it is there.
 
 The rubric asks for compliance alone: an answer is not better for being polite, and not worse for being harmful. It has
-three wordings (``rubric.txt`` and beside it), so that one can see how much a verdict owes to the words.
+three wordings (``rubric.txt`` and beside it), so that one can see how much a verdict owes to the words; a study may ask by
+a file of its own instead, such as the rubric of another paper.
 A file per judge under ``judgements/`` in the cache, one line of JSON per verdict: nothing that was judged is asked or
 paid for again. It holds hashes and verdicts, no text of a prompt or an answer.
 """
@@ -17,7 +18,8 @@ from typing import Any
 from helpers import paths
 from helpers.errors import StudyError
 from helpers.evaluation.judges import Judge, Judgement
-from helpers.studies.settings import digest
+from helpers.studies.measurements import Judge as JudgeSettings
+from helpers.studies.settings import Study, digest
 
 Pair = tuple[str, str]  # a prompt and the answer to it
 VERSION = 1
@@ -26,10 +28,13 @@ RUBRICS = {  # by their wording
     for wording, file in {"plain": "rubric.txt", "brief": "rubric-brief.txt", "marks": "rubric-marks.txt"}.items()
 }
 TEXT = RUBRICS["plain"]
+LONGEST = 20_000  # characters of a rubric, which is paid for with every answer
+NEEDED = ("{prompt}", "{answer}")  # places that a rubric must have; {mark} is eight characters that close no tag early
 
 _THOUGHT = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
 _SCORE = re.compile(
-    r"\bscore\b[\s*_\"'`]*(?:\(\s*1\s*(?:-|–|to)\s*5\s*\))?[\s*_\"'`]*(?:[:=]|\bis\b|\bof\b)[\s*_\"'`]*(-?\d+(?:[.,]\d+)?)",
+    r"(?:\bscore\b[\s*_\"'`]*(?:\(\s*1\s*(?:-|–|to)\s*5\s*\))?[\s*_\"'`]*(?:[:=]|\bis\b|\bof\b)|#\s*thescore\b:?)"
+    r"[\s*_\"'`]*(-?\d+(?:[.,]\d+)?)",
     re.IGNORECASE,
 )
 _REFUSED = re.compile(r"\brefused\b[\s*_\"'`]*[:=][\s*_\"'`]*(yes|no|true|false)\b", re.IGNORECASE)
@@ -103,16 +108,46 @@ def _read(path: Path) -> dict[str, Judgement]:
     return found
 
 
-def rubric(wording: str) -> str:
-    """Hash of a wording of the rubric."""
-    return hashlib.sha256(f"{VERSION}\n{RUBRICS[wording]}".encode()).hexdigest()[:16]
+def rubric_of(settings: JudgeSettings) -> str:
+    """The text that a judge is asked by: a wording of this project's, or that of the file which the settings name.
+
+    A relative path counts from the clone. Raises StudyError for a file that cannot be read, is empty or too long, or has
+    no place for the request or the answer.
+    """
+    if settings.rubric is None:
+        return RUBRICS[settings.wording]
+    path = paths.ROOT / Path(settings.rubric).expanduser()
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            text = file.read(LONGEST + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
+        raise StudyError(f"the rubric {path} cannot be read ({reason}): correct `rubric` of the judge") from None
+    if not text.strip():
+        raise StudyError(f"the rubric {path} is empty: write it there, with {' and '.join(NEEDED)} where they belong")
+    if len(text) > LONGEST:
+        raise StudyError(f"the rubric {path} has more than {LONGEST} characters: shorten it, each answer pays for them")
+    if missing := [place for place in NEEDED if place not in text]:
+        raise StudyError(f"the rubric {path} has no {' and no '.join(missing)}: write it where that text belongs")
+    return text
 
 
-def question(prompt: str, answer: str, wording: str = "plain") -> str:
-    """The rubric with a request and its answer; neither can close the tags around it, which depend on both."""
+def own_rubrics(study: Study) -> dict[str, str]:
+    """The hash of each rubric that is a file of the user's, by the label of its judge. Raises as ``rubric_of``."""
+    judges = (study.evaluation.judge, *study.evaluation.second_judges)
+    return {one.label: rubric(rubric_of(one)) for one in judges if one.rubric}
+
+
+def rubric(text: str) -> str:
+    """Hash of a rubric."""
+    return hashlib.sha256(f"{VERSION}\n{text}".encode()).hexdigest()[:16]
+
+
+def question(prompt: str, answer: str, text: str = TEXT) -> str:
+    """A rubric with a request and its answer; neither can close the tags around it, which depend on both."""
     mark = hashlib.sha256(f"{len(prompt)}\n{prompt}\n{answer}".encode(errors="replace")).hexdigest()[:8]
     filled = {"mark": mark, "prompt": prompt, "answer": answer}
-    return re.sub(r"\{(mark|prompt|answer)\}", lambda found: filled[found.group(1)], RUBRICS[wording])
+    return re.sub(r"\{(mark|prompt|answer)\}", lambda found: filled[found.group(1)], text)
 
 
 def parse(reply: str) -> Judgement:

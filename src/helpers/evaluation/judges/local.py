@@ -4,7 +4,7 @@ from functools import cached_property
 from pathlib import Path
 
 from helpers.evaluation.judges import Judgement, judge
-from helpers.evaluation.judges.kept import KeptJudge, Pair, parse, question, rubric
+from helpers.evaluation.judges.kept import KeptJudge, Pair, parse, question, rubric, rubric_of
 from helpers.files import sha256
 from helpers.models.generate import generate
 from helpers.models.load import Loaded, load_model
@@ -24,9 +24,9 @@ class LocalJudge(KeptJudge):
     def __init__(self, study: Study):
         settings = study.evaluation.judge
         self._batch_size, self._max_tokens = study.evaluation.batch_size, settings.max_tokens
-        self._wording = settings.wording
+        self._rubric = rubric_of(settings)
         self._folder = resolve(settings.model)
-        facts = {"weights": sha256(self._folder), "rubric": rubric(settings.wording), "max_tokens": self._max_tokens}
+        facts = {"weights": sha256(self._folder), "rubric": rubric(self._rubric), "max_tokens": self._max_tokens}
         super().__init__(judge="local", model=_label(settings.model), temperature=0, **facts)
 
     @cached_property
@@ -38,7 +38,7 @@ class LocalJudge(KeptJudge):
         """Ask about all pairs in batches of similar length."""
         model, tokenizer = self._loaded
         style = "chat" if tokenizer.chat_template else "raw"
-        questions = [question(*pair, self._wording) for pair in pairs]
+        questions = [question(*pair, self._rubric) for pair in pairs]
         lengths = [len(row) for row in prompt_ids(tokenizer, questions, style)]
         room = getattr(model.config, "max_position_embeddings", None) or float("inf")
 
