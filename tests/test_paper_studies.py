@@ -15,6 +15,7 @@ import yaml
 import stand_ins
 import toy
 from helpers.data.public import evaluation_split
+from helpers.data.rows import evaluation_rows
 from helpers.paths import STUDIES, cache_root
 from helpers.studies.settings import MODELS, OBJECTIVES, load_study
 from helpers.weights.checkpoints import Checkpoint
@@ -31,6 +32,7 @@ SIZES = {
     "utility_prompts": 4,
     "harm_prompts": 4,
     "benign_prompts": 4,
+    "beside_prompts": 4,
     "batch_size": 8,
     "max_new_tokens": 6,
 }
@@ -113,6 +115,9 @@ def test_as_committed(name):
     rows = {objective: [part.rows for part in getattr(training, objective).data] for objective in OBJECTIVES}
     assert rows == {"useful": [20000], "harmful": [4000], "contaminated": [20000, 4000], "safety": [4000]}
     assert (study.evaluation.utility_prompts, study.evaluation.harm_prompts) == (1319, 520)
+    assert study.evaluation.beside == ["harmbench", "strongreject"]  # from pinned packages, which have so many
+    sizes = [len(evaluation_rows(study, name, study.evaluation.beside_prompts, SEED)) for name in study.evaluation.beside]
+    assert sizes == [200, 200]
     assert evaluation_split(study, "advbench") == "all"  # nothing is trained on it, so all 520 goals are asked
     assert study.projection.fractions == [0.01, 0.25, 0.5, 0.75, 0.99]
     assert study.seeds == [SEED]

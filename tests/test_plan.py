@@ -194,7 +194,9 @@ def test_tokens_of_an_endpoint_and_their_price(quick):
     measured, judged = work.variants(study)
     assert measured == judged == 8 * 4 * 5 - 2 * 4 * 5 + 3 * 6  # one draw of Random-K: three bases a subspace
     s = study.evaluation
-    assert free["judged"] == judged * s.harm_prompts + 6 * (s.harm_prompts + s.benign_prompts)
+    of_models = s.harm_prompts + s.benign_prompts + 2 * s.beside_prompts
+    assert free["judged"] == judged * s.harm_prompts + 6 * of_models
+    assert 6 * 2 * s.beside_prompts / free["judged"] == pytest.approx(0.03, abs=0.005)  # as the study files say
     assert (
         free["tokens_out"] == free["judged"] * s.judge.max_tokens
         and free["tokens_in"] > free["judged"] * s.max_new_tokens
