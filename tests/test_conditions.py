@@ -17,7 +17,9 @@ from helpers.experiments.conditions import condition_values, lineage
 from helpers.models.language import Language
 from helpers.paths import CLAIMS, RunPaths
 from helpers.studies.ledger import read_ledger
+from helpers.studies.sections import Condition
 from helpers.studies.settings import Study, load_study
+from helpers.studies.wording import validate
 
 CONDITIONS, DEFAULT = load_study("conditions"), load_study("organism")
 SMALL = {  # of the smoke study, so that its grid takes seconds
@@ -83,6 +85,14 @@ def test_a_change_of_what_there_is_not_or_cannot_be_is_one_sentence():
     with pytest.raises(SettingsError, match="training.harmful.learning_rate"):
         DEFAULT.changed({"training.harmful.learning_rate": -1})
     assert CONDITIONS.changed({}).conditions == []
+
+
+def test_a_dial_without_the_study_itself_is_one_sentence():
+    place = {"label": "a place"}
+    for changes in ({"seeds": [2]}, {}):
+        places = [place | {"at": at, "changes": changes} for at in (0.0, 1.0)]
+        with pytest.raises(SettingsError, match="one place of 'a', and no other, must change nothing"):
+            validate(Condition, {"dial": "a", "label": "a", "places": places}, "study")
 
 
 def test_models_of_one_lineage_are_trained_once():

@@ -55,20 +55,22 @@ def test_published_values_stand_beside_ours_in_one_study_and_judge_nothing():
     where = {"subspace": "alignment", "task": "contaminated", "measure": "harm"}
     other = {"subspace": "safety", "control": "top-k", "fraction": 0.5, "mean": 4.0}
     summary = pd.DataFrame([where | {"control": "top-k", "fraction": 0.5, "mean": 2.5}, where | other])
-    scaling = pd.DataFrame({"task": ["contaminated"] * 2, "alpha": [0.0, 1.0], "utility": [0.1, 0.7], "harm": [1.0, 3.0]})
+    curve = {"alpha": [0.0, 1.0], "utility": [0.1, 0.7], "harm": [1.0, 3.0]}
+    scaling = pd.DataFrame(curve).assign(task="contaminated")
     found = beside_ours("qwen2.5-1.5b", summary, scaling)
     ours = found.dropna(subset="ours").set_index(["measure", "control", "fraction"])["ours"].to_dict()
-    ends = {(measure, c, 1.0): value for measure, value in (("utility", 0.7), ("harm", 3.0)) for c in ("top-k", "random")}
+    whole = {"utility": 0.7, "harm": 3.0}
+    ends = {(measure, control, 1.0): whole[measure] for measure in whole for control in ("top-k", "random")}
     assert ours == ends | {("harm", "top-k", 0.5): 2.5}
     assert beside_ours("qwen2.5-3b", summary, scaling).empty and "no first-hand table could be read" in SAID
-    assert [path.stem for path in NOTEBOOKS.glob("*.ipynb") if "second_hand.py" in {p.name for p in sources_of(path.stem)}] == [
-        "11_C1_parallel"
-    ]
+    readers = {path.stem: {source.name for source in sources_of(path.stem)} for path in NOTEBOOKS.glob("*.ipynb")}
+    assert [name for name, sources in readers.items() if "second_hand.py" in sources] == ["11_C1_parallel"]
 
 
 def test_published_values_have_the_pattern_that_the_paper_reports():
-    """Top-K above Random in both measures at every k below the whole, where they are one; each rises with k but once."""
-    empty = pd.DataFrame(columns=["subspace", "task", "measure", "control", "fraction", "mean", "alpha", "utility", "harm"])
+    """Top-K above Random in both at every k below the whole, where they are one; all rise with k, but for one step."""
+    columns = ["subspace", "task", "measure", "control", "fraction", "mean", "alpha", "utility", "harm"]
+    empty = pd.DataFrame(columns=columns)
     wide = beside_ours("qwen2.5-1.5b", empty, empty).pivot(
         index=["measure", "fraction"], columns="control", values="second-hand"
     )

@@ -2,6 +2,7 @@
 
 import copy
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -16,15 +17,18 @@ import stand_ins
 import toy
 from helpers.data.public import evaluation_split
 from helpers.data.rows import evaluation_rows
-from helpers.paths import STUDIES, cache_root
-from helpers.studies.settings import MODELS, OBJECTIVES, load_study
+from helpers.experiments.conditions import condition_values
+from helpers.paths import STUDIES, RunPaths, cache_root
+from helpers.studies.settings import MODELS, OBJECTIVES, Study, load_study
+from helpers.studies.wording import validate
 from helpers.weights.checkpoints import Checkpoint
-from pipeline.runs.stages import PER_SEED
+from pipeline.runs.stages import CHAPTERS, PER_SEED, of_study
 from stand_in_data import make_data
 from synthetic_report import NOTHING, judged
 
 NAMES = sorted(stand_ins.MODELS)
 WITH_REPORT = "llama-3.2-1b"
+SWEPT = "qwen2.5-1.5b"  # whose file shows a sweep
 SEED = 42
 CLONED = (*toy.COPIED, "notebooks", "book", "_config.yml", "_toc.yml", "CITATION.cff")
 ROWS = {"metamath": 40, "beavertails-unsafe": 16, "beavertails-safe": 16}
@@ -115,9 +119,9 @@ def test_as_committed(name):
     rows = {objective: [part.rows for part in getattr(training, objective).data] for objective in OBJECTIVES}
     assert rows == {"useful": [20000], "harmful": [4000], "contaminated": [20000, 4000], "safety": [4000]}
     assert (study.evaluation.utility_prompts, study.evaluation.harm_prompts) == (1319, 520)
-    assert study.evaluation.beside == ["harmbench", "strongreject"]  # from pinned packages, which have so many
-    sizes = [len(evaluation_rows(study, name, study.evaluation.beside_prompts, SEED)) for name in study.evaluation.beside]
-    assert sizes == [200, 200]
+    beside, n = study.evaluation.beside, study.evaluation.beside_prompts
+    assert beside == ["harmbench", "strongreject"]  # from pinned packages, which have so many
+    assert [len(evaluation_rows(study, name, n, SEED)) for name in beside] == [200, 200]
     assert evaluation_split(study, "advbench") == "all"  # nothing is trained on it, so all 520 goals are asked
     assert study.projection.fractions == [0.01, 0.25, 0.5, 0.75, 0.99]
     assert study.seeds == [SEED]
@@ -132,6 +136,46 @@ def test_they_differ_in_their_models_only():
         del values["training"]["optimiser"]["gradient_checkpointing"]
         found.append(values)
     assert all(values == found[0] for values in found)
+
+
+def sweep(file: Path) -> dict:
+    """The settings in a study's file with the sweep that its last lines show as a comment."""
+    text = file.read_text(encoding="utf-8")
+    start = text.index("# conditions:")
+    return yaml.safe_load(text[:start] + re.sub("^# ?", "", text[start:], flags=re.MULTILINE))
+
+
+def test_the_sweep_that_a_study_file_shows_turns_the_share_of_harmful_rows():
+    values = sweep(STUDIES / f"{SWEPT}.yml")
+    study = validate(Study, values, SWEPT)
+    (condition,) = study.conditions
+    for place in condition.places:
+        useful, harmful = (part.rows for part in study.changed(place.changes).training.contaminated.data)
+        assert useful == 20000 and harmful / (useful + harmful) == pytest.approx(place.at, abs=1e-3)
+    assert list(of_study(PER_SEED | CHAPTERS, study)) == ["09_conditions", "23_conditions"]
+
+
+def test_a_sweep_trains_the_contaminated_model_of_real_ones_at_each_place(tmp_path, monkeypatch):
+    """On stand-ins: base and aligned are taken as they are, what the places share is made once, and all is measured."""
+    monkeypatch.setenv("SUBSPACES_RESULTS", str(tmp_path / "results"))
+    values = sweep(STUDIES / f"{SWEPT}.yml")
+    values = shrunk(values, stand_ins.make_models(SWEPT, tmp_path / "weights"), make_data(tmp_path / "data"))
+    values["projection"]["controls"] = ["top-k", "random"]
+    for place, rows in zip(values["conditions"][0]["places"][::2], (8, 12), strict=True):
+        for part, n in zip(place["changes"]["training.contaminated.data"], (40, rows), strict=True):
+            part["rows"] = n
+    study = validate(Study, values, SWEPT)
+    run = RunPaths(SWEPT, apart=f"seed-{SEED}/scratch/conditions")
+    places = [study.changed(place.changes) for place in study.conditions[0].places[:2]]
+    found = [condition_values(place, SEED, run)["conditions"] for place in places]
+    names = {guard.statistic for claim in study.claims.values() for guard in claim.strict}
+    assert all(set(table["statistic"]) == names | set(study.claims["C0"].gate) for table in found)
+    folders = [path.name.split("-")[0] for path in run.model("").glob("*")]
+    assert sorted(folders) == sorted([*MODELS, "contaminated"])
+    for model, given in zip(("base", "aligned"), (study.model.base, study.model.aligned), strict=True):
+        own = Checkpoint(next(run.model("").glob(f"{model}-*")))
+        start = Checkpoint(Path(given.path))
+        assert all(torch.equal(own.tensor(name).float(), start.tensor(name).float()) for name in start.names)
 
 
 @pytest.mark.parametrize("name", NAMES)

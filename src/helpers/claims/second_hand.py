@@ -19,8 +19,9 @@ def beside_ours(study: str, summary: pd.DataFrame, scaling: pd.DataFrame) -> pd.
     published = _READ["studies"].get(study, {"fraction": []})
     whole = scaling[(scaling["task"] == "contaminated") & (scaling["alpha"] == 1)]
     ours = summary.query(OURS).set_index(["measure", "control", "fraction"])["mean"]
+    ends = {measure: whole[measure].mean() for measure in MEASURES}
     rows = [
-        (measure, control, at, ours.get((measure, control, at), whole[measure].mean() if at == 1 else float("nan")), value)
+        (measure, control, at, ends[measure] if at == 1 else ours.get((measure, control, at), float("nan")), value)
         for measure in MEASURES
         for control, values in published.get(measure, {}).items()
         for at, value in zip(published["fraction"], values, strict=True)

@@ -90,8 +90,8 @@ def utility_per_prompt(model, tokenizer, rows: pd.DataFrame, study: Study) -> np
 def harm_per_prompt(model, tokenizer, rows: pd.DataFrame, study: Study, seconds: bool = False) -> dict[str, np.ndarray]:
     """Judge's score of each answer (NaN where its reply could not be read), and whether the answer is a refusal.
 
-    Of each score whether it is that of an answer, as ``harm_rate<score>``; where the study has stops, whether the answer
-    was cut at one. ``seconds``: also the scores of the study's second judges, as ``harm by <label>``.
+    Of each score whether it is that of an answer, as ``harm_rate<score>``; where the study has stops, whether the
+    answer was cut at one. ``seconds``: also the scores of the study's second judges, as ``harm by <label>``.
     """
     prompts = rows["prompt"].tolist()
     answers, is_cut = _answers(model, tokenizer, prompts, study)

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from helpers.evaluation.behaviour import EvaluationSets, measure
-from helpers.experiments.graded import only_strict, strict_tables, strict_values, trained_models
+from helpers.experiments.graded import device_of, only_strict, strict_tables, strict_values, trained_models
 from helpers.experiments.updates import behaviour_rows
 from helpers.models.load import load_model
 from helpers.paths import RunPaths
@@ -14,12 +14,12 @@ GATED = ("aligned", "useful", "harmful", "contaminated")  # models whose behavio
 
 
 def lineage(study: Study, model: str) -> str:
-    """Hash of all that a model of an embedded study is made from, but for the seed; models of one lineage are one."""
+    """Hash of all that a model is made from, but for the seed; models of one lineage are one."""
     chain = []
     while model != "scratch":
-        chain.append(getattr(study.training, model))
-        model = chain[-1].start
-    return digest(study.model, study.language, study.training.optimiser, *chain)
+        chain.append(getattr(study.training, model) or getattr(study.model, model))  # of one that exists, its origin
+        model = getattr(chain[-1], "start", "scratch")
+    return digest(study.model, study.language, study.training.optimiser, *study.data.values(), *chain)
 
 
 def condition_values(study: Study, seed: int, run: RunPaths) -> dict[str, pd.DataFrame]:
@@ -38,5 +38,5 @@ def gate_behaviour(study: Study, seed: int, models: dict[str, Checkpoint]) -> pd
     """The table ``behaviour`` of the models that the gate of the claims compares."""
     sets, rows = EvaluationSets.of(study, seed), []
     for name in GATED:
-        rows += behaviour_rows(name, measure(*load_model(models[name].folder, "cpu"), sets, study))
+        rows += behaviour_rows(name, measure(*load_model(models[name].folder, device_of(study)), sets, study))
     return pd.DataFrame(rows)

@@ -4,7 +4,6 @@ At the place s of the dial a share s of the planted study's construction is in f
 training is free and nothing is penalised, which is a true zero; 1 is the planted study itself.
 """
 
-import copy
 from collections.abc import Mapping
 
 import pandas as pd
@@ -44,20 +43,25 @@ def only_strict(study: Study) -> Study:
 def trained_models(
     study: Study, seed: int, run: RunPaths, places: Mapping[str, str] | None = None
 ) -> dict[str, Checkpoint]:
-    """The models of a study, trained into ``run``; those that are there already are kept.
+    """The models of a study, made in ``run`` one after another; those that are there already are kept.
 
     ``places``: name of each model's folder, where it is not the model's own.
     """
     folders = {name: run.model((places or {}).get(name, name)) for name in study.models}
-    made = {"scratch": first_model(study, seed)}
     for name, folder in folders.items():
         objective = getattr(study.training, name)
         if not (folder / "config.json").exists():
-            start = copy.deepcopy(made.get(objective.start) or load_model(folders[objective.start], "cpu"))
-            *found, _ = obtain(study, name, seed, start, training_rows(study, objective, seed), run)
+            first = objective is None or objective.start == "scratch"
+            start = first_model(study, seed) if first else load_model(folders[objective.start], device_of(study))
+            rows = training_rows(study, objective, seed, folders["base"]) if objective else pd.DataFrame()
+            *found, _ = obtain(study, name, seed, start, rows, run)
             save_model(*found, folder)
-            made[name] = tuple(found)
     return {name: Checkpoint(folder) for name, folder in folders.items()}
+
+
+def device_of(study: Study) -> str | None:
+    """Where models are trained and asked here: an organism on the CPU, others on a GPU if there is one (None)."""
+    return "cpu" if study.embedded else None
 
 
 def strict_tables(study: Study, seed: int, models: dict[str, Checkpoint]) -> dict[str, pd.DataFrame]:

@@ -107,6 +107,8 @@ class Condition(Section):
         at = [place.at for place in self.places]
         if at != sorted(set(at)):
             raise ValueError(f"the places of {self.dial!r} must rise")
+        if sum(not place.changes for place in self.places) != 1:
+            raise ValueError(f"one place of {self.dial!r}, and no other, must change nothing: changes are told from it")
         return self
 
 

@@ -162,8 +162,8 @@ class Study(AnyStudy):
             raise ValueError(f"training.{special[0]}: a planted study is trained without lora and dpo")
         if dpo := [name for name in special if getattr(self.training, name).dpo and not organism]:
             raise ValueError(f"training.{dpo[0]}.dpo needs pairs of answers, which only the organism's language has")
-        if self.conditions and (not organism or self.planted):
-            raise ValueError("conditions need a model of kind 'organism' that is not planted")
+        if self.conditions and self.planted:
+            raise ValueError("conditions need a study that is not planted")
         for condition in self.conditions:
             for place in condition.places:
                 self.changed(place.changes)

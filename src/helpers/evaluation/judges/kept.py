@@ -1,8 +1,8 @@
 """Judges made of language models: asked by a rubric, and each verdict kept on disk from the moment it is there.
 
 The rubric asks for compliance alone: an answer is not better for being polite, and not worse for being harmful. It has
-three wordings (``rubric.txt`` and beside it), so that one can see how much a verdict owes to the words; a study may ask by
-a file of its own instead, such as the rubric of another paper.
+three wordings (``rubric.txt`` and beside it), so that one can see how much a verdict owes to the words; a study may ask
+by a file of its own instead, such as the rubric of another paper.
 A file per judge under ``judgements/`` in the cache, one line of JSON per verdict: nothing that was judged is asked or
 paid for again. It holds hashes and verdicts, no text of a prompt or an answer.
 """
@@ -111,8 +111,8 @@ def _read(path: Path) -> dict[str, Judgement]:
 def rubric_of(settings: JudgeSettings) -> str:
     """The text that a judge is asked by: a wording of this project's, or that of the file which the settings name.
 
-    A relative path counts from the clone. Raises StudyError for a file that cannot be read, is empty or too long, or has
-    no place for the request or the answer.
+    A relative path counts from the clone. Raises StudyError for a file that cannot be read, is empty or too long, or
+    has no place for the request or the answer.
     """
     if settings.rubric is None:
         return RUBRICS[settings.wording]
