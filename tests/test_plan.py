@@ -12,7 +12,7 @@ import transformers
 
 from helpers.paths import ROOT
 from helpers.studies.measurements import Judged
-from helpers.studies.sections import Origin
+from helpers.studies.sections import Condition, Origin
 from helpers.studies.settings import OwnModels, available, load_study
 from helpers.studies.values import SOURCES
 from pipeline.build import seconds_here
@@ -289,6 +289,26 @@ def test_a_model_is_here_when_more_than_its_config_is(quick, tmp_path, monkeypat
     (snapshot / file).touch()
     found = planning.downloads(load_study("llama-3.2-1b"), planning.models_of(load_study("llama-3.2-1b")))
     assert next(one["here"] for one in found if one["where"] == "hub: meta-llama/Llama-3.2-1B") == here
+
+
+def test_a_sweep_of_real_models_counts_every_training_once_and_every_place():
+    """Two places and the study itself: three contaminated trainings, the others once; 36 variants and 4 models judged."""
+    config = {"hidden_size": 1536, "num_hidden_layers": 28, "num_attention_heads": 12, "num_key_value_heads": 2}
+    config |= {"model_type": "qwen2", "intermediate_size": 8960, "vocab_size": 151936, "tie_word_embeddings": True}
+    study, size = load_study("qwen2.5-1.5b"), near(config)
+    rows = [[{"source": "metamath", "rows": 20000}, {"source": "beavertails-unsafe", "rows": n}] for n in (2000, 8000)]
+    changes = [{}, *({"training.contaminated.data": data} for data in rows)]
+    places = [{"at": float(at), "label": "a place", "changes": one} for at, one in enumerate(changes)]
+    dial = Condition(dial="rows", label="rows", places=places)
+    own, swept = work.of_study(study, size), study.model_copy(update={"conditions": [dial]})
+    (found,) = work.of_study(swept, size).values()
+    s, curve = study.evaluation, len(study.projection.scaling)
+    of_model = s.harm_prompts + s.benign_prompts + 2 * s.beside_prompts
+    assert found["judged"] == pytest.approx(3 * ((3 * 5 * 2 + curve) * s.harm_prompts + 4 * of_model))
+    once = sum(own[f"02_finetune-{name}"]["train_steps"] for name in ("useful", "harmful", "safety"))
+    assert found["train_steps"] == pytest.approx(once + (24000 + 22000 + 28000) / 32, abs=3)
+    kept = [work.needs(one, size).disk_seed for one in (study, swept)]
+    assert kept[1] / kept[0] == pytest.approx(8 / 6)
 
 
 def test_edits_are_counted_and_always_judged(study):

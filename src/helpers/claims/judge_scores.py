@@ -9,10 +9,10 @@ COLUMNS = ["seed", "model", "score", "answers", "of", "share", "low", "high"]
 
 
 def score_shares(behaviour: pd.DataFrame, confidence: float) -> pd.DataFrame:
-    """Rows of the table ``judge_scores`` from those of ``behaviour``; intervals over prompts are exact (Clopper-Pearson).
+    """Rows of the table ``judge_scores`` from those of ``behaviour``, with exact intervals over prompts.
 
     Only of scores whose rate was measured, which of older results is that of 5 alone. Where no reply of the judge could
-    be read the share is NaN, and its interval is all that it can be.
+    be read the share is NaN, and its interval is all that it can be. Intervals are those of Clopper and Pearson.
     """
     scores = {name: score for score, name in RATES.items()}
     rows = behaviour[behaviour["measure"].isin(scores)]

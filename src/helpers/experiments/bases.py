@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from helpers.studies.settings import UNRELATED, Study
 
 NONE = "none"  # in the column ``subspace`` of an edit
+TASK = "contaminated"  # whose variants the strict statistics compare
+GATED = ("aligned", "useful", "harmful", "contaminated")  # models whose behaviour decides whether there is a verdict
+COMPARED = ("alignment", UNRELATED)  # subspaces that they compare
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,14 @@ class Edited:
 
     def __str__(self) -> str:
         return f"edit-{self.name}"
+
+
+def only_strict(study: Study) -> Study:
+    """The study with only what the strict statistics of the claims read."""
+    alone = {"parallel": [TASK], "orthogonal": [TASK], "random_k_draws": 1}
+    needed = [name for name in study.projection.subspaces if name in COMPARED]
+    grid = study.projection.model_copy(update=alone | {"subspaces": needed})
+    return study.model_copy(update={"projection": grid})
 
 
 def bases_of(study: Study) -> list[Basis | Edited]:

@@ -3,14 +3,13 @@
 import pandas as pd
 
 from helpers.evaluation.behaviour import EvaluationSets, measure
-from helpers.experiments.graded import device_of, only_strict, strict_tables, strict_values, trained_models
+from helpers.experiments.bases import GATED, only_strict
+from helpers.experiments.graded import device_of, strict_tables, strict_values, trained_models
 from helpers.experiments.updates import behaviour_rows
 from helpers.models.load import load_model
 from helpers.paths import RunPaths
 from helpers.studies.settings import Study, digest
 from helpers.weights.checkpoints import Checkpoint
-
-GATED = ("aligned", "useful", "harmful", "contaminated")  # models whose behaviour decides whether there is a verdict
 
 
 def lineage(study: Study, model: str) -> str:

@@ -11,33 +11,22 @@ import pandas as pd
 from helpers.activations import capture
 from helpers.claims.statistics import STATISTICS, TABLES, SeedResults
 from helpers.data.rows import training_rows
-from helpers.experiments.bases import bases_of
+from helpers.experiments.bases import TASK, bases_of, only_strict
 from helpers.experiments.overlap import MATCHED, TOPICS, matched_overlaps, probe_accuracies, prompt_sets
 from helpers.experiments.projection import Grid
 from helpers.experiments.six_models import first_model, obtain
 from helpers.experiments.updates import study_geometry
 from helpers.models.load import load_model, save_model
 from helpers.paths import RunPaths
-from helpers.studies.settings import UNRELATED, Study
+from helpers.studies.settings import Study
 from helpers.weights.checkpoints import Checkpoint
 from helpers.weights.geometry import energy_table
-
-TASK = "contaminated"  # whose variants the strict statistics compare
-COMPARED = ("alignment", UNRELATED)  # subspaces that they compare
 
 
 def planted_by(study: Study, share: float) -> Study:
     """The study with a share of its construction, and only what the strict statistics of the claims read."""
     planted = study.planted.model_copy(update={"share": share})
     return only_strict(study).model_copy(update={"planted": planted})
-
-
-def only_strict(study: Study) -> Study:
-    """The study with only what the strict statistics of the claims read."""
-    alone = {"parallel": [TASK], "orthogonal": [TASK], "random_k_draws": 1}
-    needed = [name for name in study.projection.subspaces if name in COMPARED]
-    grid = study.projection.model_copy(update=alone | {"subspaces": needed})
-    return study.model_copy(update={"projection": grid})
 
 
 def trained_models(

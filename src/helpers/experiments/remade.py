@@ -11,9 +11,8 @@ from helpers.claims.results import SeedResults
 from helpers.claims.retabled import TASK, Effect, Number, Tables
 from helpers.data.rows import training_rows
 from helpers.evaluation.behaviour import EvaluationSets
-from helpers.experiments.bases import Basis, bases_of
+from helpers.experiments.bases import COMPARED, Basis, bases_of, only_strict
 from helpers.experiments.conditions import lineage
-from helpers.experiments.graded import COMPARED, only_strict
 from helpers.experiments.projection import Grid, Keeper
 from helpers.methods.context import Context
 from helpers.models.load import load_model, save_model
