@@ -37,6 +37,12 @@ from helpers.studies.values import (
 from helpers.studies.wording import Section
 
 PLAIN = "plain"  # wording of the rubric
+TWINNED = [name for name, one in SUBSPACES.items() if one.facts.get("twin")]
+AFTER_THE_BENCH = (  # came when its decisions had been made, which are corrected for their number
+    "mean-difference-stacked",
+    "mean-difference-stacked-input",
+    "refusal-cone",
+)
 
 
 class Judge(Section):
@@ -161,20 +167,21 @@ class Bench(Section):
 
     of: Text  # name of the study whose models and settings are taken
     edits: Several[Edit] = [name for name, edit in EDITS.items() if edit.facts.get("null")]
-    subspaces: Several[Subspace] = [name for name, one in SUBSPACES.items() if one.facts.get("twin")]
+    subspaces: Several[Subspace] = [name for name in TWINNED if name not in AFTER_THE_BENCH]
     during_training: Several[DuringTraining] = [name for name, one in TRAININGS.items() if one.facts.get("null")]
+    labelled: Several[Subspace] = TWINNED  # kept and removed, beside the alignment subspace
     time_course: Annotated[TimeCourse | None, Field(exclude_if=operator.not_)] = None
 
     @model_validator(mode="after")
     def _have_nulls(self) -> Self:
-        for name in self.methods:
+        for name in (*self.methods, *self.labelled):
             if not nulls_of(name):
                 raise ValueError(f"{name!r} has no null to be compared with: give its decorator null=… or twin=…")
         return self
 
     @property
     def methods(self) -> list[str]:
-        """All that are measured beside their nulls."""
+        """All whose decision the bench takes, beside their nulls."""
         return [*self.edits, *self.subspaces, *self.during_training]
 
     @property
@@ -184,7 +191,7 @@ class Bench(Section):
 
     def with_nulls(self, methods: list[str]) -> list[str]:
         """Some of the methods and their nulls, each once."""
-        return list(dict.fromkeys([*methods, *(null for name in methods for null in self.nulls[name])]))
+        return list(dict.fromkeys([*methods, *(null for name in methods for null in nulls_of(name))]))
 
 
 def nulls_of(name: str) -> tuple[str, ...]:
