@@ -38,6 +38,7 @@ from helpers.studies.wording import Section
 
 PLAIN = "plain"  # wording of the rubric
 TWINNED = [name for name, one in SUBSPACES.items() if one.facts.get("twin")]
+ALIGNMENT = ("alignment", "alignment-input")  # subspaces of outputs and of inputs, beside which labelled ones stand
 AFTER_THE_BENCH = (  # came when its decisions had been made, which are corrected for their number
     "mean-difference-stacked",
     "mean-difference-stacked-input",
@@ -188,6 +189,16 @@ class Bench(Section):
     def nulls(self) -> dict[str, tuple[str, ...]]:
         """The nulls of every method."""
         return {name: nulls_of(name) for name in self.methods}
+
+    @property
+    def twins(self) -> dict[str, str]:
+        """Of every labelled subspace the one that is made alike from benign requests."""
+        return {name: nulls_of(name)[0] for name in self.labelled}
+
+    @property
+    def compared(self) -> list[str]:
+        """The alignment subspaces, then every labelled one with its twin behind it, each once."""
+        return list(dict.fromkeys([*ALIGNMENT, *(name for pair in self.twins.items() for name in pair)]))
 
     def with_nulls(self, methods: list[str]) -> list[str]:
         """Some of the methods and their nulls, each once."""
