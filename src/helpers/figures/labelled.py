@@ -43,7 +43,7 @@ def signed(ax: Axes, table: pd.DataFrame, order: list[str], title: str, unit: st
     stars = clear.pivot(index="subspace", columns="group", values="clear").reindex_like(means).eq(True)
     words = means.map(lambda value: "" if np.isnan(value) else f"{value:.2f}") + stars.replace({True: "*", False: ""})
     look = {"vmin": -limit, "vmax": limit, "cmap": "PuOr", "cbar": False, "fmt": ""}
-    sns.heatmap(means, ax=ax, annot=words, annot_kws={"fontsize": 5.5}, **look)
+    sns.heatmap(means, ax=ax, annot=words, annot_kws={"fontsize": 6}, **look)
     ax.collections[0].set_gid(unit)
     ax.set(title=title, xlabel="", ylabel="")
     ax.grid(False)
