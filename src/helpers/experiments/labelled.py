@@ -20,7 +20,7 @@ from helpers.experiments.projection import Keeper
 from helpers.methods.calibration import matrices
 from helpers.methods.context import Context
 from helpers.methods.door import Subspace, subspace_named
-from helpers.subspaces import Modes, decompose, rank_for_fraction
+from helpers.subspaces import decompose, rank_for_fraction
 from helpers.weights.edits import LiveUpdate, side_first
 from helpers.weights.names import layer_of, module_of
 
@@ -88,17 +88,20 @@ def _of_tensor(method: Subspace, tensor: str, bases: Bases, ranks: dict[str, int
         kept = float((q.T @ change).square().sum()) if k else 0.0
         yield tensor, k, "energy", of, kept, k / len(change) * whole, whole
     for of in WHOLE if k and len(context.shape(tensor)) == 2 else ():
-        other = _modes(of, tensor, method, context)
-        if other.rank:
-            leading = other.vectors[:, : min(k, other.rank)]
+        leading = _leading(of, tensor, method, context)[:, :k]
+        if leading.shape[1]:
             shared = float((q.T @ leading).square().sum()) / leading.shape[1]
             yield tensor, k, "overlap", of, shared, k / len(q), 1.0
 
 
-def _modes(label: str, tensor: str, method: Subspace, context: Context) -> Modes:
-    """Singular vectors of an update of the base model, on the side of a subspace."""
-    key = ("modes", label, tensor, method.side)
-    return context.once(key, lambda: decompose(side_first(context.update(label, tensor), method.side)))
+def _leading(label: str, tensor: str, method: Subspace, context: Context) -> Tensor:
+    """Singular vectors of an update of the base model on the side of a subspace, for the largest share: (m, k)."""
+
+    def make() -> Tensor:
+        modes = decompose(side_first(context.update(label, tensor), method.side))
+        return modes.vectors[:, : min(modes.rank, rank_for_fraction(context.shape(tensor), SHARES[-1]))].clone()
+
+    return context.once(("leading", label, tensor, method.side), make)
 
 
 def _shares(amounts: pd.DataFrame) -> Iterator[dict[str, object]]:
