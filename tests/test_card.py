@@ -23,6 +23,7 @@ from helpers.experiments.card_variants import CardContext, variants_of, write_wh
 from helpers.figures.cards import layer_map
 from helpers.methods.door import Edit, edit_named
 from helpers.models import load
+from helpers.models.generate import as_speaker
 from helpers.models.load import load_model
 from helpers.weights.adapters import Adapted
 from helpers.weights.checkpoints import Checkpoint
@@ -328,6 +329,7 @@ def test_what_does_not_fit_in_memory_is_read_from_its_files(own, tmp_path, monke
     model, found = measured(tmp_path / "room")
     assert any(parameter.is_meta for parameter in model.parameters())
     assert all((found[name] == right[name]).all() for name in right)
+    assert as_speaker(model, "bfloat16") is model  # no copy of it can be made
 
 
 def test_an_adapter_is_written_whole_as_peft_merges_it(own, tmp_path):

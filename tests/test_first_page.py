@@ -61,14 +61,11 @@ def plain(text):
     return " ".join(re.sub(r"<[^>]+>", "", text).split())
 
 
-def test_counts_agree_with_their_verbs():
+def test_verdicts_are_counted_in_few_words():
     found = {"C0": "yes", "C1": "no", "C2": "yes", "C3": "undecided", "C4": "not measurable"}
-    assert (
-        counted(found, STATED_WORDS)
-        == "2 come out as there, 1 is undecided, 1 comes out otherwise, 1 cannot be measured"
-    )
-    assert counted({"C1": "no", "C2": "no"}, STATED_WORDS) == "2 come out otherwise"
-    assert counted({"C1": "distinct"}, STRICT_WORDS) == "1 says yes"
+    assert counted(found, STATED_WORDS) == "2 as in the paper, 1 undecided, 1 otherwise, 1 not measurable"
+    assert counted({"C1": "no", "C2": "no"}, STATED_WORDS) == "2 otherwise"
+    assert counted({"C1": "distinct"}, STRICT_WORDS) == "1 distinct"
 
 
 def test_shares_of_seeds_are_said_once_where_they_are_alike():
@@ -76,9 +73,11 @@ def test_shares_of_seeds_are_said_once_where_they_are_alike():
         return [{"claim": f"C{i}", "share_of_seeds": x, "share_seeds": n} for i, (x, n) in enumerate(shares, start=1)]
 
     mixed = rows((1, 20.0), (0.95, 20.0), (float("nan"), 20.0))
-    assert passed(mixed) == "by C1 in 20 of 20 seeds; C2 in 19 of 20 seeds; C3 cannot"
-    assert passed(rows((1, 5.0), (1, 5.0))) == "by every test in each of 5 seeds"
-    assert passed(rows((0, 20.0), (0, 18.0))) == "by no test in any of 18 to 20 seeds"
+    assert passed(mixed) == (
+        "C1 finds one in 20 of 20 seeds; C2 finds one in 19 of 20 seeds; C3 cannot be measured"
+    )
+    assert passed(rows((1, 5.0), (1, 5.0))) == "every test finds one, in each of 5 seeds"
+    assert passed(rows((0, 20.0), (0, 18.0))) == "no test finds one, in 18 to 20 seeds"
 
 
 def test_the_answer_has_a_sentence_per_study_real_models_first(staged):
@@ -86,8 +85,8 @@ def test_the_answer_has_a_sentence_per_study_real_models_first(staged):
     missing = not_tested([one.selection for one in studies])
     items = [plain(item) for item in answer(studies, missing).split("<li>")[1:]]
     said = (
-        "5 seeds): of 4 strict tests 1 says yes, 1 says no, 2 cannot tell. Of 5 comparisons made as in the paper 3 "
-        "come out as there, 1 comes out otherwise, 1 cannot be measured"
+        "5 seeds). Strict tests: 1 distinct, 1 not distinct, 2 undecided. The paper's own comparisons: 3 as in the "
+        "paper, 1 otherwise, 1 not measurable"
     )
     assert items[0].startswith(f"SmolLM2-135M (a real base model, aligned here; {said}")
     assert items[1].startswith(f"Model organism (a tiny model, trained here on an invented language; {said}")
@@ -99,14 +98,11 @@ def test_the_answer_has_a_sentence_per_study_real_models_first(staged):
 
 def test_the_answer_says_whether_the_method_sees_and_cries_wolf(staged):
     seen = plain(answer(staged("organism", "planted"), []))
-    assert "that is seen by every test in each of 5 seeds met" in seen
-    assert "Whether they cry wolf is not tested" in seen
+    assert "planted safety subspace every test finds one, in each of 5 seeds met" in seen
+    assert "Whether they find one where there is none is not tested" in seen
     wolf = plain(answer(staged("organism", "negative"), []))
-    assert (
-        "one is seen by every test in each of 5 seeds" in wolf
-        and "missed" in wolf
-        and "they see what is planted is not tested" in wolf
-    )
+    assert "In those without any every test finds one, in each of 5 seeds missed" in wolf
+    assert "Whether they find a subspace that is planted is not tested" in wolf
 
 
 @pytest.mark.parametrize(
@@ -116,19 +112,26 @@ def test_the_answer_says_whether_the_method_sees_and_cries_wolf(staged):
         (["not distinct"] * 4, "No.", (0, 4, 0)),
         (["distinct"] * 3, "Yes, in every test.", (3, 0, 0)),
         (["distinct", "not distinct", "undecided"], "In part.", (1, 1, 1)),
-        (["not distinct", "not measurable", "no sure rise"], "No such subspace was found, but not every", (0, 1, 2)),
-        (["undecided"], "No such subspace was found, but not every", (0, 0, 1)),
+        (["not distinct", "not measurable", "no sure rise"], "No safety subspace was found, but most", (0, 1, 2)),
+        (["not distinct", "undecided"], "No safety subspace was found, but some", (0, 1, 1)),
+        (["undecided"], "No safety subspace was found, but most", (0, 0, 1)),
     ],
 )
 def test_the_finding_counts_what_the_strict_tests_say(verdicts, word, counts):
-    found = finding_of(verdicts)
+    found = finding_of({"one": verdicts[:1], "other": verdicts[1:]})
     assert found["word"].startswith(word) and (found["yes"], found["no"], found["open"]) == counts
-    assert found["tests"] == len(verdicts)
+    assert found["tests"] == len(verdicts) and found["models"] == 2
+
+
+def test_the_finding_names_the_model_that_alone_can_tell():
+    assert finding_of({"toy": ["not distinct"], "real": ["undecided"]})["only"] == "toy"
+    assert not finding_of({"toy": ["not distinct"], "real": ["not distinct"]})["only"]
+    assert not finding_of({"toy": ["not distinct"]})["only"]
 
 
 def test_controls_are_no_part_of_the_finding(staged):
     text = plain(answer(staged("organism", "planted", "negative"), []))
-    assert "In part. Of 4 strict tests on 1 model, 1 says yes, 1 says no, and 2 cannot tell. A yes speaks" in text
+    assert "In part. Of 4 strict tests on 1 model, 1 says distinct, 1 says not distinct, and 2 are undecided. That" in text
 
 
 def test_the_forest_draws_effects_as_multiples_of_their_margins(staged):
@@ -206,7 +209,7 @@ def test_a_study_without_verdicts_is_not_tested(staged, tmp_path):
 
 
 def test_the_answer_says_where_a_study_cannot_speak_about_the_paper(staged):
-    assert "2 of them cannot count for or against the paper†" in plain(answer(staged("organism-narrow"), []))
+    assert "why 2 of these 5 cannot count" in plain(answer(staged("organism-narrow"), []))
     assert "cannot count" not in answer(staged("organism"), [])
     table = verdict_table(staged("organism-narrow", "organism"))
     marked = re.findall(r"<td data-head=\"([^\"]+)\">(?:(?!</td>).)*†", table)

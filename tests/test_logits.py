@@ -6,7 +6,7 @@ import torch
 import transformers as tf
 
 from helpers.models import logits
-from helpers.models.generate import log_odds, log_probability, read_answers
+from helpers.models.generate import as_speaker, log_odds, log_probability, read_answers
 from helpers.models.logits import computing, logits_at
 
 PROMPTS = ["CALC 3 +4 *2 neg =", "KIND x =", "CALL keep a WITH b c d"]
@@ -91,3 +91,16 @@ def test_a_family_whose_head_asks_the_decoder_within_its_body(tokenizer):
     model = tf.OPTForCausalLM(config).eval()
     right = [by_a_plain_loop(model, tokenizer, p, a)[0] for p, a in zip(PROMPTS, ANSWERS, strict=True)]
     np.testing.assert_allclose(log_probability(model, tokenizer, PROMPTS, ANSWERS, 3)[0], right, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["Llama", "Gemma2"])
+def test_under_bfloat16_what_speaks_is_what_transformers_loads_in_bfloat16(tokenizer, tmp_path, name):
+    """Late positions too: the frequencies of rotary embeddings are no weights, and are not rounded."""
+    model = built(name, tokenizer)
+    model.save_pretrained(tmp_path)
+    loaded = tf.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16).eval()
+    before, ids = model.state_dict(), torch.arange(400)[None] % len(tokenizer)
+    with torch.inference_mode():
+        assert torch.equal(as_speaker(model, "bfloat16")(ids).logits, loaded(ids).logits)
+    assert all(torch.equal(kept, before[at]) for at, kept in model.state_dict().items())
+    assert model.dtype == torch.float32 and as_speaker(model, "float32") is model

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from helpers.models.logits import computing, logits_at
@@ -24,9 +24,14 @@ from helpers.studies.values import Precision, Style
 def as_speaker(model: PreTrainedModel, autocast: Precision) -> PreTrainedModel:
     """The model that generates: itself, or under bfloat16 autocast a copy with bfloat16 weights.
 
-    Autocast would round every weight again for every token, which takes several times as long as using them.
+    Autocast would round every weight again for every token, which takes several times as long as using them. Buffers
+    keep their type, as where transformers loads a model in bfloat16: rounded frequencies would turn late positions by
+    the wrong angle. A model without room in memory speaks for itself, in float32.
     """
-    return model if resolved(autocast) == "float32" else copy.deepcopy(model).to(torch.bfloat16)
+    if resolved(autocast) == "float32" or any(p.is_meta for p in model.parameters()):
+        return model
+    rounded = {id(p): nn.Parameter(p.detach().bfloat16(), p.requires_grad) for p in model.parameters()}
+    return copy.deepcopy(model, rounded)  # which takes for a parameter what it finds under its id
 
 
 def generate(

@@ -43,7 +43,8 @@ def train(
     StudyError if training diverges, does not fit in memory, or no row has an answer within ``max_length``.
     """
     set_seed(seed)
-    model.to(torch.bfloat16 if optimiser.weights == "bfloat16" else torch.float32)
+    for weight in model.parameters():  # buffers keep their type, as where transformers loads a model in bfloat16
+        weight.data = weight.data.to(torch.bfloat16 if optimiser.weights == "bfloat16" else torch.float32)
     dataset = tokenised(rows, tokenizer, optimiser.max_length, optimiser.style)
     if objective.dpo is not None:
         dataset = pairs(model, tokenizer, rows, dataset, optimiser, objective.batch_size)

@@ -8,6 +8,7 @@ from helpers.experiments.card_variants import LARGEST
 from helpers.memory import free
 from helpers.models.beginnings import ROWS
 from helpers.models.load import SHARE
+from helpers.models.precision import resolved
 from helpers.studies.settings import OwnModels
 from pipeline.plan import work as counting
 from pipeline.plan.sizes import Size
@@ -17,6 +18,7 @@ START = 25.0  # seconds of imports, of the notebook and of the page
 EIGH = (6.0, 12000.0)  # FLOP of an eigendecomposition of s rows in s³ and in s²: small ones are slower for their size
 DISK = 1e9  # bytes a second that a disk reads: assumed, since what was read last may still be in memory
 ROOM = 0.8  # of free memory, which may be planned with
+SPEAKER = {"float32": 1.0, "bfloat16": 1.5}  # times its weights that a model takes, with the copy that generates
 WIDEST = 6  # matrices of the largest size that an edit holds in float64
 
 
@@ -43,11 +45,12 @@ def estimate(study: OwnModels, size: Size, variants: int, full: int) -> dict[str
     largest = max((m * n for m, n in size.matrices), default=0)
     logits = 2 * s.utility_prompts * FIRST * counting.FLOAT32 * size.vocabulary
     weights = counting.FLOAT32 * size.parameters
+    spoken = weights * SPEAKER[resolved(s.autocast)]
     modes = sum(count * min(shape) ** 2 for shape, count in size.matrices.items())  # of the alignment update
     beyond = max(0.0, weights - SHARE * free())  # is read again in every pass
     runs = models * passes_of(study, judged=True) + tuned * variants * passes_of(study, study.embedded)
-    parts = (weights - beyond + logits, decomposing(largest))
-    memory = sum(parts) if room_for_both(size.parameters, largest) else max(parts)
+    parts = ((weights - beyond if beyond else spoken) + logits, decomposing(largest))
+    memory = sum(parts) if room_for_both(study, size.parameters, largest) else max(parts)
     return {
         "seconds": START + runs * beyond / DISK + counting.seconds(passes + algebra(size, tuned, full), rates),
         "memory": counting.PROCESS + memory,
@@ -60,9 +63,10 @@ def decomposing(largest: int) -> float:
     return WIDEST * counting.FLOAT64 * min(largest, LARGEST)
 
 
-def room_for_both(parameters: int, largest: int) -> bool:
-    """Whether memory has room for a model and, beside it, for the geometry of its largest matrix."""
-    return counting.FLOAT32 * parameters + decomposing(largest) < ROOM * free()
+def room_for_both(study: OwnModels, parameters: int, largest: int) -> bool:
+    """Whether memory has room for a model that speaks and, beside it, for the geometry of its largest matrix."""
+    weights = counting.FLOAT32 * parameters * SPEAKER[resolved(study.evaluation.autocast)]
+    return weights + decomposing(largest) < ROOM * free()
 
 
 def algebra(size: Size, tuned: int, full: int) -> Counter:

@@ -23,6 +23,7 @@ from helpers.experiments.card import (
 from helpers.experiments.card_variants import variants_of
 from helpers.files import remove
 from helpers.memory import say
+from helpers.studies.settings import OwnModels
 from helpers.weights.checkpoints import Checkpoint
 from pipeline.card.bench import MODES, Bench, Measures
 from pipeline.card.estimate import room_for_both
@@ -71,7 +72,7 @@ def make(card: Card, folders: dict[str, Path], seconds: float | None) -> dict[st
         cache = card.folder.root / "geometry"
         geometry = beside.submit(geometry_of, study, updates_of(study, checkpoints), cache, scratch / MODES)
         bench = Bench(card, folders, checkpoints, scratch)
-        if not _room_for_both(checkpoints["aligned"]):
+        if not _room_for_both(study, checkpoints["aligned"]):
             say("there is no room in memory for models beside the geometry of the updates, which is done first")
             geometry.result()
         measured, failed = _behaviours(bench, progress)
@@ -94,9 +95,9 @@ def make(card: Card, folders: dict[str, Path], seconds: float | None) -> dict[st
     return {"failed": failed | reasons, "remarks": [*found.remarks, *found.left_out]}
 
 
-def _room_for_both(model: Checkpoint) -> bool:
+def _room_for_both(study: OwnModels, model: Checkpoint) -> bool:
     sizes = [math.prod(model.shape(name)) for name in model.names]
-    return room_for_both(sum(sizes), max(sizes))
+    return room_for_both(study, sum(sizes), max(sizes))
 
 
 def _behaviours(bench: Bench, progress: Progress) -> tuple[Values, dict[str, str]]:

@@ -15,11 +15,10 @@ from pipeline.report.templates import render
 from pipeline.report.verdicts import controls_of, in_order, verdicts_of
 from pipeline.results.tables import read_csv
 
-OPEN = {NOT_MEASURABLE: "cannot be measured", NO_RISE: "have no sure rise to judge", NOT_TESTED: "are not tested"}
-STRICT = {"distinct": "say yes", "not distinct": "say no", "undecided": "cannot tell"} | OPEN
-STATED = {"yes": "come out as there", "direction": "come out so in direction only"}
-STATED |= {"undecided": "are undecided", "no": "come out otherwise"} | OPEN
-SINGULAR = {"say": "says", "come": "comes", "are": "is", "have": "has"}
+OPEN = {NOT_MEASURABLE: NOT_MEASURABLE, NO_RISE: "without a sure rise to judge", NOT_TESTED: NOT_TESTED}
+STRICT = {"distinct": "distinct", "not distinct": "not distinct", "undecided": "undecided"} | OPEN
+STATED = {"yes": "as in the paper", "direction": "so in direction only", "undecided": "undecided", "no": "otherwise"}
+STATED |= OPEN
 
 
 def answer(studies: list[Staged], missing: list[Study]) -> str:
@@ -28,25 +27,29 @@ def answer(studies: list[Staged], missing: list[Study]) -> str:
     own = [study for study in missing if study.model.aligned]  # base and aligned as published, as the paper's are
     others = [study for study in missing if study not in own]
     controls = {one["positive"]: one | {"said": passed(one["rows"])} for one in controls_of(studies)}
-    finding = finding_of([verdict for one in found if one["tested"] for verdict in one["strict"].values()])
-    models = sum(one["tested"] for one in found)
-    return render(
-        "answer.md", finding=finding, models=models, found=found, papers=own, others=others, controls=controls
-    )
+    finding = finding_of({one["study"].title: one["strict"].values() for one in found if one["tested"]})
+    return render("answer.md", finding=finding, found=found, papers=own, others=others, controls=controls)
 
 
-def finding_of(verdicts: list[str]) -> dict:
-    """What all strict tests of all models together say: a word, and how many of them say what."""
-    counts = Counter(verdicts)
-    yes, no, tests = counts["distinct"], counts["not distinct"], len(verdicts)
+def finding_of(verdicts: Mapping[str, Iterable[str]]) -> dict:
+    """What the strict tests of all models together say, by the model's title: a word, and how many of them say what.
+
+    ``only``: the model that all tests that say no are of, if it is one of several.
+    """
+    by_model = {title: Counter(found) for title, found in verdicts.items()}
+    counts = sum(by_model.values(), Counter())
+    yes, no, tests = counts["distinct"], counts["not distinct"], counts.total()
+    sure = [title for title, found in by_model.items() if found["not distinct"]]
     if not tests:
         word = "Not tested yet."
     elif yes:
         word = "Yes, in every test." if yes == tests else "In part."
     else:
-        word = "No." if no == tests else "No such subspace was found, but not every test can tell."
-    paper = "against" if yes else "with" if no else ""  # what the finding is to what the paper says
-    return {"word": word, "tests": tests, "yes": yes, "no": no, "open": tests - yes - no, "paper": paper}
+        some = "most" if 2 * (tests - no) > tests else "some"
+        word = "No." if no == tests else f"No safety subspace was found, but {some} tests cannot tell."
+    only = sure[0] if len(sure) == 1 < len(by_model) else ""
+    facts = {"tests": tests, "yes": yes, "no": no, "open": tests - yes - no, "undecided": counts["undecided"]}
+    return {"word": word, "only": only, "models": len(by_model)} | facts
 
 
 def _sentence(staged: Staged) -> dict:
@@ -72,7 +75,7 @@ def kind_of(study: Study) -> str:
 
 
 def passed(rows: Iterable[Mapping]) -> str:
-    """By which tests, in how many seeds of a control, something is seen; in few words where all say the same."""
+    """Which tests find something, in how many seeds of a control; in few words where all say the same."""
     hits: dict[str, tuple[int, int]] = {}
     for row in rows:
         seeds = int(row["share_seeds"]) if pd.notna(row["share_of_seeds"]) else 0
@@ -80,24 +83,20 @@ def passed(rows: Iterable[Mapping]) -> str:
     known = sorted({seeds for _, seeds in hits.values()})
     span = " to ".join(str(seeds) for seeds in dict.fromkeys(known[:1] + known[-1:]))
     if known and known[0] and all(seen == seeds for seen, seeds in hits.values()):
-        return f"by every test in each of {span} seeds"
+        return f"every test finds one, in each of {span} seeds"
     if known and known[0] and not any(seen for seen, _ in hits.values()):
-        return f"by no test in any of {span} seeds"
+        return f"no test finds one, in {span} seeds"
     said = [
-        f"{claim} in {seen} of {seeds} seeds" if seeds else f"{claim} cannot" for claim, (seen, seeds) in hits.items()
+        f"{claim} finds one in {seen} of {seeds} seeds" if seeds else f"{claim} cannot be measured"
+        for claim, (seen, seeds) in hits.items()
     ]
-    return f"by {'; '.join(said)}" if said else "by no test"
+    return "; ".join(said) or "no test was made"
 
 
 def counted(verdicts: Mapping[str, str], words: Mapping[str, str]) -> str:
-    """How many tests have which verdict: *3 say no, 1 cannot tell*."""
+    """How many tests have which verdict: *3 not distinct, 1 undecided*."""
     counts = Counter(verdicts.values())
-    return ", ".join(f"{counts[one]} {_agreeing(said, counts[one])}" for one, said in words.items() if counts[one])
-
-
-def _agreeing(said: str, count: int) -> str:
-    verb, *rest = said.split(" ")
-    return " ".join([SINGULAR.get(verb, verb) if count == 1 else verb, *rest])
+    return ", ".join(f"{counts[one]} {said}" for one, said in words.items() if counts[one])
 
 
 def conditions(turned: Iterable[Staged]) -> str:
