@@ -133,5 +133,5 @@ def test_a_judge_judges(copy):
 def test_a_name_that_does_not_exist_is_refused_with_those_that_do(copy):
     script = "import sys, helpers.studies.settings as s; print('torch' in sys.modules); s.load_study('smoke')"
     wrong = copy(script, {"projection": {"subspaces": ["harmful-output"]}})
-    assert "it must be one of 'harmful-outputs', 'alignment', 'safety', 'unrelated', " in wrong.stderr.splitlines()[-1]
+    assert "one of 'harmful-outputs', 'refusal-cone', 'refusal-cone-benign', " in wrong.stderr.splitlines()[-1]
     assert wrong.stdout == "False\n"  # settings are checked before anything slow is imported

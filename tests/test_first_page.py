@@ -73,9 +73,7 @@ def test_shares_of_seeds_are_said_once_where_they_are_alike():
         return [{"claim": f"C{i}", "share_of_seeds": x, "share_seeds": n} for i, (x, n) in enumerate(shares, start=1)]
 
     mixed = rows((1, 20.0), (0.95, 20.0), (float("nan"), 20.0))
-    assert passed(mixed) == (
-        "C1 finds one in 20 of 20 seeds; C2 finds one in 19 of 20 seeds; C3 cannot be measured"
-    )
+    assert passed(mixed) == ("C1 finds one in 20 of 20 seeds; C2 finds one in 19 of 20 seeds; C3 cannot be measured")
     assert passed(rows((1, 5.0), (1, 5.0))) == "every test finds one, in each of 5 seeds"
     assert passed(rows((0, 20.0), (0, 18.0))) == "no test finds one, in 18 to 20 seeds"
 
@@ -131,7 +129,7 @@ def test_the_finding_names_the_model_that_alone_can_tell():
 
 def test_controls_are_no_part_of_the_finding(staged):
     text = plain(answer(staged("organism", "planted", "negative"), []))
-    assert "In part. Of 4 strict tests on 1 model, 1 says distinct, 1 says not distinct, and 2 are undecided. That" in text
+    assert "Of 4 strict tests on 1 model, 1 says distinct, 1 says not distinct, and 2 are undecided. That" in text
 
 
 def test_the_forest_draws_effects_as_multiples_of_their_margins(staged):

@@ -140,7 +140,7 @@ def test_what_an_older_version_did_not_measure_is_an_empty_table_and_a_sentence(
     found = chapter.read_all_seeds("probe")
     assert found.empty and list(found) == list(tables.SCHEMAS["probe"])
     said = capsys.readouterr().out.splitlines()[-1]
-    assert said == "probe: not measured when these results were published"
+    assert said == "These results have no 'probe', which was not measured when they were published."
     older.table("behaviour").unlink()  # which every version has written
     with pytest.raises(StudyError, match="behaviour.csv is missing"):
         begin("10_C0_behaviour", study=STUDY.name, seeds="published").read_all_seeds("behaviour")

@@ -56,6 +56,13 @@ CHANGES = [
     Change("a margin", "claims.yml", "margin: 0.05", "margin: 0.06", LEDGER),
     Change("the report", "src/pipeline/report/build.py", "import os\n", "import os\n\nANOTHER = 1\n", set()),
     Change("a sentence of an error", "src/helpers/errors.py", "cannot be written", "can not be written", set()),
+    Change(
+        "a labelled subspace",
+        "src/helpers/methods/residual_stream.py",
+        "torch.linalg.qr(torch.stack(directions, 1))",
+        "torch.linalg.qr(torch.stack(directions, -1))",
+        {"34_labelled"},
+    ),
     Change("a column", "src/pipeline/results/schemas.yml", "  theory_summary:", "  theory_summary:", set()),
     Change(
         "a setting",

@@ -48,10 +48,10 @@ def test_a_chapter_of_published_results_is_there_once_its_table_is(tmp_path, mon
     table = RunPaths("organism-bench", 0, published=True).table("time_course")
     table.parent.mkdir(parents=True)
     study = load_study("organism-bench")
-    assert "28_time_course_figures" in over_seeds(study)
+    assert "33_time_course_figures" in over_seeds(study)
     assert set(over_seeds(study, published=True)) == {"25_methods"}
     table.touch()
-    assert set(over_seeds(study, published=True)) == {"25_methods", "28_time_course_figures"}
+    assert set(over_seeds(study, published=True)) == {"25_methods", "33_time_course_figures"}
     with pytest.raises(StudyError, match="no time course was measured in these results: run notebooks/27"):
         slopes(pd.DataFrame(columns=["quantity"]), 0.95)
 

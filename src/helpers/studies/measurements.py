@@ -38,6 +38,13 @@ from helpers.studies.values import (
 from helpers.studies.wording import Section
 
 PLAIN = "plain"  # wording of the rubric
+TWINNED = [name for name, one in SUBSPACES.items() if one.facts.get("twin")]
+ALIGNMENT = ("alignment", "alignment-input")  # subspaces of outputs and of inputs, beside which labelled ones stand
+AFTER_THE_BENCH = (  # came when its decisions had been made, which are corrected for their number
+    "mean-difference-stacked",
+    "mean-difference-stacked-input",
+    "refusal-cone",
+)
 
 
 class Judge(Section):
@@ -168,20 +175,21 @@ class Bench(Section):
 
     of: Text  # name of the study whose models and settings are taken
     edits: Several[Edit] = [name for name, edit in EDITS.items() if edit.facts.get("null")]
-    subspaces: Several[Subspace] = [name for name, one in SUBSPACES.items() if one.facts.get("twin")]
+    subspaces: Several[Subspace] = [name for name in TWINNED if name not in AFTER_THE_BENCH]
     during_training: Several[DuringTraining] = [name for name, one in TRAININGS.items() if one.facts.get("null")]
+    labelled: Several[Subspace] = TWINNED  # kept and removed, beside the alignment subspace
     time_course: Annotated[TimeCourse | None, Field(exclude_if=operator.not_)] = None
 
     @model_validator(mode="after")
     def _have_nulls(self) -> Self:
-        for name in self.methods:
+        for name in (*self.methods, *self.labelled):
             if not nulls_of(name):
                 raise ValueError(f"{name!r} has no null to be compared with: give its decorator null=… or twin=…")
         return self
 
     @property
     def methods(self) -> list[str]:
-        """All that are measured beside their nulls."""
+        """All whose decision the bench takes, beside their nulls."""
         return [*self.edits, *self.subspaces, *self.during_training]
 
     @property
@@ -189,9 +197,19 @@ class Bench(Section):
         """The nulls of every method."""
         return {name: nulls_of(name) for name in self.methods}
 
+    @property
+    def twins(self) -> dict[str, str]:
+        """Of every labelled subspace the one that is made alike from benign requests."""
+        return {name: nulls_of(name)[0] for name in self.labelled}
+
+    @property
+    def compared(self) -> list[str]:
+        """The alignment subspaces, then every labelled one with its twin behind it, each once."""
+        return list(dict.fromkeys([*ALIGNMENT, *(name for pair in self.twins.items() for name in pair)]))
+
     def with_nulls(self, methods: list[str]) -> list[str]:
         """Some of the methods and their nulls, each once."""
-        return list(dict.fromkeys([*methods, *(null for name in methods for null in self.nulls[name])]))
+        return list(dict.fromkeys([*methods, *(null for name in methods for null in nulls_of(name))]))
 
 
 def nulls_of(name: str) -> tuple[str, ...]:

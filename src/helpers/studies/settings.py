@@ -263,13 +263,16 @@ def prediction_of(study: Study) -> Prediction | None:
     return said if said and study.training == load_study(study.name).training else None
 
 
-def read_study(path: Path, name: str = "") -> Study | OwnModels:
-    """Read and validate one study file; its ``name`` must be the file's, if no other. Raises SettingsError.
+def read_study(path: Path, published: str = "") -> Study | OwnModels:
+    """Read and validate one study file, or the settings of the study ``published``. Raises SettingsError.
 
-    A ``kind`` or ``tuned`` makes it one of your own models.
+    The ``name`` in it must be the file's, or that study's. A ``kind`` or ``tuned`` makes it one of your own models.
+    What was published before there was a ledger holds criteria, which are passed over.
     """
-    name = name or path.stem
+    name = published or path.stem
     values = read_yaml(path, "compare it with studies/organism.yml")
+    if published and isinstance(values, dict):
+        values.pop("claims", None)
     if isinstance(values, dict) and "claims" in values:
         raise SettingsError(f"{path.name}: the criteria of all studies are in claims.yml, so delete the key 'claims'")
     for section in ("bench", "released"):

@@ -130,7 +130,7 @@ class Job:
         undrawn = (DRAWN,) if self.notebook in PER_SEED or stage.computes else ()
         return digest(
             settings_of(self),
-            code_of(self.notebook, undrawn, _chosen(study)),
+            code_of(self.notebook, undrawn, _chosen(study, stage)),
             {table: list(SCHEMAS[table]) for table in tables},
             _ledger(stage, study),
             [file.read_text(encoding="utf-8") for file in _files(self)] + list(self.rubrics.values()),
@@ -210,8 +210,11 @@ def _files(job: Job) -> list[Path]:
     return found
 
 
-def _chosen(study: Settings) -> dict[str, list[str]]:
-    """The modules of the judge, the subspaces and the edits that a study names, by the modules that find them."""
+def _chosen(study: Settings, stage: Stage) -> dict[str, list[str]]:
+    """The modules of the judge, the subspaces and the edits that a study names, by the modules that find them.
+
+    Of a bench those of its methods, or for a notebook that depends on its labelled subspaces, of these.
+    """
     if isinstance(study, OwnModels):
         return {}
     kinds = {"subspace": study.projection.subspaces, "edit": study.projection.edits}
@@ -219,6 +222,7 @@ def _chosen(study: Settings) -> dict[str, list[str]]:
         own = study.bench
         kinds = {"subspace": own.subspaces, "edit": own.edits, "training": own.during_training}
         kinds = {kind: own.with_nulls(names) for kind, names in kinds.items()}
+        kinds = {"subspace": own.compared} if "bench.labelled" in stage.settings else kinds
     methods = [tenants("methods", kind)[name].module for kind, names in kinds.items() for name in names]
     judges = [study.evaluation.judge, *study.evaluation.second_judges]
     return {

@@ -103,7 +103,7 @@ class Run(Job):
         It is empty, and a sentence says so, where published results are older than the measurement.
         """
         if self._older_than(table):
-            print(f"{table}: not measured when these results were published", flush=True)
+            print(f"These results have no {table!r}, which was not measured when they were published.", flush=True)
             return pd.DataFrame(columns=list(tables.SCHEMAS[table]))
         found = [tables.read_csv(self.require(f"tables/{table}", seed), table) for seed in self.seeds]
         return pd.concat(found, ignore_index=True)

@@ -17,8 +17,12 @@ LAST = {  # of each kind of study apart, its chapter and the table that shows th
     "released": ("29_released", "as_released_verdicts"),
 }
 LATER = {  # which results lack that were published before there were such
-    f"tables/{name}" for name in ("matched_activations", "probe", "second_judges", "bench_training", "time_course")
-}
+    f"tables/{name}"
+    for name in (
+        "matched_activations", "probe", "second_judges", "bench_training", "time_course",
+        "labelled_geometry", "labelled_behaviour",
+    )
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
