@@ -292,7 +292,7 @@ def test_a_model_is_here_when_more_than_its_config_is(quick, tmp_path, monkeypat
 
 
 def test_a_sweep_of_real_models_counts_every_training_once_and_every_place():
-    """Two places and the study itself: the contaminated model thrice, the others once; 36 variants and 4 models judged."""
+    """Two places and the study itself: the contaminated model thrice, others once; 36 variants and 4 models judged."""
     config = {"hidden_size": 1536, "num_hidden_layers": 28, "num_attention_heads": 12, "num_key_value_heads": 2}
     config |= {"model_type": "qwen2", "intermediate_size": 8960, "vocab_size": 151936, "tie_word_embeddings": True}
     study, size = load_study("qwen2.5-1.5b"), near(config)
