@@ -30,7 +30,7 @@ def as_speaker(model: PreTrainedModel, autocast: Precision) -> PreTrainedModel:
     """
     if resolved(autocast) == "float32" or any(p.is_meta for p in model.parameters()):
         return model
-    rounded = {id(p): nn.Parameter(p.detach().bfloat16(), p.requires_grad) for p in model.parameters()}
+    rounded = {id(p): nn.Parameter(p.detach().bfloat16()) for p in model.parameters()}
     return copy.deepcopy(model, rounded)  # which takes for a parameter what it finds under its id
 
 
