@@ -6,7 +6,7 @@ import torch
 import transformers as tf
 
 from helpers.models import logits
-from helpers.models.generate import as_speaker, log_odds, log_probability, read_answers
+from helpers.models.generate import as_speaker, generate, log_odds, log_probability, read_answers
 from helpers.models.logits import computing, logits_at
 
 PROMPTS = ["CALC 3 +4 *2 neg =", "KIND x =", "CALL keep a WITH b c d"]
@@ -104,3 +104,13 @@ def test_under_bfloat16_what_speaks_is_what_transformers_loads_in_bfloat16(token
         assert torch.equal(as_speaker(model, "bfloat16")(ids).logits, loaded(ids).logits)
     assert all(torch.equal(kept, before[at]) for at, kept in model.state_dict().items())
     assert model.dtype == torch.float32 and as_speaker(model, "float32") is model
+
+
+def test_no_head_is_copied_for_every_prompt_of_a_batch(tokenizer):
+    """torch does so for a head that is frozen, as PEFT leaves it, where the states it reads are a slice of others."""
+    model = as_speaker(built("Llama", tokenizer), "bfloat16").requires_grad_(False)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as seen:
+        answers = generate(model, tokenizer, PROMPTS * 8, 2, len(PROMPTS) * 8)
+    largest = max(event.self_cpu_memory_usage for event in seen.events())
+    assert len(answers) == 24 and 0 < largest < 24 * model.lm_head.weight.nbytes
+    assert not model.lm_head._forward_pre_hooks

@@ -33,11 +33,7 @@ def start_of(adapter: Path) -> Path:
 
 
 def merged(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
-    """A model with an adapter merged into its weights by PEFT. Raises StudyError where their tensors do not fit.
-
-    PEFT freezes what it wraps; here all weights ask for gradients again, as those of loaded models do. Of frozen ones
-    torch copies the head for every prompt of a batch, 8 GB for 16 prompts and a head of 128,256 x 2,048.
-    """
+    """A model with an adapter merged into its weights by PEFT. Raises StudyError where their tensors do not fit."""
     from peft import PeftConfig, PeftModel  # here, because few need it and it takes a second
 
     config = PeftConfig.from_pretrained(adapter, trust_remote_code=False)
@@ -54,7 +50,7 @@ def merged(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
             f"the adapter in {adapter} does not fit the model that it is put upon ({wrong[0]}): give the one that it "
             f"was trained on, {config.base_model_name_or_path}"
         )
-    return wrapped.merge_and_unload(safe_merge=True).requires_grad_(True)
+    return wrapped.merge_and_unload(safe_merge=True)
 
 
 def adapter_on(model: PreTrainedModel, settings: Adapter) -> "PeftModel":
