@@ -214,8 +214,8 @@ def test_what_was_not_measured_is_a_sentence(page, folder):
 def test_what_the_address_asks_for_in_vain_is_said(page, folder):
     about = opened(page, folder, study="nowhere").locator("#explorer-about").inner_text()
     assert "no numbers of a study nowhere: shown is Model organism" in about
-    about = opened(page, folder, study="smollm2-135m", subspace="unrelated").locator("#explorer-about").inner_text()
-    assert "Subspace = unrelated is not in this study: shown is alignment" in about
+    about = opened(page, folder, study="smollm2-135m", subspace="nowhere").locator("#explorer-about").inner_text()
+    assert "Subspace = nowhere is not in this study: shown is alignment" in about
     assert "one seed, which has no interval" in about
 
 

@@ -122,13 +122,22 @@ def test_other_models_layers_and_pairs_of_the_activations(results, modules):
 
 
 def test_what_was_not_measured_is_not_decided(table, results, modules):
-    judged = _row(table, "C1", "judged harm")  # parallel variants of the study are not judged
+    assert _row(table, "C1", "judged harm")["stated"] in STATED  # the study has answers of parallel variants judged
+    assert _row(table, "C2", "judged harm")["stated"] in STATED
+    unjudged = {s: replace(r, projection=_without_harm(r.projection, "parallel")) for s, r in results.items()}
+    found = sensitivity_table(STUDY, unjudged, modules, NO_SECONDS)
+    judged = _row(found, "C1", "judged harm")
     assert judged["strict"] == judged["stated"] == NOT_MEASURED and np.isnan(judged["mean"])
-    assert _row(table, "C2", "judged harm")["stated"] in STATED  # orthogonal ones are
+    assert _row(found, "C2", "judged harm")["stated"] in STATED
     without = {s: replace(r, projection=r.projection.query("subspace == 'alignment'")) for s, r in results.items()}
     found = sensitivity_table(STUDY, {0: without[0]}, modules, NO_SECONDS)
     assert _row(found, "C2", "safety (D_S)")["strict"] == NOT_MEASURED
     assert NOT_MEASURED not in set(found[found["choice"] == LEDGER]["strict"])
+
+
+def _without_harm(projection: pd.DataFrame, mode: str) -> pd.DataFrame:
+    """The table as of a study that has no answers judged of the variants of a mode."""
+    return projection.assign(harm=projection["harm"].where(projection["mode"] != mode))
 
 
 def test_stability_counts_the_settings_that_agree_with_the_ledger(table):
