@@ -12,10 +12,11 @@ import pytest
 
 import toy
 from helpers.errors import StudyError
-from helpers.paths import NOTEBOOKS
+from helpers.paths import NOTEBOOKS, published_root
 from helpers.studies.settings import load_study
 from pipeline.runs import code, execute
 from pipeline.runs.jobs import jobs_of, pending
+from pipeline.runs.selections import with_results
 from pipeline.runs.stages import PER_SEED, STAGES
 
 PRINTS = """
@@ -195,3 +196,14 @@ def test_a_chapter_of_published_tables_is_up_to_date_once_it_has_run(tmp_path, m
     assert "19_judge" in {one.notebook for one in pending(jobs)}
     execute._note(NOTEBOOKS / "19_judge.ipynb", job.output, job.parameters, job.asked, 1.0)
     assert "19_judge" not in {one.notebook for one in pending(jobs)}
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in published_root().iterdir()))
+def test_a_run_is_recorded_with_the_settings_that_its_report_asks_with(name, tmp_path, monkeypatch):
+    """Of published results those they were made with, whatever a study says today; else each report reruns them."""
+    monkeypatch.setenv("SUBSPACES_RESULTS", str(tmp_path))
+    for job in with_results(load_study(name)).jobs:
+        job.output.parent.mkdir(parents=True, exist_ok=True)
+        execute._note(NOTEBOOKS / f"{job.notebook}.ipynb", job.output, job.parameters, job.asked, 1.0)
+        record = json.loads(job.output.with_suffix(".json").read_text(encoding="utf-8"))
+        assert record["made_from"] == job.made_from, job.notebook

@@ -26,7 +26,7 @@ from helpers.paths import (
 )
 from helpers.studies.doors import tenants
 from helpers.studies.ledger import bench_rule, in_words, judge_rule
-from helpers.studies.settings import UNRELATED, OwnModels, Study, digest, parse_seeds, prediction_of
+from helpers.studies.settings import UNRELATED, OwnModels, Study, as_published, digest, parse_seeds, prediction_of
 from helpers.studies.values import JUDGES
 from pipeline.results.provenance import read_record, recorded_of, shown_path, sidecar
 from pipeline.results.tables import SCHEMAS
@@ -50,7 +50,10 @@ DRAWN = "helpers.figures"  # the module that only draws
 
 @dataclass(eq=False)
 class Job:
-    """One run of a notebook: for a seed (and an objective), or over the seeds that are ``asked`` for (``as_asked``)."""
+    """One run of a notebook: for a seed (and an objective), or over the seeds that are ``asked`` for (``as_asked``).
+
+    Of published results ``study`` has the settings they were made with, whoever makes the job.
+    """
 
     notebook: str
     study: Settings
@@ -60,6 +63,7 @@ class Job:
     folder: RunPaths = field(init=False)  # where its results go
 
     def __post_init__(self) -> None:
+        self.study = as_published(self.study) if self.published else self.study
         self.folder = RunPaths(self.study.name, self.seed)
 
     @property
