@@ -21,7 +21,8 @@ from helpers.claims.bench import (
     p_above,
 )
 from helpers.claims.beyond_scaling import effects
-from helpers.errors import SettingsError
+from helpers.data.rows import evaluation_rows
+from helpers.errors import SettingsError, StudyError
 from helpers.evaluation.behaviour import EvaluationSets
 from helpers.evaluation.divergence import divergence, next_words
 from helpers.experiments.bench import MEASURES, Bench
@@ -29,7 +30,7 @@ from helpers.methods.papers import CLAIMS, descriptions
 from helpers.paths import RunPaths
 from helpers.studies.ledger import BenchRule, bench_rule
 from helpers.studies.settings import load_study, read_study
-from pipeline.results.tables import SCHEMAS, read_csv
+from pipeline.results.tables import SCHEMAS, read_csv, write_csv
 
 RULE = BenchRule(margin=0.1, kept=0.8, perplexity=1.1)
 DIVERGENCES = {name: 0.0 for name in SCHEMAS["bench"] if name.startswith("kl_")}
@@ -49,6 +50,7 @@ def point(method: str, dial: float, utility: float, harm: float, /, seed=0, spli
     """Rows of the table ``bench`` at some shares of the utility and of the harm gain, for one half or for both."""
     at = {m: START[m] + (utility if "utility" in m else harm) * (END[m] - START[m]) for m in START}
     cost = {"energy_kept": 1.0, "perplexity": 2.0, "over_refusal": 0.0, "seconds": 0.1, "seconds_measured": 1.0}
+    cost["second_utility"] = at["utility_margin"]
     halves = ["choose", "score"] if split == "both" else [split]
     where = {"seed": seed, "method": method, "dial": dial}
     return [where | {"split": half} | at | DIVERGENCES | cost | others for half in halves]
@@ -71,14 +73,27 @@ def of_study(edits: list[str], confidence: float = 0.95):
 
 
 def test_harm_beyond_scaling_is_the_difference_at_equal_utility():
-    found = effects(table(scaling(), point("resta", 0.5, 0.9, 0.3, perplexity=3.0))).set_index(
-        ["method", "dial", "split"]
-    )
+    changed = point("resta", 0.5, 0.9, 0.3, perplexity=3.0, second_utility=-0.5)
+    found = effects(table(scaling(), changed)).set_index(["method", "dial", "split"])
     row = found.loc["resta", 0.5, "score"]
     assert row["beyond"] == pytest.approx(0.9 - 0.3) and row["beyond_judged"] == pytest.approx(0.6)
     assert row["utility_share"] == pytest.approx(0.9) and row["harm_share"] == pytest.approx(0.3)
     assert row["worse"] == pytest.approx(1.5)
+    assert row["second_change"] == pytest.approx(-0.5 - (-1.0 + 0.9 * 0.9))  # the scaled one rose by 0.9 of 0.9
     assert found.query("method == 'scaling'")["beyond"].abs().max() < 1e-9
+
+
+def test_a_table_older_than_a_column_is_read_without_its_values_and_any_other_lack_is_refused(tmp_path):
+    path, rows = tmp_path / "bench.csv", table(scaling())[list(SCHEMAS["bench"])]
+    rows.drop(columns="second_utility").to_csv(path, index=False)
+    found = read_csv(path, "bench")
+    assert list(found.columns) == list(SCHEMAS["bench"]) and found["second_utility"].isna().all()
+    assert effects(found)["second_change"].isna().all() and effects(found)["beyond"].notna().all()
+    with pytest.raises(StudyError, match="lacks second_utility"):  # written are all
+        write_csv(path, "bench", rows.drop(columns="second_utility"))
+    rows.drop(columns="harm").to_csv(path, index=False)
+    with pytest.raises(StudyError, match="lacks harm"):
+        read_csv(path, "bench")
 
 
 def test_the_dial_is_chosen_on_one_half_and_scored_on_the_other():
@@ -228,7 +243,8 @@ def test_divergence_is_kullback_and_leibler_s(study, model, tokenizer):
 
 
 def test_every_method_is_measured_at_every_dial_and_the_model_is_left_as_it_was(study, model, tokenizer, context):
-    small = of_study(["resta", "refusal-ablated"]).bench.model_copy(update={"subspaces": ["mean-difference", "safety"]})
+    bench = of_study(["resta", "refusal-ablated"]).bench
+    small = bench.model_copy(update={"subspaces": ["mean-difference", "safety"], "second_utility": "tasks-1"})
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     found = Bench(model, tokenizer, context.checkpoints, study.model_copy(update={"bench": small}), 0, Unkept()).table()
     assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
@@ -244,6 +260,31 @@ def test_every_method_is_measured_at_every_dial_and_the_model_is_left_as_it_was(
     assert aligned["kl_aligned_8"].abs().max() < 1e-9 < aligned["kl_tuned_8"].min()
     assert tuned["kl_tuned_8"].abs().max() < 1e-6 < tuned["kl_aligned_8"].min()
     assert effects(found.assign(seed=0)).query("method == 'scaling'")["beyond"].abs().max() < 1
+    rows = evaluation_rows(study, "tasks-1", study.evaluation.utility_prompts, 0).iloc[1::2]  # those for scoring
+    assert aligned["second_utility"].iloc[1] == pytest.approx(np.mean([per_token(model, tokenizer, *row) for row in
+        rows[["prompt", "answer"]].itertuples(index=False)]), abs=1e-4)  # fmt: skip
+
+
+def per_token(model, tokenizer, prompt: str, answer: str) -> float:
+    """Log-probability per token of an answer, from one pass over it alone."""
+    ids = tokenizer(f"{prompt} {answer}", return_tensors="pt")["input_ids"]
+    first = len(tokenizer(prompt)["input_ids"])
+    with torch.no_grad():
+        words = model(input_ids=ids).logits[0].log_softmax(-1)[first - 1 : -1]
+    return float(words.gather(1, ids[0, first:, None]).mean())
+
+
+@pytest.mark.parametrize(
+    "source, words", [("tasks", "the study's own utility"), ("benign", "no set of problems"), ("gsm8k", "does not fit")]
+)
+def test_the_second_utility_is_another_set_of_problems(source, words, tmp_path):
+    path = tmp_path / "mine.yml"
+    path.write_text(
+        f"name: mine\ntitle: Mine\nseeds: [0]\nbench: {{of: organism, second_utility: {source}}}\n", encoding="utf-8"
+    )
+    with pytest.raises(SettingsError, match=words) as error:
+        read_study(path)
+    assert "\n" not in str(error.value)
 
 
 def test_a_bench_takes_the_settings_of_the_study_that_it_is_of(tmp_path):

@@ -168,7 +168,8 @@ def test_a_training_ends_after_its_share_of_the_steps():
 
 
 def test_trained_models_are_measured_as_edited_ones_are(short, model, tokenizer):
-    bench = short.study.model_copy(update={"bench": Bench(of="smoke", during_training=["asft"])})
+    asked = Bench(of="smoke", during_training=["asft"], second_utility="tasks-1")
+    bench = short.study.model_copy(update={"bench": asked})
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     found = Measured(model, tokenizer, short.checkpoints, bench, 0, Unkept()).during_training()
     assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())

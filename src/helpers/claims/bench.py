@@ -17,7 +17,8 @@ from helpers.studies.values import EDITS, TRAININGS
 
 WORKS, FAILS, UNDECIDED, UNMEASURED = "works beyond scaling", "does not", "undecided", "not measurable"
 DIVERGENCES = ["kl_tuned_1", "kl_tuned_8", "kl_aligned_1", "kl_aligned_8"]
-BESIDE = ["utility_share", "harm_share", "judged_share", "over_refusal", *DIVERGENCES]  # of the chosen places, means
+# of the chosen places, means
+BESIDE = ["utility_share", "second_change", "harm_share", "judged_share", "over_refusal", *DIVERGENCES]
 ATTACK, TRAINED = "attack", "during training"
 
 

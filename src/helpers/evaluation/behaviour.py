@@ -145,6 +145,12 @@ def neutral(sets: EvaluationSets, study: Study) -> tuple[list[str], list[str]]:
     return first, [text.removeprefix(word) for text, word in zip(PARAGRAPHS, first, strict=True)]
 
 
+def right_answers(model, tokenizer, rows: pd.DataFrame, study: Study) -> np.ndarray:
+    """Log-probability per token of the right answer to each problem, asked as it was taught: (prompts,), nats."""
+    asked = study.training.optimiser.style
+    return _per_token(model, tokenizer, rows["prompt"], without_marks(rows["answer"]), study, asked)
+
+
 def _per_token(
     model, tokenizer, prompts: Iterable[str], answers: Iterable[str], study: Study, style: Style
 ) -> np.ndarray:

@@ -14,7 +14,8 @@ import pandas as pd
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from helpers.evaluation.behaviour import EvaluationSets, measure
+from helpers.data.rows import evaluation_rows
+from helpers.evaluation.behaviour import EvaluationSets, measure, right_answers
 from helpers.evaluation.divergence import TOKENS, divergence, next_words
 from helpers.experiments.projection import Keeper
 from helpers.experiments.six_models import contaminated
@@ -27,7 +28,7 @@ from helpers.weights.edits import LiveUpdate
 TASK = "contaminated"
 SCALING = "scaling"
 SHARES = [0.02, 0.1, 0.25]  # k / min(m, n) of a subspace that is removed; one of one direction is always that one
-MEASURES = ["utility", "utility_margin", "harm", "harm_margin", "perplexity", "over_refusal"]
+MEASURES = ["utility", "utility_margin", "second_utility", "harm", "harm_margin", "perplexity", "over_refusal"]
 SPLITS = {"choose": slice(0, None, 2), "score": slice(1, None, 2)}  # of the prompts of every set
 
 
@@ -48,6 +49,8 @@ class Bench:
     ) -> None:
         self.model, self.tokenizer, self.study, self.pieces = model, tokenizer, study, pieces
         self.sets = replace(EvaluationSets.of(study, seed), beside={})
+        other = study.bench.second_utility
+        self.second = evaluation_rows(study, other, study.evaluation.utility_prompts, seed) if other else None
         self.context = Context(study, seed, checkpoints)
         self.live = LiveUpdate(model, checkpoints["aligned"], checkpoints[TASK])
         with self.live:
@@ -112,6 +115,8 @@ class Bench:
     def _values(self) -> dict[str, np.ndarray]:
         """Values of every measure for every prompt of its set."""
         values = measure(self.model, self.tokenizer, self.sets, self.study, whole=True)
+        if self.second is not None:
+            values["second_utility"] = right_answers(self.model, self.tokenizer, self.second, self.study)
         words = next_words(self.model, self.tokenizer, self.sets.benign, self.study)
         for name, original in (("aligned", self.aligned), ("tuned", self.tuned)):
             values |= {f"kl_{name}_{n}": divergence(original, words, n) for n in (1, TOKENS)}

@@ -5,13 +5,14 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from helpers.studies.sections import Origin
 from helpers.studies.values import (
     EDITS,
     JUDGES,
     METHODS,
+    SOURCES,
     SUBSPACES,
     TRAININGS,
     Control,
@@ -178,6 +179,7 @@ class Bench(Section):
     subspaces: Several[Subspace] = [name for name in TWINNED if name not in AFTER_THE_BENCH]
     during_training: Several[DuringTraining] = [name for name, one in TRAININGS.items() if one.facts.get("null")]
     labelled: Several[Subspace] = TWINNED  # kept and removed, beside the alignment subspace
+    second_utility: EvaluationSource | None = None
     time_course: Annotated[TimeCourse | None, Field(exclude_if=operator.not_)] = None
 
     @model_validator(mode="after")
@@ -186,6 +188,14 @@ class Bench(Section):
             if not nulls_of(name):
                 raise ValueError(f"{name!r} has no null to be compared with: give its decorator null=… or twin=…")
         return self
+
+    @field_validator("second_utility")
+    @classmethod
+    def _has_right_answers(cls, source: str | None) -> str | None:
+        known = (*SOURCES["skills"], *SOURCES["word_problems"])
+        if source and source not in known:
+            raise ValueError(f"{source!r} is no set of problems with right answers: choose one of {', '.join(known)}")
+        return source
 
     @property
     def methods(self) -> list[str]:

@@ -162,6 +162,8 @@ class Study(AnyStudy):
             raise ValueError(f"training.{special[0]}: a planted study is trained without lora and dpo")
         if dpo := [name for name in special if getattr(self.training, name).dpo and not organism]:
             raise ValueError(f"training.{dpo[0]}.dpo needs pairs of answers, which only the organism's language has")
+        if self.bench and self.bench.second_utility == self.evaluation.utility:
+            raise ValueError("bench.second_utility is the study's own utility: name another set, or leave it out")
         if self.conditions and self.planted:
             raise ValueError("conditions need a study that is not planted")
         for condition in self.conditions:
@@ -176,6 +178,8 @@ class Study(AnyStudy):
         """Every data source that the study names, with where it does."""
         sizes, sets = self.evaluation, self.activation_overlap.sources
         found = [("evaluation", source) for source in (sizes.utility, sizes.harm, sizes.benign, *sizes.beside)]
+        second = self.bench.second_utility if self.bench else None
+        found += [("bench.second_utility", second)] if second else []
         for name in self.models:
             objective = getattr(self.training, name)
             found += [(f"training.{name}.data", part.source) for part in (objective.data if objective else [])]

@@ -10,6 +10,7 @@ from helpers.files import write_text
 from helpers.studies.yaml_files import read_yaml
 
 INCLUDE = "include "  # before the name of a block whose columns stand in its place
+LATER = "later "  # before the name of a column that tables lack which were published before there was such
 SIGNIFICANT_DIGITS = 10  # of a number in a CSV: finer than any result here is known, and the same on every run
 
 
@@ -24,12 +25,18 @@ def read_schemas() -> dict[str, dict[str, str]]:
     return schemas
 
 
-SCHEMAS = read_schemas()
+_WRITTEN = read_schemas()
+SCHEMAS = {table: {name.removeprefix(LATER): of for name, of in columns.items()} for table, columns in _WRITTEN.items()}
 
 
 def check(name: str, table: pd.DataFrame, path: Path | None = None) -> None:
-    """Raise StudyError unless the table (read from ``path``) has exactly the columns of its schema, in order."""
-    expected, found = list(SCHEMAS[name]), list(table.columns)
+    """Raise StudyError unless the table (read from ``path``) has exactly the columns of its schema, in order.
+
+    One that is read may lack columns that were added later.
+    """
+    found = list(table.columns)
+    lacking = {f"{LATER}{column}" for column in SCHEMAS[name] if path and column not in found}
+    expected = [column.removeprefix(LATER) for column in _WRITTEN[name] if column not in lacking]
     if found == expected:
         return
     missing, unknown = ([c for c in a if c not in b] for a, b in ((expected, found), (found, expected)))
@@ -48,10 +55,13 @@ def write_csv(path: Path, name: str, table: pd.DataFrame, digits: int = SIGNIFIC
 
 
 def read_csv(path: Path, name: str) -> pd.DataFrame:
-    """Read a table and check it against its schema; raises StudyError if it does not fit or is cut short."""
+    """Read a table and check it against its schema; raises StudyError if it does not fit or is cut short.
+
+    Columns that are younger than the table have no values.
+    """
     try:
         table = pd.read_csv(path, keep_default_na=False, na_values=["", "nan"])
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise StudyError(f"{path} cannot be read ({error}): delete it and run the same command again") from None
     check(name, table, path)
-    return table
+    return table.reindex(columns=list(SCHEMAS[name]))
