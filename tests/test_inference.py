@@ -31,7 +31,7 @@ def bootstrap(values, ids=None, replicates=2000):
     return combine(np.array([v.mean() for v in values]), drawn, len(values[0]), 0.95, float(ids is not None))
 
 
-@given(st.integers(0, 1000), st.integers(2, 6))
+@given(st.integers(0, 1000), st.integers(3, 6))
 @settings(max_examples=20, deadline=None)
 def test_with_own_prompts_the_hierarchical_interval_is_the_t_interval(seed, n):
     rng = np.random.default_rng(seed)
@@ -54,6 +54,17 @@ def test_one_seed_has_an_interval_over_its_prompts_and_says_so():
     found = bootstrap([values], replicates=4000)
     assert found["over"] == "prompts" and found["seeds"] == 1 and np.isnan(found["seed_sd"])
     assert found["high"] - found["mean"] == pytest.approx(stats.t.ppf(0.975, 99) * stats.sem(values), rel=0.05)
+
+
+def test_two_seeds_have_an_interval_over_the_prompts_of_both_however_far_they_lie_apart():
+    rng = np.random.default_rng(1)
+    values = [rng.normal(size=100), rng.normal(5, 1, size=100)]
+    found = bootstrap(values, replicates=4000)
+    assert found["over"] == "prompts" and found["seeds"] == 2 and found["seed_sd"] > 3
+    error = np.sqrt(sum(stats.sem(v) ** 2 for v in values)) / 2
+    assert found["high"] - found["mean"] == pytest.approx(stats.t.ppf(0.975, 99) * error, rel=0.05)
+    same = bootstrap([values[0], values[0] + 5], ids=[np.arange(100)] * 2, replicates=4000)  # the same prompts twice
+    assert same["high"] - same["mean"] == pytest.approx(stats.t.ppf(0.975, 99) * stats.sem(values[0]), rel=0.05)
 
 
 def test_shared_prompts_widen_the_interval():

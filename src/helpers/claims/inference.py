@@ -14,6 +14,7 @@ from scipy import special
 
 from helpers.claims.over_seeds import interval, t_quantile
 
+SEEDS = 3  # from so many on, an interval is over seeds
 Decision = Literal["distinct", "not distinct", "undecided", "not measurable"]
 
 
@@ -37,23 +38,27 @@ def combine(
     With S² the variance of the estimates over seeds and c the mean covariance that shared prompts cause between seeds,
     the mean has variance S²/n + c. ``prompts``: prompts of a seed; ``shared``: the share of them that two seeds have in
     common, which bounds c. ``seed_sd`` is the SD between seeds without that of the prompts, ``prompt_sd`` the SD that
-    the choice of prompts gives one seed, both in units of the statistic. One seed: the interval is over its prompts
-    alone, and ``over`` says so. A replicate that is NaN, in which there was nothing to compare, has no part in these.
+    the choice of prompts gives one seed, both in units of the statistic. Of fewer than ``SEEDS``, whose spread is not
+    known or hardly, the interval is over their prompts alone, of these very seeds, and ``over`` says so. A replicate
+    that is NaN, in which there was nothing to compare, has no part in these.
     """
     estimates, drawn = np.asarray(estimates, float), pd.DataFrame(np.atleast_2d(replicates).T)
     n, mean = len(estimates), float(np.mean(estimates))
     covariance = drawn.cov().to_numpy() * (prompts + 1) / (prompts - 1)  # Dirichlet weights vary less
     within = float(np.nanmean(np.diag(covariance)))
-    between, common, variance, freedom = float("nan"), 0.0, within, float(prompts - 1)
+    between, common, freedom = float("nan"), 0.0, float(prompts - 1)
     if n > 1:
         total = float(estimates.var(ddof=1))
         common = float(np.clip(np.nanmean(covariance[~np.eye(n, dtype=bool)]), 0.0, shared * within))
-        between, variance = max(0.0, total - (within - common)), total / n + common
+        between = max(0.0, total - (within - common))
+    variance = common + (within - common) / n
+    if n >= SEEDS:
+        variance = total / n + common
         parts = (total / n) ** 2 / (n - 1) + common**2 / (prompts - 1)
         freedom = variance**2 / parts if parts else n - 1  # Satterthwaite
     half = t_quantile(confidence, freedom) * float(np.sqrt(variance))
     spread = {"seed_sd": float(np.sqrt(between)), "prompt_sd": float(np.sqrt(within))}
-    units = {"seeds": n, "prompts": prompts, "over": "seeds" if n > 1 else "prompts"}
+    units = {"seeds": n, "prompts": prompts, "over": "seeds" if n >= SEEDS else "prompts"}
     return {"mean": mean, "low": mean - half, "high": mean + half, **spread, **units}
 
 
