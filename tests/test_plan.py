@@ -10,14 +10,14 @@ import pytest
 import torch
 import transformers
 
-from helpers.paths import ROOT
+from helpers.paths import ROOT, RunPaths
 from helpers.studies.measurements import Judged
 from helpers.studies.sections import Condition, Origin
 from helpers.studies.settings import OwnModels, available, load_study
 from helpers.studies.values import SOURCES
 from pipeline.build import seconds_here
+from pipeline.plan import notebooks, sizes, work
 from pipeline.plan import plan as planning
-from pipeline.plan import sizes, work
 from pipeline.plan.plan import text
 from pipeline.plan.rates import measured
 from pipeline.plan.sizes import NUMBERS, exact, near
@@ -300,8 +300,8 @@ def test_a_sweep_of_real_models_counts_every_training_once_and_every_place():
     changes = [{}, *({"training.contaminated.data": data} for data in rows)]
     places = [{"at": float(at), "label": "a place", "changes": one} for at, one in enumerate(changes)]
     dial = Condition(dial="rows", label="rows", places=places)
-    own, swept = work.of_study(study, size), study.model_copy(update={"conditions": [dial]})
-    (found,) = work.of_study(swept, size).values()
+    own, swept = notebooks.of_study(study, size), study.model_copy(update={"conditions": [dial]})
+    (found,) = notebooks.of_study(swept, size).values()
     s, curve = study.evaluation, len(study.projection.scaling)
     of_model = s.harm_prompts + s.benign_prompts + 2 * s.beside_prompts
     assert found["judged"] == pytest.approx(3 * ((3 * 5 * 2 + curve) * s.harm_prompts + 4 * of_model))
@@ -309,6 +309,22 @@ def test_a_sweep_of_real_models_counts_every_training_once_and_every_place():
     assert found["train_steps"] == pytest.approx(once + (24000 + 22000 + 28000) / 32, abs=3)
     kept = [work.needs(one, size).disk_seed for one in (study, swept)]
     assert kept[1] / kept[0] == pytest.approx(8 / 6)
+
+
+def test_a_bench_on_real_models_counts_as_many_points_as_one_of_the_organism_had():
+    """Each with its judged answers; those of single directions are counted at three shares, and have one."""
+    study, size = load_study("smollm2-135m-bench"), near(NUMBERS["models"]["Qwen/Qwen2.5-7B"])
+    made = tables.read_csv(RunPaths("organism-bench", 0, published=True).table("bench"), "bench")
+    had = len(made[["method", "dial"]].drop_duplicates())
+    found = notebooks.of_study(study, size)
+    s = study.evaluation
+    counted = found["24_bench"]["judged"] / (s.harm_prompts + s.benign_prompts)
+    assert had <= counted <= 1.3 * had and set(found) <= set(STAGES)
+    each = notebooks.of_study(load_study("smollm2-135m"), size)
+    trained = found["26_during_training"]["train_steps"] / each["02_finetune-contaminated"]["train_steps"]
+    assert trained == 24  # places of the dials of all methods during training, and of their nulls
+    assert found["34_labelled"]["judged"] < found["24_bench"]["judged"] / 2
+    assert work.needs(study, size).disk_seed == 0
 
 
 def test_edits_are_counted_and_always_judged(study):

@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass
 
 from helpers.studies.settings import OwnModels, Study
+from pipeline.plan import notebooks
 from pipeline.plan import work as counting
 from pipeline.plan.sizes import NUMBERS, Size, config_of_study, near
 from pipeline.plan.work import FLOAT32, PROCESS, Work, times
@@ -49,7 +50,7 @@ def demand(notebook: str, study: Study | OwnModels, objective: str = "", share: 
     if notebook in PER_SEED and size.parameters >= GPU_FROM and share and notebook != "04_update_overlap":
         gpus = study.training.optimiser.processes if notebook in ("01_models", "02_finetune") else 1
     threads = THREADS if size.parameters >= GPU_FROM else 1
-    work = counting.of_study(study, size).get(f"{notebook}-{objective}" if objective else notebook, Work())
+    work = notebooks.of_study(study, size).get(f"{notebook}-{objective}" if objective else notebook, Work())
     own = times(work, share)
     if 0 < share < 1 and notebook == "05_projection":  # each part decomposes its subspace again
         own["float64"] = work["float64"] / len(study.projection.subspaces)

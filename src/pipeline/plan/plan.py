@@ -23,6 +23,7 @@ from helpers.memory import say
 from helpers.paths import results_root
 from helpers.studies.sections import Origin
 from helpers.studies.settings import OwnModels, Study, load_study, parse_seeds
+from pipeline.plan import notebooks
 from pipeline.plan import work as counting
 from pipeline.plan.sizes import NUMBERS, Size, config_of, config_of_study, exact
 from pipeline.runs.command_line import Parser, count, price
@@ -137,7 +138,7 @@ def plan(study: Study | OwnModels, seeds: list[int], processes: int, price: tupl
         return facts
     from pipeline.plan.rates import measured  # here: whoever reads only the settings need not wait for torch
 
-    rates, work, need = measured(study, size), counting.of_study(study, size), counting.needs(study, size)
+    rates, work, need = measured(study, size), notebooks.of_study(study, size), counting.needs(study, size)
     judging = models.get("judge", (None, None))[1]
     rates["judged_tokens"] = rates["tokens"] * judging.multiplied / size.multiplied if judging else 0
     rows, gpu_memory = rows_of(study, work, rates, len(seeds)), max(need.training, need.evaluation)

@@ -1,4 +1,4 @@
-"""What each notebook of a study has to compute and to hold, counted from the settings and the size of its models alone.
+"""What the parts of a study have to compute and to hold, counted from the settings and the size of its models alone.
 
 Work is a Counter of amounts: ``train_tokens``, ``train_calls`` and ``train_steps`` of training; ``tokens`` and
 ``calls`` forward; ``decoded``, steps in which each answer of a batch gets a token; ``float64`` and ``float32``, FLOP of
@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 
-from helpers.experiments.bases import GATED, Basis, bases_of, curve_is_judged, is_judged, only_strict
+from helpers.experiments.bases import Basis, bases_of, curve_is_judged, is_judged
 from helpers.studies.measurements import Margins
 from helpers.studies.sections import Objective
-from helpers.studies.settings import OwnModels, Study, digest
+from helpers.studies.settings import OwnModels, Study
 from helpers.studies.values import SOURCES
 from pipeline.plan.sizes import NUMBERS, Size
 
@@ -167,46 +167,6 @@ def activations(study: Study, size: Size) -> Work:
     return times(each, len(grid.models))
 
 
-def of_study(study: Study | OwnModels, size: Size) -> dict[str, Work]:
-    """Work of each notebook that computes, for one seed: name, with the objective for notebook 2 -> work."""
-    weights = Work(traffic=FLOAT32 * size.parameters)
-    if isinstance(study, OwnModels):
-        measured = times(margins(study.evaluation, study.evaluation.style), len(study.origins))
-        work = times(geometry(size, 1 + len(study.tuned)) + measured, len(study.seeds))
-        return {"30_own_models": work + times(weights, 8 * len(study.origins))}
-    if study.conditions and not study.embedded:
-        return {"09_conditions": sweep(study, size)}
-    if study.apart:  # whose one notebook is timed as a whole
-        return {}
-    runs = {name: training(study, objective) for name, objective in objectives(study).items()}
-    (cheap, judged, beside), (count, some) = measures(study), variants(study)
-    return {
-        "01_models": sum((runs[name] for name in ("base", "aligned") if name in runs), times(weights, 8)),
-        **{f"02_finetune-{name}": runs[name] + times(weights, 8) for name in study.objectives},
-        "03_behaviour": times(cheap + judged + beside, len(study.models)) + times(weights, 12),
-        "04_update_overlap": geometry(size, 3 + len(study.projection.subspaces)) + times(weights, 36),
-        "05_projection": times(cheap, count) + times(judged, some) + projection(study, size) + times(weights, 24),
-        "06_activation_overlap": activations(study, size) + times(weights, 12),
-    }
-
-
-def sweep(study: Study, size: Size) -> Work:
-    """Of dials turned on real models: every training once, and at each place what the strict statistics read."""
-    places = {digest(place.changes): place.changes for dial in study.conditions for place in dial.places}
-    trained, total = {}, Work()
-    for changes in places.values():
-        changed = only_strict(study.changed(changes))
-        found = of_study(changed, size)
-        trained |= {digest(name, one): found[f"02_finetune-{name}"] for name, one in _tuned(changed).items()}
-        total += found["04_update_overlap"] + found["05_projection"] + found["06_activation_overlap"]
-        total += times(found["03_behaviour"], len(GATED) / len(changed.models))
-    return sum(trained.values(), total + found["01_models"])
-
-
-def _tuned(study: Study) -> dict[str, Objective]:
-    return {name: one for name, one in objectives(study).items() if name in study.objectives}
-
-
 @dataclass(frozen=True)
 class Needs:
     """Bytes that one process, or one seed, takes at its peak."""
@@ -229,9 +189,10 @@ def needs(study: Study | OwnModels, size: Size) -> Needs:
     converted = each if study.model.kind == "pretrained" and study.model.base.origin == "package" else 0
     checkpoint = 3 * each if study.training.optimiser.checkpoint_steps else 0  # weights and AdamW's states
     basis = FLOAT64 * sum(count * m * min(m, n) for (m, n), count in size.matrices.items())
+    made = study.models if study.models_of == study.name else ()  # a bench measures another study's
     return Needs(
         disk_shared=converted + checkpoint,
-        disk_seed=(len(study.models) + sum(bool(p.changes) for dial in study.conditions for p in dial.places)) * each,
+        disk_seed=(len(made) + sum(bool(p.changes) for dial in study.conditions for p in dial.places)) * each,
         training=training_memory(study, size),
         evaluation=evaluation_memory(study, size),
         projection=basis * (1 + len(study.projection.subspaces)) + each + PROCESS,
