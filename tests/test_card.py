@@ -2,7 +2,9 @@
 
 import gc
 import json
+import re
 import shutil
+import time
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +32,7 @@ from helpers.weights.checkpoints import Checkpoint
 from helpers.weights.matching import agree
 from helpers.weights.written import write_adapter, write_model
 from pipeline.card import bench
+from pipeline.card import make as making
 from pipeline.card.__main__ import main
 from pipeline.card.arguments import card_study, named, organism_of, origin, settings
 from pipeline.card.bench import Bench
@@ -313,6 +316,25 @@ def test_a_card_that_was_stopped_goes_on(folders, tmp_path, monkeypatch, capsys)
     assert len(measured) == 1 + 2 + 9 + 1  # aligned; the fine-tune and its null; its edits; what was stopped, again
     name = next(path.name for path in (tmp_path / "results").iterdir())
     assert len(open_card(name).read("card_edits")) == 9
+
+
+@pytest.mark.slow
+def test_minutes_left_are_those_of_the_steps_where_the_geometry_comes_first(folders, tmp_path, monkeypatch, capsys):
+    """Ten minutes of geometry say nothing of what is left; four steps of a second are no quarter of them."""
+    monkeypatch.setenv("SUBSPACES_RESULTS", str(tmp_path / "results"))
+    ahead, now, whole = [0.0], time.monotonic, making.geometry_of
+    monkeypatch.setattr(making.time, "monotonic", lambda: now() + ahead[0])
+    monkeypatch.setattr(making, "_room_for_both", lambda *given: False)
+
+    def slow(*given):
+        ahead[0] = 600.0
+        return whole(*given)
+
+    monkeypatch.setattr(making, "geometry_of", slow)
+    given = ["--base", str(folders["base"]), "--aligned", str(folders["aligned"])]
+    assert main([*given, "--tuned", str(folders["useful"]), "--prompts", "4"]) == 0
+    said = re.findall(r"about ([\d.]+) minutes left", capsys.readouterr().err)
+    assert len(said) > 8 and max(map(float, said)) < 10
 
 
 def test_what_does_not_fit_in_memory_is_read_from_its_files(own, tmp_path, monkeypatch):

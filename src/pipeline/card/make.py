@@ -67,7 +67,6 @@ def make(card: Card, folders: dict[str, Path], seconds: float | None) -> dict[st
     study, started = card.study, time.monotonic()
     checkpoints = {name: Checkpoint(folder) for name, folder in folders.items()}
     variants, tuned = variants_of(study), [*study.tuned]
-    progress = Progress(3 + len(tuned) * (3 + len(variants)), seconds)
     with scratch_of(card) as scratch, ThreadPoolExecutor(1) as beside:
         cache = card.folder.root / "geometry"
         geometry = beside.submit(geometry_of, study, updates_of(study, checkpoints), cache, scratch / MODES)
@@ -75,6 +74,8 @@ def make(card: Card, folders: dict[str, Path], seconds: float | None) -> dict[st
         if not _room_for_both(study, checkpoints["aligned"]):
             say("there is no room in memory for models beside the geometry of the updates, which is done first")
             geometry.result()
+        left = None if seconds is None else max(0.0, seconds - (time.monotonic() - started))
+        progress = Progress(3 + len(tuned) * (3 + len(variants)), left)  # of steps alone, whose minutes it learns from
         measured, failed = _behaviours(bench, progress)
         progress.step("waiting for the geometry of the updates")
         found = geometry.result()  # before the edits, which use the modes that it keeps
