@@ -3,8 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
-from helpers.claims.resampling import claim_uncertainty
+from helpers.claims.resampling import COLUMNS, OF_MODELS, claim_uncertainty, with_models
 from helpers.claims.statistics import STATISTICS, SeedResults
 from helpers.evaluation.behaviour import EvaluationSets
 from helpers.evaluation.per_prompt import COMPARED, CONTROLS, KEY, SCALED, PromptValues
@@ -62,6 +63,38 @@ def test_one_seed_has_an_interval_over_prompts():
     table = prompt_table(np.random.default_rng(0), 40)
     found = claim_uncertainty(STUDY, {3: seed_results(table, 3)}, {3: table}, total=10)
     assert set(found["over"]) == {"prompts"} and (found["low"] < found["high"]).all() and found["seed_sd"].isna().all()
+
+
+def behaviour(**of_models: list[float]) -> pd.DataFrame:
+    """The table of a seed whose models answered these prompts with these scores; utility is right in half of 40."""
+    rows = [(name, "harm", *_mean(scores)) for name, scores in of_models.items()]
+    rows += [(name, "utility", *_mean([0.0, 1.0] * 20)) for name in ("aligned", "useful", "contaminated")]
+    return pd.DataFrame(rows, columns=["model", "measure", "value", "stderr", "prompts"])
+
+
+def _mean(scores: list[float]) -> tuple[float, float, int]:
+    return float(np.mean(scores)), float(stats.sem(scores)), len(scores)
+
+
+def test_models_of_few_seeds_have_intervals_over_their_prompts():
+    rng = np.random.default_rng(0)
+    scores = {name: rng.integers(1, 6, 30).astype(float) for name in ("harmful", "contaminated")}
+    empty = pd.DataFrame(columns=COLUMNS)
+
+    def of(seeds, **more):
+        results = {seed: SeedResults(behaviour(**scores, **more), *[NONE] * 7) for seed in range(seeds)}
+        return with_models(STUDY, results, empty).set_index("statistic")
+
+    found = of(1, aligned=rng.integers(1, 3, 30).astype(float))
+    assert set(found["over"]) == {"prompts"} and set(found["claim"]) == {"C0"} and set(found.index) == set(OF_MODELS)
+    row, t = found.loc["harm_of_harmful"], stats.t.ppf(0.975, 29)
+    expected = np.mean(scores["harmful"]) + np.array([-t, t]) * stats.sem(scores["harmful"])
+    assert [row["low"], row["high"]] == pytest.approx(expected)
+    rise = found.loc["utility_rise_useful"]
+    assert rise["high"] == pytest.approx(stats.t.ppf(0.975, 39) * np.sqrt(2) * stats.sem([0.0, 1.0] * 20))
+    alike = of(2, aligned=[1.0] * 30).loc["harm_of_aligned"]  # as if one of 30 were a 5
+    assert alike["high"] == pytest.approx(1 + t * 4 / 30) and alike["seeds"] == 2
+    assert of(3, aligned=[1.0] * 30).empty  # then the interval is over seeds
 
 
 def test_without_prompts_there_is_an_empty_table():

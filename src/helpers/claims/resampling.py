@@ -1,4 +1,6 @@
-"""How much the statistics of C1 and C2 owe to the choice of prompts: prompts drawn anew, alike for all variants.
+"""How much the statistics of C0, C1 and C2 owe to the choice of prompts.
+
+Of C1 and C2 by prompts drawn anew, alike for all variants; of C0, where seeds are few, by the models' standard errors.
 
 The matching at equal utility and the choice of the variants that keep it are made anew in every replicate as well.
 
@@ -7,13 +9,14 @@ from ``projection_prompts``, and the statistics are computed from them as they a
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
 
-from helpers.claims.inference import combine, prompt_weights
+from helpers.claims.inference import SEEDS, combine, prompt_weights
+from helpers.claims.over_seeds import t_quantile
 from helpers.claims.statistics import STATISTICS, TABLES, SeedResults
 from helpers.evaluation.per_prompt import KEY, set_of
 from helpers.studies.settings import Study
@@ -32,6 +35,15 @@ RESAMPLED = (  # statistics that need nothing but the variants whose prompts are
     "extra_harm_removed_above_random_k",
     "extra_harm_removed_above_unrelated",
 )
+OF_MODELS = (  # statistics that are sums and differences of means of whole models
+    "harm_of_aligned",
+    "harm_of_harmful",
+    "harm_rise_harmful",
+    "harm_rise_contaminated",
+    "utility_rise_useful",
+    "utility_rise_contaminated",
+)
+RANGES = {"utility": 1.0, "harm": 4.0}  # of the measures that they read, from one end to the other
 REPLICATES = 200  # over all seeds together, at least FEWEST of each: the mean SD over prompts is then known to some 5 %
 FEWEST = 10
 INTERVAL = ["mean", "low", "high", "seed_sd", "prompt_sd", "seeds", "prompts", "over"]
@@ -87,9 +99,46 @@ def claim_uncertainty(
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _asked(study: Study) -> list[tuple[str, str]]:
-    """Claim and name of every resampled statistic that the ledger names, each once."""
-    return [(claim, name) for claim, entry in study.claims.items() for name in entry.statistics if name in RESAMPLED]
+def with_models(study: Study, results: Mapping[int, SeedResults], uncertainty: pd.DataFrame) -> pd.DataFrame:
+    """``claim_uncertainty`` with the rows of ``OF_MODELS`` where there are fewer than three seeds, if it has none.
+
+    Intervals over prompts by the standard errors of the table ``behaviour``, as if models erred independently and seeds
+    had the same prompts: both make them wider than they need be.
+    """
+    known = set(uncertainty["statistic"])
+    asked = [(claim, name) for claim, name in _asked(study, OF_MODELS) if name not in known]
+    own = list(results.values())
+    rows = [{"study": study.name, "claim": c, "statistic": name} | _of_models(name, own, study) for c, name in asked]
+    return pd.concat([uncertainty, pd.DataFrame(rows, columns=COLUMNS)]) if 0 < len(results) < SEEDS else uncertainty
+
+
+def _of_models(name: str, results: list[SeedResults], study: Study) -> dict[str, float | str]:
+    """Interval of one statistic over the prompts of one or two seeds: every model's mean is moved by its error."""
+    found, variances, prompts = [], [], []
+    for r in results:
+        own = r.behaviour.reset_index(drop=True)
+        found.append(STATISTICS[name](r))
+        moved = [(row, _moved(name, r, own, row) - found[-1]) for row in own.index[own["measure"].isin(RANGES)]]
+        variances.append(sum(change**2 for _, change in moved))
+        prompts += [own.loc[row, "prompts"] for row, change in moved if change]
+    variance, least = float(np.mean(variances)), int(min(prompts))
+    half = t_quantile(study.confidence, least - 1) * float(np.sqrt(variance))
+    mean, units = float(np.mean(found)), {"seeds": len(results), "prompts": least, "over": "prompts"}
+    spread = {"seed_sd": float("nan"), "prompt_sd": float(np.sqrt(variance))}
+    return {"mean": mean, "low": mean - half, "high": mean + half} | spread | units
+
+
+def _moved(name: str, r: SeedResults, table: pd.DataFrame, row: int) -> float:
+    """The statistic with one mean moved by its standard error; one without, by one answer at the scale's other end."""
+    measure, error, prompts = table.loc[row, ["measure", "stderr", "prompts"]]
+    value = table["value"].copy()
+    value[row] += error or RANGES[measure] / prompts
+    return STATISTICS[name](replace(r, behaviour=table.assign(value=value)))
+
+
+def _asked(study: Study, names: tuple[str, ...] = RESAMPLED) -> list[tuple[str, str]]:
+    """Claim and name of every one of some statistics that the ledger names, each once."""
+    return [(claim, name) for claim, entry in study.claims.items() for name in entry.statistics if name in names]
 
 
 def _means(tables: list[pd.DataFrame], replicates: int) -> list[Replicates]:
