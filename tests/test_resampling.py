@@ -65,6 +65,17 @@ def test_one_seed_has_an_interval_over_prompts():
     assert set(found["over"]) == {"prompts"} and (found["low"] < found["high"]).all() and found["seed_sd"].isna().all()
 
 
+def test_what_rests_on_no_single_prompts_has_no_interval_over_prompts():
+    """An interval without width would say that it is known: the useful update's variants were not judged."""
+    table = prompt_table(np.random.default_rng(0), 40)
+    results = seed_results(table, 0)
+    unjudged = table[(table["measure"] != "utility") | (table["task"] != "useful")]
+    found = claim_uncertainty(STUDY, {0: results}, {0: unjudged}, total=10)
+    assert "top_k_above_random_utility" not in set(found["statistic"]) and (found["low"] < found["high"]).all()
+    three = claim_uncertainty(STUDY, dict.fromkeys(range(3), results), dict.fromkeys(range(3), unjudged), total=30)
+    assert "top_k_above_random_utility" in set(three["statistic"])  # over seeds
+
+
 def behaviour(**of_models: list[float]) -> pd.DataFrame:
     """The table of a seed whose models answered these prompts with these scores; utility is right in half of 40."""
     rows = [(name, "harm", *_mean(scores)) for name, scores in of_models.items()]

@@ -79,7 +79,8 @@ def claim_uncertainty(
     """Table ``claim_uncertainty``: interval of each resampled statistic, its SD over seeds and over prompts.
 
     ``results`` and ``prompts`` by seed, the latter the tables ``projection_prompts``; without them the table is empty.
-    ``total``: replicates over all seeds.
+    ``total``: replicates over all seeds. Of fewer than three seeds a statistic that no replicate changes has no row: it
+    rests on variants whose prompts were not kept.
     """
     if not prompts:
         return pd.DataFrame(columns=COLUMNS)
@@ -93,8 +94,9 @@ def claim_uncertainty(
         estimates = np.array([STATISTICS[name](r) for r in own])  # (seeds,)
         sampled = np.array([np.broadcast_to(STATISTICS[name](r), replicates) for r in drawn])  # (seeds, replicates)
         known = ~np.isnan(estimates) & (np.sum(~np.isnan(sampled), axis=1) > 1)
-        if known.any():
-            found = combine(estimates[known], sampled[known], size, study.confidence, shared)
+        estimates, sampled = estimates[known], sampled[known]
+        if len(sampled) >= SEEDS or (np.nanmax(sampled, axis=1) > np.nanmin(sampled, axis=1)).any():
+            found = combine(estimates, sampled, size, study.confidence, shared)
             rows.append({"study": study.name, "claim": claim, "statistic": name, **found})
     return pd.DataFrame(rows, columns=COLUMNS)
 
