@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from helpers.claims.verdicts import agreeing
-from helpers.errors import SettingsError, StudyError
+from helpers.errors import MissingInput, SettingsError, StudyError
 from helpers.files import sha256
 from helpers.paths import ROOT, RunPaths, published_seeds
 from helpers.studies.settings import load_study, parse_seeds, prediction_of
@@ -65,6 +65,16 @@ def test_tables_and_provenance_are_copied_and_nothing_else(folders, capsys):
     assert own - found == {"seed-0/models/base/model.safetensors"} | large
     assert found - own == {"settings.yml"}
     assert parse_seeds("published", STUDY) == [0]
+
+
+def test_a_measurement_that_is_younger_may_be_lacking_and_that_is_said(folders, capsys):
+    write_tables(0)
+    RunPaths(STUDY.name, 0).table("probe").unlink()
+    publish.publish(STUDY, [0])
+    assert "seed-0 has no probe.csv, which is published as not measured" in capsys.readouterr().err
+    RunPaths(STUDY.name, 0).table("energy").unlink()
+    with pytest.raises(MissingInput, match="energy.csv is missing"):
+        publish.publish(STUDY, [0])
 
 
 def test_numbers_are_rounded_and_the_record_says_so(folders):

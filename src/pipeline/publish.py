@@ -22,7 +22,7 @@ from helpers.studies.settings import OwnModels, Study, load_study, parse_seeds
 from pipeline.results import tables
 from pipeline.results.provenance import read_record, sidecar, write_record
 from pipeline.runs.command_line import Parser
-from pipeline.runs.stages import APART, CHAPTERS, COMMON, PER_SEED, of_study, result
+from pipeline.runs.stages import APART, CHAPTERS, COMMON, LATER, PER_SEED, of_study, result
 
 SIGNIFICANT_DIGITS = 6  # of a published number: enough for every figure, and a third of the size
 LABEL = re.compile(r"\S{1,80}( \S{1,20}){0,3}")  # what a cell of text may hold: a name of at most four words
@@ -64,9 +64,10 @@ def _tables(study: Study, run: RunPaths) -> Iterator[Path]:
     """The tables to publish: all that a seed has; of those over all seeds the ones that are not made from seeds, what
     other studies read (the power of the graded control), and intervals that cannot be made without single prompts.
 
-    Those that are the same for every study are left out: they come with the project.
+    Those that are the same for every study are left out: they come with the project. A measurement that is younger than
+    the results may be lacking, and is said to be.
     """
-    of_seed = run.seed is not None
+    of_seed, lacking = run.seed is not None, []
     stages = of_study(PER_SEED if of_seed else CHAPTERS | APART, study)
     written = [
         key
@@ -77,11 +78,16 @@ def _tables(study: Study, run: RunPaths) -> Iterator[Path]:
     for key in {key.format(objective=objective) for key in written for objective in study.objectives} - LARGE:
         if key.startswith("tables/"):
             path = result(run, key)
+            if key in LATER and not path.exists():
+                lacking.append(path.name)
+                continue
             if not (path.exists() and sidecar(path).exists()):
                 raise MissingInput(f"{path} is missing: make it with `make book STUDY={study.name}`")
             yield path
     if run.seed is not None and (described := run.table(ABOUT_DATA)).exists():
         yield described
+    for name in sorted(lacking):
+        print(f"{run.root.name} has no {name}, which is published as not measured", file=sys.stderr)
 
 
 def _refuse_others(path: Path, study: Study, seeds: list[int]) -> None:
