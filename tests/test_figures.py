@@ -26,6 +26,7 @@ from helpers.figures import (
 )  # fmt: skip
 from helpers.figures.findings import finding
 from helpers.figures.finish import drawn, dress, is_empty, stack
+from helpers.figures.judges import agreements
 from helpers.figures.verdicts import against_margins, forest
 from helpers.paths import ROOT, RunPaths
 from helpers.studies.settings import load_study
@@ -209,6 +210,11 @@ def test_figures_of_single_runs_say_what_is_drawn_in_them():
     matrices = pd.DataFrame({"by": ["near", "far"], "predicted": [0.2, 0.9], "measured": [0.25, 0.5]})
     said = told(lambda ax: parity(ax, matrices, "by", "MSO"))
     assert said.endswith("mean distance from what is predicted: highest for far (0.40), lowest for near (0.05).")
+    people = pd.DataFrame({"data": ["harm"], "kappa": [0.4], "low": [0.3], "high": [0.5]})
+    judges = {"judge": [*["rule"] * 3, *["model"] * 2], "data": ["harm", "refusal", "evasion", "harm", "evasion"]}
+    scored = pd.DataFrame(judges).assign(part="all", kappa=[0.2, 0.9, 0.1, 0.7, 0.8], low=0.1, high=0.95)
+    said = told(lambda ax: agreements(ax, scored, people, 0.6))  # values run across, names stand beside them
+    assert said == "Cohen's κ with people: model judge is the highest at 2 of 3 places."
     rows = pd.DataFrame({"statistic": ["a", "a", "b", "b"], "dial": [0, 1, 0, 1], "value": [0.0, 0.9, 0.0, 0.06]})
     said = told(lambda ax: responses(ax, rows, CLAIM, "C1"))
     assert said == "C1, strict statistic: of 2, above every margin lie 0 at 0, 1 at 1."  # 0.07 is the largest margin

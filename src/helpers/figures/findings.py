@@ -10,6 +10,7 @@ from matplotlib.collections import QuadMesh
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator
 
 from helpers.claims.takeaways import NOTHING, highest, leading, together
 from helpers.figures.finish import named
@@ -32,6 +33,8 @@ def _of_panel(ax: Axes) -> str:
         return NOTHING
     if margins:
         return _above(lines, max(margins), what)
+    if isinstance(ax.yaxis.get_major_locator(), FixedLocator):
+        return leading(_by_name(ax, lines), "x", "of", ax.get_xlabel())
     if ax.get_xlabel() == PREDICTED:
         rows = [{"of": name, "mean": np.abs(np.diff(points)).mean()} for name, points in lines.items()]
         return highest(pd.DataFrame(rows), "of", f"{what}, mean distance from what is predicted")
@@ -54,6 +57,17 @@ def _lines(ax: Axes) -> Lines:
         if isinstance(line, Line2D) and line.get_transform() == ax.transData
     }
     return {label: points for label, points in lines.items() if len(points)}
+
+
+def _by_name(ax: Axes, lines: Lines) -> pd.DataFrame:
+    """What lies beside which name of a list, where values run across: each point is of the name that is nearest."""
+    names = {label.get_position()[1]: label.get_text() for label in ax.get_yticklabels()}
+    rows = [
+        {"x": names[min(names, key=lambda place: abs(place - down))], "of": name, "mean": across}
+        for name, points in lines.items()
+        for across, down in points
+    ]
+    return pd.DataFrame(rows)
 
 
 def _cells(ax: Axes, mesh: QuadMesh) -> pd.DataFrame:
