@@ -271,7 +271,9 @@ def _called(statistic: str) -> str:
 
 
 def _in_words(name: object) -> object:
-    """The name of a column as it is read; that of the table behind it is in the file."""
+    """The name of a column as it is read, of a statistic its label; that of the table behind it is in the file."""
+    if isinstance(name, str) and meaning_of(name):
+        return _called(name)
     return _escaped(name.replace("_", " ")) if isinstance(name, str) else name
 
 
