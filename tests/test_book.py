@@ -43,6 +43,7 @@ FACTS = """() => ({
     mathErrors: document.querySelectorAll('mjx-merror, [data-mjx-error]').length,
     figures: [...document.querySelectorAll('article figure')].map((f) => ({
         image: !!f.querySelector('img')?.naturalWidth, alt: f.querySelector('img')?.alt.trim(),
+        told: f.querySelector('.takeaway')?.textContent === f.querySelector('img')?.alt,
         caption: f.querySelector('figcaption')?.textContent.trim(),
         tables: [...f.querySelectorAll('figcaption a[href$=".csv"]')].length})),
     formulas: document.querySelectorAll('article .math').length,
@@ -163,7 +164,7 @@ def test_formulas_are_rendered(visits):
     assert each(visits, "mathErrors") == {}
 
 
-def test_every_figure_has_an_image_a_caption_and_its_table(visits):
+def test_every_figure_says_what_is_found_and_has_a_caption_and_its_table(visits):
     figures = {name: seen["figures"] for name, seen in visits.items() if seen["figures"]}
     chapters = [name for name in visits if name.startswith("notebooks/")]
     assert {name for name in chapters if name not in figures} <= {"notebooks/15_verdict.html"}
@@ -311,6 +312,25 @@ def test_a_figure_opens_large_and_closes(chromium, address):
         page.keyboard.press("Escape")
         page.locator("dialog.enlarged").wait_for(state="detached")
     assert len({*shown}) == 2 and image.evaluate("image => image.naturalWidth / image.clientWidth") > 1.5
+    page.close()
+
+
+def test_keys_open_figures_and_code_and_the_focus_comes_back(chromium, address):
+    page = chromium.new_page(viewport=axe.WIDE)
+    page.goto(f"{address}/notebooks/10_C0_behaviour.html")
+    image, large = page.locator("article figure img").first, page.locator("dialog.enlarged")
+    image.press("Enter")
+    assert large.is_visible() and large.get_attribute("aria-label") == image.get_attribute("alt")
+    for _ in range(2):  # closed, and open again from where one was
+        page.keyboard.press("Escape")
+        large.wait_for(state="detached")
+        assert image.evaluate("image => image === document.activeElement")
+        page.keyboard.press("Enter")
+        assert large.is_visible()
+    page.keyboard.press("Escape")
+    code = page.locator("article details.hide:has(.cell_input)").first
+    code.locator("> summary").press("Enter")
+    assert code.locator(".cell_input pre").first.is_visible()
     page.close()
 
 

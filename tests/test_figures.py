@@ -12,6 +12,7 @@ from matplotlib.colors import to_rgb
 from helpers.figures import (
     DECISIONS,
     LABELS,
+    band,
     curves,
     heatmap,
     look,
@@ -22,10 +23,12 @@ from helpers.figures import (
     reference,
     responses,
     show,
+    table,
     trade_off,
 )  # fmt: skip
 from helpers.figures.findings import finding
 from helpers.figures.finish import drawn, dress, is_empty, stack
+from helpers.figures.judges import agreements
 from helpers.figures.verdicts import against_margins, forest
 from helpers.paths import ROOT, RunPaths
 from helpers.studies.settings import load_study
@@ -196,6 +199,12 @@ def test_figures_of_single_runs_say_what_is_drawn_in_them():
     assert (
         told(lambda ax: curves(ax, both, "fraction", "control")) == "One panel: random is the highest at 2 of 3 places."
     )
+    ceiling = pd.concat([both, summary(0.9).assign(control="random-ceiling")], ignore_index=True)  # is no finding
+    assert told(lambda ax: curves(ax, ceiling, "fraction", "control")) == told(
+        lambda ax: curves(ax, both, "fraction", "control")
+    )
+    shaded = told(lambda ax: (band(ax, pd.Series([2, 3]), "paper's band"), ax.plot([1, 4], [0.5, 0.75])))
+    assert shaded == "One panel: from 0.5 at 1 to 0.75 at 4."
     assert told(lambda ax: loss_curve(ax, log, title="base")) == f"Base, {LABELS['loss']}: from 5 at 1 to 0.25 at 9."
     cells = pd.DataFrame([[0.1, np.nan], [0.3, 0.4]], index=["a", "b"], columns=["c", "d"])
     found = "Overlap: highest for b and d (0.40), lowest for a and c (0.10)."
@@ -209,6 +218,11 @@ def test_figures_of_single_runs_say_what_is_drawn_in_them():
     matrices = pd.DataFrame({"by": ["near", "far"], "predicted": [0.2, 0.9], "measured": [0.25, 0.5]})
     said = told(lambda ax: parity(ax, matrices, "by", "MSO"))
     assert said.endswith("mean distance from what is predicted: highest for far (0.40), lowest for near (0.05).")
+    people = pd.DataFrame({"data": ["harm"], "kappa": [0.4], "low": [0.3], "high": [0.5]})
+    judges = {"judge": [*["rule"] * 3, *["model"] * 2], "data": ["harm", "refusal", "evasion", "harm", "evasion"]}
+    scored = pd.DataFrame(judges).assign(part="all", kappa=[0.2, 0.9, 0.1, 0.7, 0.8], low=0.1, high=0.95)
+    said = told(lambda ax: agreements(ax, scored, people, 0.6))  # values run across, names stand beside them
+    assert said == "Cohen's κ with people: model judge is the highest at 2 of 3 places."
     rows = pd.DataFrame({"statistic": ["a", "a", "b", "b"], "dial": [0, 1, 0, 1], "value": [0.0, 0.9, 0.0, 0.06]})
     said = told(lambda ax: responses(ax, rows, CLAIM, "C1"))
     assert said == "C1, strict statistic: of 2, above every margin lie 0 at 0, 1 at 1."  # 0.07 is the largest margin
@@ -218,3 +232,10 @@ def test_what_a_notebook_says_itself_takes_the_place_of_the_rule():
     figure, (ax,) = panels(1)
     curves(ax, summary(0.5), "fraction", "control")
     assert 'class="takeaway">One panel: from 0.5 at 0.1 to 0.5 at 0.9.<' in shown(figure)[0]
+
+
+def test_a_statistic_says_what_it_is_where_it_heads_a_column():
+    html = table(pd.DataFrame({"at_most": [1.0], "energy_gap": [0.5]})).data
+    heads = re.findall(r"<th>(.*?)</th>", html)
+    assert heads[0] == "at most" and heads[1].startswith('<abbr title="Share of the harmful update')
+    assert heads[1].endswith(">energy inside, harmful − useful update</abbr>")

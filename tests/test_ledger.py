@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from helpers import paths
 from helpers.claims.statistics import STATISTICS
 from helpers.errors import SettingsError
+from helpers.figures import table
 from helpers.studies.ledger import Claim, Statistic, claims_of, hashes, label_of, plainly, read_ledger, since
 from helpers.studies.settings import Study, available, load_study
 from pipeline.results.tables import SCHEMAS
-from pipeline.runs.notebook import begin
+from pipeline.runs.notebook import begin, earlier_verdicts
 from pipeline.runs.stages import STAGES
 from synthetic_report import NOTHING, judged
 
@@ -212,3 +213,13 @@ def test_every_statistic_that_a_change_names_is_read_by_its_label():
     left = {name for text in texts for name in re.findall(r"[a-z]+(?:_[a-z]+)+", plainly(text))}
     assert left == set()
     assert plainly("Gone is energy_gap, not my_name.") == f"Gone is “{label_of('energy_gap')}”, not my_name."
+
+
+def test_statistics_that_are_gone_are_read_by_their_labels_in_the_verdicts_of_before():
+    before = earlier_verdicts()[["deciding", "statistic"]]
+    shown = table(before).data
+    cells = set(re.findall(r"<td>(.+?)</td>", shown))
+    assert {"harm gained less utility gained, at equal energy", "harm kept less utility kept, at equal k"} <= cells
+    assert "_" not in shown and len(cells) == before.stack().nunique()
+    gone = pd.DataFrame({"statistic": ["never_heard_of"]})
+    assert "<td>never heard of</td>" in table(gone).data

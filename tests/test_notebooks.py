@@ -12,6 +12,7 @@ from helpers.paths import NOTEBOOKS
 from pipeline.runs.stages import CHAPTERS, PER_SEED, STAGES
 
 NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
+BY_RULE = ("22_judge_validation", "31_card")  # over no seeds, with a figure that says what is drawn in it
 
 
 @pytest.fixture(params=NAMES)
@@ -74,13 +75,25 @@ def test_reads_like_a_page(notebook):
 
 
 @pytest.mark.parametrize("name", sorted(CHAPTERS))
-def test_figures_of_a_chapter_say_what_they_show_and_link_to_tables_that_it_writes(name):
+def test_figures_of_a_chapter_link_to_tables_that_it_writes(name):
     cells = code(nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4))
     calls = [node for cell in cells for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Call)]
     shows = [call for call in calls if getattr(call.func, "id", "") == "show"]
     linked = {argument.value for call in shows for argument in call.args[4:] if isinstance(argument, ast.Constant)}
     assert {f"tables/{table}" for table in linked} <= set(CHAPTERS[name].writes)
+
+
+@pytest.mark.parametrize("name", sorted({*NAMES} - {*PER_SEED, *BY_RULE}))
+def test_figures_over_seeds_say_what_is_found_in_them(name):
+    cells = code(nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4))
+    calls = [node for cell in cells for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Call)]
+    shows = [call for call in calls if getattr(call.func, "id", "") == "show"]
     assert all("takeaway" in {keyword.arg for keyword in call.keywords} for call in shows)
+
+
+def test_no_caption_says_over_one_seeds(notebook):
+    lines = [line for cell in code(notebook) for line in cell.source.splitlines() if "{len(run.seeds)} seeds" in line]
+    assert [line for line in lines if "one seed" not in line] == []
 
 
 def test_the_chapters_load_neither_torch_nor_transformers():

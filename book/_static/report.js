@@ -28,10 +28,10 @@ function enlarge(image) {
   dialog.className = "enlarged";
   dialog.setAttribute("aria-label", image.alt);
   dialog.append(Object.assign(image.cloneNode(), { src: image.currentSrc })); // a narrow page shows a narrow one
-  const remove = () => dialog.remove();
-  dialog.addEventListener("click", remove);
-  dialog.addEventListener("close", remove);
-  window.addEventListener("keydown", remove, { capture: true, once: true });
+  const close = () => dialog.close(); // which gives the focus back to the figure
+  dialog.addEventListener("click", close);
+  dialog.addEventListener("keydown", close);
+  dialog.addEventListener("close", () => dialog.remove());
   document.body.append(dialog);
   dialog.showModal();
 }

@@ -5,6 +5,7 @@ const TERMS = {
   SVD: "singular value decomposition: the directions of a matrix, from the one that matters most",
   SD: "standard deviation",
   SE: "standard error",
+  KL: "Kullback–Leibler divergence: how far one model's probabilities of the next token are from another's, in nats",
   LoRA: "low-rank adapter: a fine-tune stored as two thin matrices per layer",
   "Top-K": "the k leading directions of a reference update",
   "Random-K": "k directions of the reference update, chosen at random",

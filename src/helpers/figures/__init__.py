@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from helpers.figures.findings import finding
 from helpers.figures.finish import as_link, cut, drawn, is_empty, leave_out, named, stack
-from helpers.studies.ledger import Claim, label_of, meaning_of
+from helpers.studies.ledger import Claim, label_of, meaning_of, plainly
 
 _BLUE, _ORANGE, _GREEN, _RED, _PURPLE, _SKY, _GREY = (  # Okabe and Ito's palette, without its yellow
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#6B6B6B",
@@ -56,7 +56,7 @@ LABELS = {
     "loss": "loss (nats per answer token)",
     "learning_rate": "learning rate",
 }
-STATISTICS_IN = ["statistic", "strict_by", "decided by"]  # columns of tables that hold names of statistics
+STATISTICS_IN = ["statistic", "strict_by", "decided by", "deciding"]  # columns of tables that hold names of statistics
 POSSIBLE = {  # what a measure can be, by its label: intervals are drawn as far as that, and the caption says so
     LABELS["utility"]: (0, 1), LABELS["harm"]: (1, 5), LABELS["harm_rate5"]: (0, 1), LABELS["over_refusal"]: (0, 1),
     LABELS["energy_kept"]: (0, 1), LABELS["mso"]: (0, 1), "held-out accuracy": (0, 1),
@@ -264,13 +264,16 @@ def table(frame: pd.DataFrame, decimals: int = 2, missing: str = "", significant
 
 
 def _called(statistic: str) -> str:
-    """The label of a statistic as HTML."""
-    label, meaning = map(html.escape, (label_of(statistic), meaning_of(statistic)))
+    """The label of a statistic as HTML; of one that is gone the label by which the ledger speaks of it."""
+    label = plainly(statistic).strip("“”")
+    label, meaning = map(html.escape, (label_of(label), meaning_of(statistic)))
     return f'<abbr title="{meaning}">{label}</abbr>' if meaning else label
 
 
 def _in_words(name: object) -> object:
-    """The name of a column as it is read; that of the table behind it is in the file."""
+    """The name of a column as it is read, of a statistic its label; that of the table behind it is in the file."""
+    if isinstance(name, str) and meaning_of(name):
+        return _called(name)
     return _escaped(name.replace("_", " ")) if isinstance(name, str) else name
 
 

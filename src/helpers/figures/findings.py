@@ -10,12 +10,14 @@ from matplotlib.collections import QuadMesh
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator
 
 from helpers.claims.takeaways import NOTHING, highest, leading, together
 from helpers.figures.finish import named
 
 Lines = dict[str, np.ndarray]  # points of each line, (places, 2), by its label
 SCALING, MARGIN, PREDICTED = "scaling", "margin", "predicted"  # labels of a line, of a level and of an axis
+CEILING = "-ceiling"  # how lines are called that show the most that others can be, and are no finding
 
 
 def finding(figure: Figure) -> str:
@@ -32,6 +34,8 @@ def _of_panel(ax: Axes) -> str:
         return NOTHING
     if margins:
         return _above(lines, max(margins), what)
+    if isinstance(ax.yaxis.get_major_locator(), FixedLocator):
+        return leading(_by_name(ax, lines), "x", "of", ax.get_xlabel())
     if ax.get_xlabel() == PREDICTED:
         rows = [{"of": name, "mean": np.abs(np.diff(points)).mean()} for name, points in lines.items()]
         return highest(pd.DataFrame(rows), "of", f"{what}, mean distance from what is predicted")
@@ -43,17 +47,29 @@ def _of_panel(ax: Axes) -> str:
 
 
 def _lines(ax: Axes) -> Lines:
-    """The finite points of lines with a label; of those without where none has one."""
+    """The finite points of lines with a label, but for ceilings; of those without where none has one."""
     handles = {
         label: handle[0] if isinstance(handle, ErrorbarContainer) else handle
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
-    } or {str(place): line for place, line in enumerate(ax.get_lines())}
+    }
+    named_ = {label: line for label, line in handles.items() if isinstance(line, Line2D)}
     lines = {
         label: line.get_xydata()[np.isfinite(line.get_xydata()).all(axis=1)]
-        for label, line in handles.items()
-        if isinstance(line, Line2D) and line.get_transform() == ax.transData
+        for label, line in (named_ or dict(enumerate(ax.get_lines()))).items()
+        if line.get_transform() == ax.transData and not str(label).endswith(CEILING)
     }
-    return {label: points for label, points in lines.items() if len(points)}
+    return {str(label): points for label, points in lines.items() if len(points)}
+
+
+def _by_name(ax: Axes, lines: Lines) -> pd.DataFrame:
+    """What lies beside which name of a list, where values run across: each point is of the name that is nearest."""
+    names = {label.get_position()[1]: label.get_text() for label in ax.get_yticklabels()}
+    rows = [
+        {"x": names[min(names, key=lambda place: abs(place - down))], "of": name, "mean": across}
+        for name, points in lines.items()
+        for across, down in points
+    ]
+    return pd.DataFrame(rows)
 
 
 def _cells(ax: Axes, mesh: QuadMesh) -> pd.DataFrame:
