@@ -84,9 +84,10 @@ def beside(main: Selection) -> list[Selection]:
 
 
 def not_tested(shown: list[Selection]) -> list[Study]:
-    """The studies of pretrained models that a report has no results of."""
+    """The studies of pretrained models that a report has no results of, of those that judge the claims."""
     names = {selection.study.name for selection in shown}
-    return [study for study in _studies() if study.kind == "pretrained" and study.name not in names]
+    real = [study for study in _studies() if study.kind == "pretrained" and not study.apart]
+    return [study for study in real if study.name not in names]
 
 
 def _studies() -> list[Settings]:
