@@ -63,8 +63,8 @@ def plain(text):
 
 def test_verdicts_are_counted_in_few_words():
     found = {"C0": "yes", "C1": "no", "C2": "yes", "C3": "undecided", "C4": "not measurable"}
-    assert counted(found, STATED_WORDS) == "2 as in the paper, 1 undecided, 1 otherwise, 1 not measurable"
-    assert counted({"C1": "no", "C2": "no"}, STATED_WORDS) == "2 otherwise"
+    assert counted(found, STATED_WORDS) == "2 as in the paper, 1 undecided, 1 not as in the paper, 1 not measurable"
+    assert counted({"C1": "no", "C2": "no"}, STATED_WORDS) == "2 not as in the paper"
     assert counted({"C1": "distinct"}, STRICT_WORDS) == "1 distinct"
 
 
@@ -83,8 +83,8 @@ def test_the_answer_has_a_sentence_per_study_real_models_first(staged):
     missing = not_tested([one.selection for one in studies])
     items = [plain(item) for item in answer(studies, missing).split("<li>")[1:]]
     said = (
-        "5 seeds). Strict tests: 1 distinct, 1 not distinct, 2 undecided. The paper's own comparisons: 3 as in the "
-        "paper, 1 otherwise, 1 not measurable"
+        "5 seeds). Strict tests: 1 distinct, 1 not distinct, 2 undecided. The paper's own experiments, repeated: 3 as in "
+        "the paper, 1 not as in the paper, 1 not measurable"
     )
     assert items[0].startswith(f"SmolLM2-135M (a real base model, aligned here; {said}")
     assert items[1].startswith(f"Model organism (a tiny model, trained here on an invented language; {said}")
@@ -96,7 +96,7 @@ def test_the_answer_has_a_sentence_per_study_real_models_first(staged):
 
 def test_the_answer_says_whether_the_method_sees_and_cries_wolf(staged):
     seen = plain(answer(staged("organism", "planted"), []))
-    assert "planted safety subspace every test finds one, in each of 5 seeds met" in seen
+    assert "planted safety subspace every test finds one, in each of 5 seeds, as it should be" in seen
     assert "Whether they find one where there is none is not tested" in seen
     wolf = plain(answer(staged("organism", "negative"), []))
     assert "In those without any every test finds one, in each of 5 seeds missed" in wolf

@@ -17,8 +17,8 @@ from pipeline.results.tables import read_csv
 
 OPEN = {NOT_MEASURABLE: NOT_MEASURABLE, NO_RISE: "without a sure rise to judge", NOT_TESTED: NOT_TESTED}
 STRICT = {"distinct": "distinct", "not distinct": "not distinct", "undecided": "undecided"} | OPEN
-STATED = {"yes": "as in the paper", "direction": "so in direction only", "undecided": "undecided", "no": "otherwise"}
-STATED |= OPEN
+STATED = {"yes": "as in the paper", "direction": "so in direction only", "undecided": "undecided"}
+STATED |= {"no": "not as in the paper"} | OPEN
 
 
 def answer(studies: list[Staged], missing: list[Study]) -> str:
