@@ -7,6 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib import pyplot as plt
 from matplotlib.colors import to_rgb
 
 from helpers.figures import (
@@ -26,9 +29,11 @@ from helpers.figures import (
     table,
     trade_off,
 )  # fmt: skip
+from helpers.figures.benches import methods
 from helpers.figures.findings import finding
 from helpers.figures.finish import drawn, dress, is_empty, stack
 from helpers.figures.judges import agreements
+from helpers.figures.labelled import _short
 from helpers.figures.verdicts import against_margins, forest
 from helpers.paths import ROOT, RunPaths
 from helpers.studies.settings import load_study
@@ -239,3 +244,25 @@ def test_a_statistic_says_what_it_is_where_it_heads_a_column():
     heads = re.findall(r"<th>(.*?)</th>", html)
     assert heads[0] == "at most" and heads[1].startswith('<abbr title="Share of the harmful update')
     assert heads[1].endswith(">energy inside, harmful − useful update</abbr>")
+
+
+def test_a_method_without_a_value_in_a_study_has_no_row():
+    rows = [
+        ("resta", 0.6, 0.5, "undecided"),
+        ("lox", np.nan, np.nan, "not measurable"),
+        ("snip", 0.0, -0.1, "does not"),
+    ]
+    summary = pd.DataFrame(rows, columns=["method", "mean", "above_null_mean", "decision"])
+    summary = summary.assign(kind="defence", low=summary["mean"] - 0.1, high=summary["mean"] + 0.1)
+    _, axes = plt.subplots()
+    methods(axes, summary, ["snip", "asft", "lox", "resta"], 0.1, "a study")
+    assert [mark.get_text() for mark in axes.get_yticklabels()] == ["snip", "resta"]
+    points = {line.get_label(): list(line.get_xdata()) for line in axes.get_lines() if line.get_label() == "its null"}
+    assert points["its null"] == pytest.approx([0.1, 0.1])
+
+
+@given(st.floats(-1, 1))
+def test_numbers_in_a_matrix_are_hundredths_without_what_need_not_be_said(value):
+    text = _short(value)
+    assert float(text.replace("−", "-")) == pytest.approx(value, abs=0.00501)
+    assert len(text) <= 5 and not text.startswith(("0.", "−0", "-", "+"))

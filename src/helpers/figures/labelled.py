@@ -33,6 +33,12 @@ def pairs(ax: Axes, table: pd.DataFrame, order: list[str], twins: Mapping[str, s
     ax.set(xlabel=label)
 
 
+def _short(value: float) -> str:
+    """A number between −1 and 1 in hundredths, as narrow as can be: −.05, .17, 0; nothing where there is none."""
+    text = "" if np.isnan(value) else f"{value:+.2f}".replace("0.", ".", 1).replace("-", "−").removeprefix("+")
+    return "0" if text.strip("−") == ".00" else text
+
+
 def signed(ax: Axes, table: pd.DataFrame, order: list[str], title: str, unit: str, limit: float) -> None:
     """Means by subspace and group in colours from −limit to limit; a star where the whole interval is off zero."""
     import seaborn as sns  # here, as in helpers.figures.heatmap
@@ -41,7 +47,7 @@ def signed(ax: Axes, table: pd.DataFrame, order: list[str], title: str, unit: st
     means = table.pivot(index="subspace", columns="group", values="mean").reindex(index=order, columns=groups)
     clear = table.assign(clear=(table["low"] > 0) | (table["high"] < 0))
     stars = clear.pivot(index="subspace", columns="group", values="clear").reindex_like(means).eq(True)
-    words = means.map(lambda value: "" if np.isnan(value) else f"{value:.2f}") + stars.replace({True: "*", False: ""})
+    words = means.map(_short) + stars.replace({True: "*", False: ""})
     look = {"vmin": -limit, "vmax": limit, "cmap": "PuOr", "cbar": False, "fmt": ""}
     sns.heatmap(means, ax=ax, annot=words, annot_kws={"fontsize": 6}, **look)
     ax.collections[0].set_gid(unit)
