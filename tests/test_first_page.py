@@ -83,8 +83,8 @@ def test_the_answer_has_a_sentence_per_study_real_models_first(staged):
     missing = not_tested([one.selection for one in studies])
     items = [plain(item) for item in answer(studies, missing).split("<li>")[1:]]
     said = (
-        "5 seeds). Strict tests: 1 distinct, 1 not distinct, 2 undecided. The paper's own experiments, repeated: 3 as "
-        "in the paper, 1 not as in the paper, 1 not measurable"
+        "5 seeds). Strict tests: 1 distinct, 1 not distinct, 2 undecided. The paper's experiments, repeated: 3 as in "
+        "the paper, 1 not as in the paper, 1 not measurable"
     )
     assert items[0].startswith(f"SmolLM2-135M (a real base model, aligned here; {said}")
     assert items[1].startswith(f"Model organism (a tiny model, trained here on an invented language; {said}")

@@ -84,11 +84,32 @@ def test_papermill_alone_runs_a_notebook(own_smoke, tmp_path):
 def test_run_all_in_jupyterlab(own_smoke, monkeypatch, name):
     """JupyterLab starts kernels in the folder of the notebook and passes no parameters: the user edits the cell."""
     monkeypatch.setenv("SUBSPACES_RESULTS", str(own_smoke.results))
+    assert "<figcaption>" in run_all(name)
+
+
+def run_all(name: str) -> str:
+    """The text of a notebook after *Run All* with the smoke study in its cell of parameters."""
     book = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
     cell = next(c for c in book.cells if "parameters" in c.metadata.get("tags", []))
     cell.source = cell.source.replace('"organism"', '"smoke"')
     NotebookClient(book, kernel_name="python3", resources={"metadata": {"path": str(NOTEBOOKS)}}).execute()
-    assert "<figcaption>" in nbformat.writes(book)
+    return nbformat.writes(book)
+
+
+@pytest.mark.soak
+def test_every_notebook_runs_the_other_two_ways_and_spoils_nothing(own_smoke, monkeypatch, tmp_path):
+    """By plain papermill and by *Run All*; the tables are what they were, and the study has nothing to do."""
+    monkeypatch.setenv("SUBSPACES_RESULTS", str(own_smoke.results))
+    before = csv_bytes(own_smoke)
+    for name in STAGES_OF_SMOKE:
+        papermill = [sys.executable, "-m", "papermill", f"notebooks/{name}.ipynb", str(tmp_path / f"{name}.ipynb")]
+        done = own_smoke.run(*papermill, "-p", "study", "smoke", "--no-progress-bar")
+        assert done.returncode == 0, f"{name}: {done.stderr}"
+        assert "execution_count" in run_all(name)
+    after = csv_bytes(own_smoke)
+    assert [str(path) for path in after if after[path] != before.get(path)] == [] and list(after) == list(before)
+    again = own_smoke.run_study()
+    assert again.returncode == 0 and "0 notebooks to run" in again.stdout, again.stdout + again.stderr
 
 
 def test_unknown_parameter_is_an_error(smoke, tmp_path):
