@@ -56,6 +56,17 @@ def test_the_sentence_names_what_is_meant(name, hint):
     assert said == f"notebook 16_power has no parameter {name!r}{hint}: its parameters are study, seeds"
 
 
+@pytest.mark.parametrize(("asked", "expected"), [("", "1"), ("3", "3")])
+def test_by_hand_as_many_threads_compute_as_in_a_batch(tmp_path, asked, expected):
+    """Else a plain papermill would leave other last digits in the results, and all that reads them would run again."""
+    code = "import torch; from pipeline.runs.notebook import begin; begin('03_behaviour', study='smoke', seed=0)"
+    known = {key: value for key, value in os.environ.items() if not key.endswith("_NUM_THREADS")}
+    known |= {"SUBSPACES_RESULTS": str(tmp_path), "SUBSPACES_THREADS": asked, "PYTHONPATH": str(ROOT / "src")}
+    code += "; import os; print(torch.get_num_threads(), os.environ['OPENBLAS_NUM_THREADS'])"
+    done = subprocess.run([sys.executable, "-c", code], env=known, capture_output=True, text=True)
+    assert done.stdout.split() == [expected, expected], done.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("notebook", "name"), [("10_C0_behaviour", "seed"), ("03_behaviour", "sede")])
 def test_plain_papermill_refuses_an_unknown_parameter_and_writes_nothing(tmp_path, notebook, name):

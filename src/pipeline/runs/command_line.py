@@ -14,6 +14,7 @@ from helpers.studies.wording import shown_value
 INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 MOST = 4096  # processes or threads
 THREADS = "SUBSPACES_THREADS"  # the variable that `make … THREADS=` sets
+SINGLE = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 class Parser(argparse.ArgumentParser):
@@ -60,6 +61,18 @@ def price(text: str) -> float:
     if not 0 <= value < 1e9:
         raise argparse.ArgumentTypeError(f"{shown_value(text)} must be a number of at least 0")
     return value
+
+
+def compute_as_a_batch() -> None:
+    """Have this process compute with as many threads as one of a batch: another number gives other last digits.
+
+    Raises SettingsError as ``check_threads`` does.
+    """
+    check_threads()
+    threads = os.environ.get(THREADS) or "1"
+    os.environ.update(dict.fromkeys(SINGLE, threads))  # for libraries that are yet to be loaded
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(int(threads))
 
 
 def check_threads() -> None:

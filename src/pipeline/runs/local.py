@@ -20,12 +20,11 @@ from helpers.files import sweep
 from helpers.lifeline import WORKFLOW, end_with
 from helpers.paths import NOTEBOOKS, results_root
 from pipeline.runs.code import needs
-from pipeline.runs.command_line import THREADS
+from pipeline.runs.command_line import SINGLE, THREADS
 from pipeline.runs.execute import ended, run
 from pipeline.runs.jobs import Job
 from pipeline.runs.kernels import prepare
 
-SINGLE = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 KILLED = "a process that executes notebooks was killed, most often because memory ran out: set CORES=1"
 FORKED = "pipeline.runs.kernels.ForkedKernel"  # as papermill takes it
 

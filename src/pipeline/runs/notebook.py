@@ -24,6 +24,7 @@ from helpers.studies.settings import OBJECTIVES, UNRELATED, Study, as_published,
 from helpers.studies.values import Fraction, Seed
 from helpers.studies.wording import shown_value, validate
 from pipeline.results import provenance, tables
+from pipeline.runs.command_line import compute_as_a_batch
 from pipeline.runs.injected import refuse_unknown
 from pipeline.runs.jobs import Job, as_asked, jobs_of
 from pipeline.runs.pieces import Pieces
@@ -213,6 +214,7 @@ def begin(name: str, **parameters: Any) -> Run:
     was given one that the notebook does not have.
     """
     quiet()
+    compute_as_a_batch()
     refuse_unknown(f"notebook {name}", list(parameters))
     fields = {key: (_PARAMETERS[key], ...) for key in parameters}
     checked = create_model("Parameters", __base__=Section, **fields)
