@@ -100,6 +100,7 @@ def run_all(name: str) -> str:
 def test_every_notebook_runs_the_other_two_ways_and_spoils_nothing(own_smoke, monkeypatch, tmp_path):
     """By plain papermill and by *Run All*; the tables are what they were, and the study has nothing to do."""
     monkeypatch.setenv("SUBSPACES_RESULTS", str(own_smoke.results))
+    monkeypatch.setenv("SUBSPACES_PUBLISHED", str(own_smoke.published))
     before = csv_bytes(own_smoke)
     for name in STAGES_OF_SMOKE:
         papermill = [sys.executable, "-m", "papermill", f"notebooks/{name}.ipynb", str(tmp_path / f"{name}.ipynb")]
