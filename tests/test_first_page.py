@@ -24,7 +24,7 @@ from pipeline.report.forest import axis_of, effect, forest, place_on
 from pipeline.report.inert import clean_html
 from pipeline.report.records import banner
 from pipeline.report.verdicts import number_tables, verdict_table
-from pipeline.results.tables import SCHEMAS, write_csv
+from pipeline.results.tables import SCHEMAS, read_csv, write_csv
 from pipeline.runs.selections import Selection, not_tested
 
 STATED = ("yes", "yes", "yes", "no", "not measurable")  # of C0 to C4
@@ -161,6 +161,17 @@ def test_an_effect_that_was_not_measured_gives_way_to_the_weakest_that_was(stage
     found = effect(study, "C1", {"mean": float("nan"), "margin": 0.05})
     assert found["missing"] == 1 and found["mean"] == pytest.approx(0.2 / rows[2]["margin"])
     assert effect(study, "C2", {"mean": float("nan"), "margin": 0.05}) is None
+
+
+def test_an_interval_over_the_prompts_of_few_seeds_is_called_so(staged):
+    (study,) = staged("smollm2-135m")
+    path = RunPaths("smollm2-135m").table("verdicts")
+    table = read_csv(path, "verdicts").assign(seeds=1, over="prompts", low=0.1, high=0.2)
+    write_csv(path, "verdicts", table.assign(stated_seeds=2, stated_over="prompts", stated_low=0.4, stated_high=0.6))
+    cards, numbers = plain(claim_cards([study], [])), plain(number_tables([study]))
+    assert cards.count("margin 0.05; 1 seed, interval over prompts.") == 4  # of the claims with a strict test
+    assert "[0.400, 0.600], asked ≥ 0; 2 seeds, interval over prompts." in cards  # of C0, which has none
+    assert [numbers.count(f"; {seeds}, interval over prompts") for seeds in ("2 seeds", "1 seed")] == [5, 4]
 
 
 def test_a_card_per_claim_links_its_evidence_and_says_what_would_change(staged):

@@ -104,14 +104,17 @@ def claim_uncertainty(
 def with_models(study: Study, results: Mapping[int, SeedResults], uncertainty: pd.DataFrame) -> pd.DataFrame:
     """``claim_uncertainty`` with the rows of ``OF_MODELS`` where there are fewer than three seeds, if it has none.
 
-    Intervals over prompts by the standard errors of the table ``behaviour``, as if models erred independently and seeds
-    had the same prompts: both make them wider than they need be.
+    Intervals over prompts by the standard errors of the table ``behaviour``, as if models erred independently and
+    seeds had the same prompts. Both make them wider than they need be, the first where a prompt that is hard for one
+    model is hard for the other.
     """
+    if not 0 < len(results) < SEEDS:
+        return uncertainty
     known = set(uncertainty["statistic"])
     asked = [(claim, name) for claim, name in _asked(study, OF_MODELS) if name not in known]
     own = list(results.values())
     rows = [{"study": study.name, "claim": c, "statistic": name} | _of_models(name, own, study) for c, name in asked]
-    return pd.concat([uncertainty, pd.DataFrame(rows, columns=COLUMNS)]) if 0 < len(results) < SEEDS else uncertainty
+    return pd.concat([uncertainty, pd.DataFrame(rows, columns=COLUMNS)])
 
 
 def _of_models(name: str, results: list[SeedResults], study: Study) -> dict[str, float | str]:
