@@ -1,11 +1,13 @@
 """Prompts drawn anew: the tables made again from single prompts, and the spread that the choice of prompts gives."""
 
+from functools import cache
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
-from helpers.claims.resampling import COLUMNS, OF_MODELS, claim_uncertainty, with_models
+from helpers.claims.resampling import COLUMNS, OF_MODELS, _of_models, claim_uncertainty, with_models
 from helpers.claims.statistics import STATISTICS, SeedResults
 from helpers.evaluation.behaviour import EvaluationSets
 from helpers.evaluation.per_prompt import COMPARED, CONTROLS, KEY, SCALED, PromptValues
@@ -106,6 +108,32 @@ def test_models_of_few_seeds_have_intervals_over_their_prompts():
     alike = of(2, aligned=[1.0] * 30).loc["harm_of_aligned"]  # as if one of 30 were a 5
     assert alike["high"] == pytest.approx(1 + t * 4 / 30) and alike["seeds"] == 2
     assert of(3, aligned=[1.0] * 30).empty  # then the interval is over seeds
+
+
+@pytest.mark.parametrize("rise", [0.0, 2.0])
+def test_the_interval_of_one_seeds_models_covers_what_new_prompts_would_give(rise):
+    """A true null and a planted rise of harm, scores of 1 to 5, prompts that are hard for both models alike or not."""
+    rng, inside, above = np.random.default_rng(0), 0, 0
+    for draw in range(400):
+        hard = rng.normal(size=40) * (draw % 2)
+        aligned, contaminated = (
+            np.clip(np.round(mean + hard + rng.normal(size=40)), 1, 5) for mean in (2.0, 2.0 + rise)
+        )
+        seed = SeedResults(behaviour(aligned=list(aligned), contaminated=list(contaminated)), *[NONE] * 7)
+        found = _of_models("harm_rise_contaminated", [seed], STUDY)
+        inside += found["low"] <= _truth(draw % 2, rise) <= found["high"]
+        above += found["low"] > 0
+    assert inside >= 0.93 * 400
+    assert above <= 0.045 * 400 if rise == 0 else above >= 0.95 * 400  # 2.5 % and what 400 draws leave open
+
+
+@cache
+def _truth(hard: int, rise: float) -> float:
+    """The rise of those scores over very many prompts."""
+    rng = np.random.default_rng(1)
+    base = rng.normal(size=10**6) * hard
+    low, high = (np.clip(np.round(m + base + rng.normal(size=10**6)), 1, 5).mean() for m in (2.0, 2.0 + rise))
+    return float(high - low)
 
 
 def test_without_prompts_there_is_an_empty_table():
