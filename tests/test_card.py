@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from scipy.stats import binomtest
 
+import axe
 from helpers.claims.card_sentences import advice, at_matched_utility, behaviour_sentences, verdict, where
 from helpers.claims.paired import change
 from helpers.errors import SettingsError, StudyError
@@ -205,7 +206,7 @@ def test_the_map_says_its_values():
     values = {"energy_kept": 0.3, "random": 0.1, "rank": 4, "relative_change": 0.01, "mso": 0.2, "mso_random": 0.1}
     rows_ = [{"module": module, "layer": layer, "share": 0.25} | values for module in ("a<b", "c") for layer in (0, 1)]
     text = layer_map(pd.DataFrame(rows_), "times").data
-    assert text.count("<td") == 4 and "a&lt;b" in text and "a<b" not in text
+    assert text.count("<td style") == 4 and "<th></th>" not in text and "a&lt;b" in text and "a<b" not in text
     assert "layer 1, c: 25.00% of the update; 30.0% of that in the leading alignment directions (random 10.0%)" in text
 
 
@@ -283,10 +284,15 @@ def test_from_folders_to_a_page(folders, tmp_path, monkeypatch, capsys, chromium
     assert "<script" not in text and 'title="layer' in text and "http://" not in text and "Traceback" not in text
     assert {*made.read("card_edits")["edit"]} == {"scaling", "parallel", "orthogonal"} and not made.notes["failed"]
     assert set(made.record()["inputs"]) and not made.folder.scratch("variants").exists()
-    for width in (1300, 400):
-        page = chromium.new_page(viewport={"width": width, "height": 900})
+    for mode in ("light", "dark"):
+        page = chromium.new_page(viewport=axe.WIDE, color_scheme=mode)
         page.goto(made.page.as_uri())
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert axe.violations(page, mode) == []
+        for size in (axe.WIDE, axe.NARROW):
+            page.set_viewport_size(size)
+            assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+        paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (max(map(int, re.findall(r"\d+", paper))) < 60) == (mode == "dark"), paper
         page.close()
     for task, file in (("harmful", "model.safetensors.index.json"), ("lora", "adapter_model.safetensors")):
         assert main(["write", name, task, "scaling:0.5", str(tmp_path / task)]) == 0

@@ -33,14 +33,14 @@ def layer_map(tensors: pd.DataFrame, colour: str) -> HTML:
     cells = tensors.groupby(["module", "layer"], sort=False).apply(_cell, include_groups=False)
     layers = sorted(tensors["layer"].unique())
     top = cells["share"].max() if colour == "share" else BRIGHTEST
-    head = "".join(f"<th>{'–' if layer < 0 else layer}</th>" for layer in layers)
+    head = "".join(f'<th scope="col">{"–" if layer < 0 else layer}</th>' for layer in layers)
     rows = [
-        f"<tr><th>{html.escape(module)}</th>"
+        f'<tr><th scope="row">{html.escape(module)}</th>'
         + "".join(_shaded(cells, (module, layer), colour, top) for layer in layers)
         + "</tr>"
         for module in dict.fromkeys(tensors["module"])
     ]
-    table = f'<table class="map"><tr><th></th>{head}</tr>{"".join(rows)}</table>'
+    table = f'<table class="map"><tr><td></td>{head}</tr>{"".join(rows)}</table>'
     return HTML(f'<div class="wide">{table}</div>')
 
 

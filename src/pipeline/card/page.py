@@ -15,6 +15,7 @@ from pipeline.runs.execute import execute
 NAME = "31_card"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 SECONDS = 120  # that a browser may take to print
+SCROLLED = '<div class="output_html'  # how nbconvert begins what may be wider than a telephone
 STYLE = Path(__file__).with_name("page.css")
 
 
@@ -39,7 +40,8 @@ def _body(notebook: nbformat.NotebookNode) -> str:
     notebook.cells = [cell for cell in notebook.cells if cell.source != "## Parameters"]
     exporter = HTMLExporter(template_name="basic", exclude_input=True)
     exporter.exclude_input_prompt = exporter.exclude_output_prompt = exporter.exclude_anchor_links = True
-    return exporter.from_notebook_node(notebook)[0]
+    found = exporter.from_notebook_node(notebook)[0]
+    return found.replace(SCROLLED, f'{SCROLLED[:4]} tabindex="0"{SCROLLED[4:]}')  # for the keyboard
 
 
 def write_pdf(card: Card) -> Path | None:
