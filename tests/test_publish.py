@@ -167,6 +167,15 @@ def test_a_missing_seed_is_one_sentence(folders, capsys):
     assert publish.main(["own-models"]) == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [("organism-bench", "make bench-methods STUDY=organism"), ("organism", "make book STUDY=organism")],
+)
+def test_the_command_that_replaces_published_results_makes_all_that_they_need(name, command):
+    """A bench measures the models of another study, without which its own command stops."""
+    assert Selection(load_study(name), [0], published=True).remade_by == command
+
+
 def test_a_study_that_was_never_published_has_no_published_seeds(folders):
     with pytest.raises(SettingsError, match="study smoke has no published results"):
         parse_seeds("published", STUDY)

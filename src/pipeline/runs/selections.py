@@ -40,6 +40,13 @@ class Selection:
         return f"make book STUDY={self.study.name} SEEDS={self.asked}"
 
     @property
+    def remade_by(self) -> str:
+        """The command that makes all results of the study anew; of a bench also the models that it measures."""
+        of = self.study.models_of if isinstance(self.study, Study) else ""
+        bench = self.study.name == f"{of}-bench"
+        return f"make bench-methods STUDY={of}" if bench else f"make book STUDY={self.study.name}"
+
+    @property
     def jobs(self) -> list[Job]:
         """The runs of notebooks that make them."""
         return jobs_of(self.study, self.asked)
