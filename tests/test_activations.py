@@ -15,6 +15,7 @@ from helpers.experiments.overlap import (
     matched_overlaps,
     probe_accuracies,
     prompt_sets,
+    set_activations,
 )
 from helpers.studies.settings import digest, load_study
 
@@ -122,10 +123,23 @@ def test_centring_takes_off_what_two_sets_share(study, centred, expected):
     assert table["mso"].tolist() == pytest.approx([expected], abs=1e-6)
 
 
-def test_settings_that_do_not_centre_are_the_same_as_ever(study):
+def test_settings_that_change_nothing_are_the_same_as_ever(study):
     grid = study.activation_overlap
-    assert "centred" not in grid.model_dump()
+    assert not {"centred", "position"} & set(grid.model_dump())
     assert digest(grid) != digest(grid.model_copy(update={"centred": True}))
+    assert digest(grid) != digest(grid.model_copy(update={"position": -2}))
+
+
+@pytest.mark.parametrize("position", [-1, -3, 0])
+def test_the_study_says_at_which_token(study, model, tokenizer, position):
+    """Against a forward pass of each prompt alone, whose hidden states are read off at that token."""
+    grid = study.activation_overlap.model_copy(update={"position": position})
+    sets = {"benign": prompt_sets(study, 0)["benign"][:6]}
+    found = set_activations(model, tokenizer, sets, study.model_copy(update={"activation_overlap": grid}))
+    for i, prompt in enumerate(sets["benign"]):
+        with torch.no_grad():
+            states = model(**tokenizer(prompt, return_tensors="pt"), output_hidden_states=True).hidden_states
+        torch.testing.assert_close(found["benign"][0, i], states[1][0, position], atol=1e-5, rtol=1e-4)
 
 
 def drawn(seed: int, directions: torch.Tensor, shift: float = 0.0) -> torch.Tensor:

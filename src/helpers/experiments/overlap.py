@@ -5,7 +5,9 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from helpers.activations import capture
 from helpers.data.rows import disjoint_rows, evaluation_rows, halves_by_topic
 from helpers.memory import enough_to
 from helpers.studies.settings import Study
@@ -78,6 +80,18 @@ def prompt_sets(study: Study, seed: int) -> dict[str, list[str]]:
 
 def _prompts(study: Study, source: str, n: int, seed: int) -> list[str]:
     return evaluation_rows(study, source, n, seed)["prompt"].tolist()
+
+
+def set_activations(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sets: dict[str, list[str]], study: Study
+) -> dict[str, Tensor]:
+    """Activations of each prompt set, (layers, prompts, width), at the study's token position.
+
+    Raises StudyError where a prompt is too short to have that position.
+    """
+    grid = study.activation_overlap
+    how = {"position": grid.position, "style": grid.style, "autocast": study.evaluation.autocast}
+    return {name: capture(model, tokenizer, prompts, **how) for name, prompts in sets.items()}
 
 
 def in_band(layer: int, depth: int, study: Study) -> bool:

@@ -263,6 +263,7 @@ class ActivationOverlap(Section):
     energy_fractions: EnergyFractions
     band: Annotated[list[Share], Field(min_length=2, max_length=2)]
     centred: Annotated[bool, Field(exclude_if=operator.not_)] = False  # hashed only where it is set
+    position: Annotated[int, Field(exclude_if=partial(operator.eq, -1))] = -1  # token of a prompt; hashed where another
     style: Style = "raw"
     sources: ActivationSources | None = None
 
