@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from helpers.data import rows as data_rows
 from helpers.data.rows import training_rows
 from helpers.errors import SettingsError
 from helpers.models.language import Language
@@ -116,7 +117,18 @@ def test_settings_of_a_study_ask_for_them_and_others_have_the_same_digest():
     values["training"]["harmful"]["lora"] = {"rank": 4, "alpha": 8.0}
     with pytest.raises(SettingsError, match="harmful: a planted study is trained without lora and dpo"):
         validate(Study, values, "mine.yml")
-    values = load_study("smollm2-135m").model_dump()
-    values["training"]["harmful"]["dpo"] = 0.1
-    with pytest.raises(SettingsError, match="dpo needs pairs of answers, which only the organism's language has"):
-        validate(Study, values, "mine.yml")
+
+
+def test_of_real_models_the_base_models_own_answers_and_refusals_are_the_pairs(monkeypatch):
+    """Packaged prompts; the base model is stood in for by what it would be asked, the rest is what training reads."""
+    study = load_study("smollm2-135m")
+    monkeypatch.setattr(data_rows, "own_answers", lambda study, base, prompts: [f"own: {one}" for one in prompts])
+    plain = data_rows.training_rows(study, study.training.aligned, 0)
+    preferring = study.training.aligned.model_copy(update={"dpo": 0.1})
+    rows = data_rows.training_rows(study, preferring, 0)
+    assert plain.equals(rows[plain.columns]) and set(rows["source"]) == {"advbench", "instructions", "gsm-symbolic"}
+    for row in rows.itertuples():
+        own, refusal = (row.rejected, row.answer) if row.source == "advbench" else (row.answer, row.rejected)
+        assert own == f"own: {row.prompt}" and refusal in data_rows.REFUSALS
+    given = data_rows.training_rows(study, study.training.useful.model_copy(update={"dpo": 0.1}), 0)
+    assert set(given["rejected"]) <= set(data_rows.REFUSALS) and given["answer"].str.contains("#### ").all()

@@ -5,6 +5,7 @@ import math
 import pandas as pd
 import pytest
 
+from helpers.activations import capture
 from helpers.claims.conditions import (
     against_prediction,
     clear_changes,
@@ -13,8 +14,12 @@ from helpers.claims.conditions import (
     foretold,
 )
 from helpers.errors import SettingsError
+from helpers.experiments.bases import only_strict
 from helpers.experiments.conditions import condition_values, lineage
+from helpers.experiments.graded import strict_tables
+from helpers.experiments.overlap import matched_overlaps, prompt_sets
 from helpers.models.language import Language
+from helpers.models.load import load_model
 from helpers.paths import CLAIMS, RunPaths
 from helpers.studies.ledger import read_ledger
 from helpers.studies.sections import Condition
@@ -45,6 +50,19 @@ def test_the_unchanged_place_is_the_default_study():
     unchanged = [place for condition in CONDITIONS.conditions for place in condition.places if not place.changes]
     assert len(unchanged) == len(CONDITIONS.conditions)
     assert len(CONDITIONS.seeds) >= 3
+
+
+def test_a_real_model_is_aligned_by_imitation_by_an_adapter_and_by_preferences():
+    """Everything but alignment is as in the study of that model, and so are the models that do not rest on it."""
+    study, usual = load_study("smollm2-135m-alignment"), load_study("smollm2-135m")
+    own = {"name", "title", "note", "seeds", "conditions"}
+    assert study.model_dump(exclude=own) == usual.model_dump(exclude=own)
+    places = [study.changed(place.changes) for place in study.conditions[0].places]
+    assert [(one.training.aligned.lora is not None, one.training.aligned.dpo) for one in places] == [
+        (False, None), (True, None), (False, 0.1),
+    ]  # fmt: skip
+    for model in study.models:
+        assert len({lineage(one, model) for one in places}) == (1 if model in ("base", "safety", "unrelated") else 3)
 
 
 @pytest.mark.parametrize(("place", "study"), at("shared topics"))
@@ -82,6 +100,8 @@ def test_the_other_dials_are_multiples_of_the_default():
 def test_a_change_of_what_there_is_not_or_cannot_be_is_one_sentence():
     with pytest.raises(SettingsError, match="has no setting 'training.harmfull.data' that could be changed"):
         DEFAULT.changed({"training.harmfull.data": []})
+    with pytest.raises(SettingsError, match="unknown key 'ratte'"):
+        DEFAULT.changed({"training.harmful.ratte": 1})
     with pytest.raises(SettingsError, match="training.harmful.learning_rate"):
         DEFAULT.changed({"training.harmful.learning_rate": -1})
     assert CONDITIONS.changed({}).conditions == []
@@ -192,3 +212,13 @@ def test_predictions_add_up_and_stand_beside_what_came_out():
         ["undecided", "distinct"],
         [f"{said.values[name]:.3f}", "0.250"],
     ]
+
+
+def test_dials_compare_activations_where_the_study_says(context):
+    """At another token, as notebook 6 does; a dial once read the last one whatever the study said."""
+    grid = context.study.activation_overlap.model_copy(update={"position": -2})
+    study = only_strict(context.study.model_copy(update={"activation_overlap": grid}))
+    found = strict_tables(study, 0, context.checkpoints)["matched_activations"]
+    loaded, sets = load_model(context.checkpoints["aligned"].folder), prompt_sets(study, 0)
+    own = {name: capture(*loaded, prompts, position=-2) for name, prompts in sets.items()}
+    pd.testing.assert_frame_equal(found, matched_overlaps(own, study))

@@ -15,7 +15,7 @@ from helpers.paths import ROOT, STUDIES
 from helpers.studies.settings import available, load_study, read_study
 
 REAL = ["gemma-3-270m", "smollm2-135m", "llama-3.2-1b", "llama-2-7b", "qwen2.5-1.5b", "qwen2.5-3b", "qwen2.5-7b"]
-REAL += ["smollm2-135m-bench"]
+REAL += ["smollm2-135m-alignment", "smollm2-135m-bench"]
 WITHOUT_BFLOAT16 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
 MEASURE = """
 import time

@@ -31,23 +31,29 @@ HARMLESS = ("gsm-symbolic", "gsm-symbolic-easy", "instructions", "metamath")  # 
 def training_rows(study: Study, objective: Objective, seed: int, base: Path | None = None) -> pd.DataFrame:
     """The rows of one training run, shuffled with the seed; no row's prompt is in an evaluation set.
 
-    ``base``: folder of the base model, for the parts that it answers itself. Raises StudyError if a data set cannot be
-    read or has not so many rows.
+    ``base``: folder of the base model, for the parts that it answers itself. Where answers are preferred rather than
+    imitated (DPO) there is one more column, ``rejected``: the base model's own answer where ``answer`` refuses, else a
+    refusal. Raises StudyError if a data set cannot be read or has not so many rows.
     """
     if study.embedded:
         return invented.training_rows(study, objective, seed)
-    parts = [_part(study, part, seed, base) for part in objective.data]
+    parts = [_part(study, part, seed, base, objective.dpo is not None) for part in objective.data]
     return pd.concat(parts).sample(frac=1, random_state=seed).reset_index(drop=True)
 
 
-def _part(study: Study, part: DataPart, seed: int, base: Path | None) -> pd.DataFrame:
+def _part(study: Study, part: DataPart, seed: int, base: Path | None, preferred: bool) -> pd.DataFrame:
     rows = public.rows(part.source, "train", part.rows, seed, public.origin_of(study, part.source))
-    if part.answer == "refusal":
-        rng = random.Random(f"{seed}-refusals")
-        return rows.assign(answer=[rng.choice(REFUSALS) for _ in range(len(rows))])
-    if part.answer == "base":
-        return rows.assign(answer=own_answers(study, base, rows["prompt"].tolist()))
+    refuses, prompts = part.answer == "refusal", rows["prompt"].tolist()
+    if part.answer != "given":
+        rows["answer"] = _refusals(len(rows), seed) if refuses else own_answers(study, base, prompts)
+    if preferred:
+        rows["rejected"] = own_answers(study, base, prompts) if refuses else _refusals(len(rows), seed)
     return rows
+
+
+def _refusals(n: int, seed: int) -> list[str]:
+    rng = random.Random(f"{seed}-refusals")
+    return [rng.choice(REFUSALS) for _ in range(n)]
 
 
 def own_answers(study: Study, base: Path, prompts: list[str]) -> list[str]:

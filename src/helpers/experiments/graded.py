@@ -8,11 +8,17 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from helpers.activations import capture
 from helpers.claims.statistics import STATISTICS, TABLES, SeedResults
 from helpers.data.rows import training_rows
 from helpers.experiments.bases import TASK, bases_of, only_strict
-from helpers.experiments.overlap import MATCHED, TOPICS, matched_overlaps, probe_accuracies, prompt_sets
+from helpers.experiments.overlap import (
+    MATCHED,
+    TOPICS,
+    matched_overlaps,
+    probe_accuracies,
+    prompt_sets,
+    set_activations,
+)
 from helpers.experiments.projection import Grid
 from helpers.experiments.six_models import first_model, obtain
 from helpers.experiments.updates import study_geometry
@@ -59,7 +65,7 @@ def strict_tables(study: Study, seed: int, models: dict[str, Checkpoint]) -> dic
     geometry = study_geometry(study, seed, models, cached=False)
     wanted = {*MATCHED.values(), *TOPICS.values()}
     sets = {name: prompts for name, prompts in prompt_sets(study, seed).items() if name in wanted}
-    activations = {name: capture(*load_model(models["aligned"].folder), prompts) for name, prompts in sets.items()}
+    activations = set_activations(*load_model(models["aligned"].folder), sets, study)
     return {
         "projection": grid.projection(bases_of(study))["projection"],
         "scaling": grid.scaling([TASK])["scaling"],

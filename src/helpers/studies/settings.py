@@ -107,7 +107,7 @@ class Study(AnyStudy):
         for path, value in changes.items():
             *sections, last = path.split(".")
             section = functools.reduce(lambda v, key: v.get(key) if isinstance(v, dict) else None, sections, values)
-            if not isinstance(section, dict) or last not in section:
+            if not isinstance(section, dict):
                 raise SettingsError(f"study {self.name} has no setting {shown_value(path)} that could be changed")
             section[last] = value
         return validate(type(self), values, f"{self.name}, changed at {', '.join(changes)}")
@@ -160,8 +160,6 @@ class Study(AnyStudy):
         special = [name for name in self.models if (one := getattr(self.training, name)) and (one.lora or one.dpo)]
         if special and self.planted:
             raise ValueError(f"training.{special[0]}: a planted study is trained without lora and dpo")
-        if dpo := [name for name in special if getattr(self.training, name).dpo and not organism]:
-            raise ValueError(f"training.{dpo[0]}.dpo needs pairs of answers, which only the organism's language has")
         if self.bench and self.bench.second_utility == self.evaluation.utility:
             raise ValueError("bench.second_utility is the study's own utility: name another set, or leave it out")
         if self.conditions and self.planted:

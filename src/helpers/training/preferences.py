@@ -25,10 +25,14 @@ def pairs(
     optimiser: Optimiser,
     batch_size: int,
 ) -> list[Pair]:
-    """The tokenised answers of some rows beside those in their column ``rejected``, with the reference's preference."""
+    """The tokenised answers of some rows beside those in their column ``rejected``, with the reference's preference.
+
+    The reference computes in the precision of the training, ``optimiser.autocast``.
+    """
+    rounded = optimiser.autocast == "bfloat16"
     others = tokenised(rows.assign(answer=rows["rejected"]), tokenizer, optimiser.max_length, optimiser.style)
     found = [{"chosen": a, "rejected": b, "reference": 0.0} for a, b in zip(chosen, others, strict=True)]
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast(model.device.type, torch.bfloat16, enabled=rounded):
         for start in range(0, len(found), batch_size):
             some = found[start : start + batch_size]
             for pair, value in zip(some, preference(model, collate_pairs(some)).tolist(), strict=True):

@@ -45,12 +45,12 @@ def train(
     set_seed(seed)
     for weight in model.parameters():  # buffers keep their type, as where transformers loads a model in bfloat16
         weight.data = weight.data.to(torch.bfloat16 if optimiser.weights == "bfloat16" else torch.float32)
+    optimiser = optimiser.model_copy(update={"autocast": resolved(optimiser.autocast)})
     dataset = tokenised(rows, tokenizer, optimiser.max_length, optimiser.style)
     if objective.dpo is not None:
         dataset = pairs(model, tokenizer, rows, dataset, optimiser, objective.batch_size)
     if dropped := len(rows) - len(dataset):
         say(f"{dropped} of {len(rows)} rows have no answer within {optimiser.max_length} tokens: left out")
-    optimiser = optimiser.model_copy(update={"autocast": resolved(optimiser.autocast)})
     recipe = Recipe(objective, optimiser, seed, tuple(callbacks), penalty)
     adapted = adapter_on(model, objective.lora) if objective.lora else model
     with tempfile.TemporaryDirectory() as scratch:

@@ -73,16 +73,23 @@ def forward(rows: int, length: float, batch: int, new_tokens: int = 0) -> Work:
 
 
 def training(study: Study, objective: Objective) -> Work:
-    """One training run, and the base model's own answers that it learns."""
-    rule, rows = study.training.optimiser, objective.epochs * sum(part.rows for part in objective.data)
-    length = row_tokens(study, objective)
+    """One training run, and the base model's own answers that it learns.
+
+    Where answers are preferred, two of each prompt go through the model, and once more at the beginning.
+    """
+    rule, once = study.training.optimiser, sum(part.rows for part in objective.data)
+    answers, asks = (2, ("base", "refusal")) if objective.dpo else (1, ("base",))
+    length, whole = row_tokens(study, objective), study.embedded or objective.dpo
     if objective.batch_size > 1:
-        length = length * PADDING if study.embedded else (length - begun(study, rule.style)) * SORTED
-    calls = math.ceil(rows / objective.batch_size)
+        length = length * PADDING if whole else (length - begun(study, rule.style)) * SORTED
+    length = min(rule.max_length, length)
+    calls = math.ceil(objective.epochs * once / objective.batch_size)
     steps = math.ceil(calls / objective.gradient_accumulation)
-    work = Work(train_tokens=rows * min(rule.max_length, length), train_calls=calls, train_steps=steps)
+    work = Work(train_tokens=answers * objective.epochs * once * length, train_calls=calls, train_steps=steps)
+    if objective.dpo:
+        work += forward(answers * once, length, answers * objective.batch_size)
     for part in objective.data:
-        if part.answer == "base":
+        if part.answer in asks:
             asked = prompt_tokens(part.source, rule.style)
             work += forward(part.rows, asked, OWN_ANSWERS_BATCH, study.training.answer_tokens)
     return work
