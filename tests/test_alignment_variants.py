@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from accelerate import Accelerator
 
 from helpers.data import rows as data_rows
 from helpers.data.rows import training_rows
@@ -62,7 +63,7 @@ def test_the_loss_is_that_of_dpo(study, preferred, model, tokenizer):
         assert pair["reference"] == pytest.approx(of[2] - of[3], abs=1e-4)
         expected.append(-math.log(1 / (1 + math.exp(-0.5 * (of[0] - of[1] - of[2] + of[3])))))
     trainer = Preferring.__new__(Preferring)
-    trainer.beta = objective.dpo
+    trainer.beta, trainer.accelerator = objective.dpo, Accelerator(cpu=True)
     loss = trainer.compute_loss(model, collate_pairs(found))
     assert float(loss) == pytest.approx(sum(expected) / len(expected), abs=1e-4)
     assert float(trainer.compute_loss(reference, collate_pairs(found))) == pytest.approx(math.log(2), abs=1e-5)
@@ -83,6 +84,19 @@ def test_training_prefers_what_it_was_told_however_a_step_is_divided(study, pref
     with torch.no_grad():
         gained = preference(found[0], collate_pairs(some)) - torch.tensor([pair["reference"] for pair in some])
     assert gained.mean() > 0.1
+
+
+def test_preferences_reach_an_adapter_as_they_reach_all_weights(study, preferred, tokenizer):
+    """With B = 0 an adapter changes nothing, so that its first loss is log 2, and it learns to prefer as they do."""
+    objective, rows = preferred
+    objective = objective.model_copy(update={"lora": Adapter(rank=4, alpha=8.0), "learning_rate": 1e-3})
+    torch.manual_seed(0)
+    model, rule = build_model(study.model, tokenizer), study.training.optimiser
+    some = pairs(model, tokenizer, rows, tokenised(rows, tokenizer, 64), rule, 8)
+    log = train(model, tokenizer, rows, objective, rule, 0)
+    with torch.no_grad():
+        gained = preference(model, collate_pairs(some)) - torch.tensor([pair["reference"] for pair in some])
+    assert log["loss"].iloc[0] == pytest.approx(math.log(2), abs=1e-3) and gained.mean() > 0
 
 
 def test_an_adapter_changes_linear_maps_alone_and_no_more_than_its_rank(study, tokenizer):

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
+from helpers.models.logits import after_body
 from helpers.studies.sections import Optimiser
 from helpers.training.examples import IGNORED, Example, collate, tokenised
 
@@ -47,12 +48,15 @@ def collate_pairs(some: list[Pair]) -> dict[str, Tensor]:
 
 
 def preference(model: PreTrainedModel, inputs: dict[str, Tensor]) -> Tensor:
-    """log π(y⁺) − log π(y⁻) of each pair: (batch,)."""
+    """log π(y⁺) − log π(y⁻) of each pair: (batch,). Logits are made where a token of an answer is predicted alone."""
+    model = getattr(model, "get_base_model", lambda: model)()  # of an adapter, the model that it stands on
     ids, labels = inputs["input_ids"].to(model.device), inputs["labels"].to(model.device)[:, 1:]
-    mask = inputs["attention_mask"].to(model.device)
-    logits = model(input_ids=ids, attention_mask=mask).logits[:, :-1].float()  # (2 · batch, length, vocabulary)
-    losses = functional.cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none")
-    better, worse = (-losses.sum(1)).chunk(2)
+    body = model.base_model(input_ids=ids, attention_mask=inputs["attention_mask"].to(model.device), use_cache=False)
+    told = labels != IGNORED  # (2 · batch, length − 1)
+    logits = after_body(model, body, body.last_hidden_state[:, :-1][told]).float()  # (tokens, vocabulary)
+    log_p = -functional.cross_entropy(logits, labels[told], reduction="none")
+    sums = torch.zeros(len(ids), device=model.device).index_add(0, told.nonzero()[:, 0], log_p)
+    better, worse = sums.chunk(2)
     return better - worse
 
 
@@ -64,5 +68,6 @@ class Preferring(Trainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """−log σ(β (preference − the reference's))."""
-        gained = preference(model, inputs) - inputs["reference"].to(model.device)
+        with self.accelerator.autocast():
+            gained = preference(model, inputs) - inputs["reference"].to(model.device)
         return -functional.logsigmoid(self.beta * gained).mean()
