@@ -93,9 +93,8 @@ def one_table(defects: pd.DataFrame, numbers: pd.DataFrame) -> pd.DataFrame:
     rows["changes"] = rows["changes"].fillna(rows["why"])
     again = rows["number"].duplicated()
     rows[["defect", "part", "verdict"]] = rows[["defect", "part", "verdict"]].mask(again, "")
-    return rows[["number", "defect", "part", "changes", "released", "corrected", "difference", "verdict"]].fillna(
-        {"difference": ""}
-    )
+    columns = ["number", "defect", "verdict", "part", "changes", "released", "corrected", "difference"]
+    return rows[columns].fillna({"difference": ""})
 
 
 def in_words(summary: pd.DataFrame) -> pd.DataFrame:
