@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from helpers.data import rows as data_rows
 from helpers.data.rows import training_rows
@@ -63,7 +64,8 @@ def test_the_loss_is_that_of_dpo(study, preferred, model, tokenizer):
         assert pair["reference"] == pytest.approx(of[2] - of[3], abs=1e-4)
         expected.append(-math.log(1 / (1 + math.exp(-0.5 * (of[0] - of[1] - of[2] + of[3])))))
     trainer = Preferring.__new__(Preferring)
-    trainer.beta, trainer.accelerator = objective.dpo, Accelerator(cpu=True)
+    AcceleratorState._reset_state()  # else the precision of an earlier test's training is that of this one
+    trainer.beta, trainer.accelerator = objective.dpo, Accelerator(cpu=True, mixed_precision="no")
     loss = trainer.compute_loss(model, collate_pairs(found))
     assert float(loss) == pytest.approx(sum(expected) / len(expected), abs=1e-4)
     assert float(trainer.compute_loss(reference, collate_pairs(found))) == pytest.approx(math.log(2), abs=1e-5)
