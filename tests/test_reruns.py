@@ -64,7 +64,13 @@ CHANGES = [
         "torch.linalg.qr(torch.stack(directions, -1))",
         {"34_labelled"},
     ),
-    Change("a column", "src/pipeline/results/schemas.yml", "  theory_summary:", "  theory_summary:", set()),
+    Change(
+        "a column",
+        "src/pipeline/results/schemas.yml",
+        "  theory_summary:\n",
+        "  theory_summary:\n    another: a column that was not there\n",
+        {"18_theory_figures"},
+    ),
     Change(
         "a setting",
         "studies/planted.yml",
@@ -102,7 +108,7 @@ def reruns(clone: Path, before: dict[str, str], changes: list[Change]) -> set[st
     texts = {change.file: (clone / change.file).read_text(encoding="utf-8") for change in changes}
     try:
         for change in changes:
-            assert change.text in texts[change.file], change.name
+            assert change.text in texts[change.file] and change.text != change.other, change.name
             (clone / change.file).write_text(texts[change.file].replace(change.text, change.other, 1), encoding="utf-8")
         after = made_from(clone)
     finally:
