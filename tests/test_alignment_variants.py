@@ -19,6 +19,8 @@ from helpers.subspaces import decompose
 from helpers.training.examples import tokenised
 from helpers.training.preferences import Preferring, collate_pairs, pairs, preference
 from helpers.training.train import train
+from pipeline.report.pages import study_parts
+from pipeline.runs.selections import Selection
 from trained import assert_same_update
 
 
@@ -148,3 +150,14 @@ def test_of_real_models_the_base_models_own_answers_and_refusals_are_the_pairs(m
         assert own == f"own: {row.prompt}" and refusal in data_rows.REFUSALS
     given = data_rows.training_rows(study, study.training.useful.model_copy(update={"dpo": 0.1}), 0)
     assert set(given["rejected"]) <= set(data_rows.REFUSALS) and given["answer"].str.contains("#### ").all()
+
+
+def test_the_page_on_data_says_how_a_model_is_aligned():
+    study = load_study("smollm2-135m-alignment")
+    pages = [
+        study_parts([Selection(study.changed(place.changes), [0])])["pretrained"]
+        for place in study.conditions[0].places
+    ]
+    starts = ["base", "base, by an adapter of rank 16", "base, by preferences (β 0.1)"]
+    for page, said in zip(pages, starts, strict=True):
+        assert f"<tr><td>aligned</td><td>{said}</td>" in page

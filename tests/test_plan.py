@@ -367,3 +367,15 @@ def test_within_a_factor_of_two_of_a_run(own_smoke, study, tmp_path):
 def test_a_gpu_is_measured(study):
     rates = measured(study, exact(sizes.config_of_study(study)))
     assert rates["train_tokens"] > 0 and rates["decoded"] > 0 and rates["float32"] > 0
+
+
+def test_preferences_are_planned_as_two_answers_and_a_pass_of_the_reference():
+    """Of 140 refusals the base model answers itself, beside the 260 other rows, in 32s: 5 and 6 + 3 times 48 tokens."""
+    study = load_study("smollm2-135m")
+    aligned = study.training.aligned
+    plain, preferred = (work.training(study, aligned.model_copy(update={"dpo": dpo})) for dpo in (None, 0.1))
+    assert (plain["train_calls"], plain["decoded"]) == (50, (6 + 3) * 48)
+    assert (preferred["train_calls"], preferred["decoded"]) == (50, (5 + 6 + 3) * 48)
+    length = preferred["train_tokens"] / 800  # of a padded row, of which there are two for each of 400 prompts
+    asked = 140 * work.prompt_tokens("advbench", "chat")
+    assert preferred["tokens"] - plain["tokens"] == pytest.approx(800 * length + asked)
