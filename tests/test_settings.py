@@ -9,6 +9,7 @@ import yaml
 from helpers.errors import SettingsError
 from helpers.paths import ROOT, STUDIES
 from helpers.studies.settings import available, digest, load_study, parse_seeds, read_study
+from helpers.studies.yaml_files import parse_yaml
 
 ORGANISM = yaml.safe_load((STUDIES / "organism.yml").read_text(encoding="utf-8"))
 
@@ -134,3 +135,10 @@ def test_environment_yml_and_requirements_say_the_same():
     assert set(in_conda) == requirements and len(requirements) > 20
     assert {canonical(line) for line in requirements if not line.startswith("setuptools")} <= constraints
     assert all("+" not in line for line in requirements | constraints)
+
+
+def test_what_was_read_once_is_not_changed_by_whoever_got_it():
+    """Texts are parsed once a process; each reader has a value of its own, and a changed text is read anew."""
+    first = parse_yaml("a: {b: [1, 2]}")
+    first["a"]["b"].append(3)
+    assert parse_yaml("a: {b: [1, 2]}") == {"a": {"b": [1, 2]}} and parse_yaml("a: {b: [1]}") == {"a": {"b": [1]}}

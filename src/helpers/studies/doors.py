@@ -6,6 +6,7 @@ A decorator without arguments, as ``@statistic``, registers a function under its
 """
 
 import ast
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ def tenants(folder: str, decorator: str) -> dict[str, Tenant]:
     for path in sorted((HELPERS / folder).glob("*.py")):
         text = path.read_text(encoding="utf-8")
         try:
-            here = _registered(path, text, decorator) if f"@{decorator}" in text else []
+            here = _registered(path, text, decorator) if f"@{decorator}" in text else ()
         except SyntaxError as error:
             raise SettingsError(f"{path} is not Python at line {error.lineno} ({error.msg}): mend it there") from None
         except (ValueError, IndexError):
@@ -46,7 +47,8 @@ def tenants(folder: str, decorator: str) -> dict[str, Tenant]:
     return found
 
 
-def _registered(path: Path, text: str, decorator: str) -> list[Tenant]:
+@functools.cache
+def _registered(path: Path, text: str, decorator: str) -> tuple[Tenant, ...]:
     """The functions and classes of a module below a decorator, which is called with literals, or bare."""
     found = []
     for node in ast.parse(text).body:
@@ -57,4 +59,4 @@ def _registered(path: Path, text: str, decorator: str) -> list[Tenant]:
             elif getattr(getattr(use, "func", None), "id", "") == decorator:
                 facts = {keyword.arg: ast.literal_eval(keyword.value) for keyword in use.keywords}
                 found.append(Tenant(ast.literal_eval(use.args[0]), path.stem, summary, facts))
-    return found
+    return tuple(found)

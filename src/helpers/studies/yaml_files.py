@@ -1,5 +1,7 @@
 """YAML files that people write, read strictly: what could be slow, silently dropped or misread is an error."""
 
+import copy
+import functools
 import re
 from pathlib import Path
 from typing import Any
@@ -56,7 +58,7 @@ def parse_yaml(text: str) -> Any:
     that YAML reads otherwise than people do.
     """
     try:
-        return yaml.load(text, _Loader)
+        return copy.deepcopy(_loaded(text))
     except RecursionError:
         raise SettingsError("it is nested too deeply") from None
     except yaml.YAMLError as error:
@@ -64,6 +66,12 @@ def parse_yaml(text: str) -> Any:
         problem = getattr(error, "problem", None) or getattr(error, "context", None) or error
         where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise SettingsError(" ".join(str(problem).split()) + where) from None
+
+
+@functools.lru_cache(64)
+def _loaded(text: str) -> Any:
+    """What a text holds, read once a process: a report asks for the same settings some four times."""
+    return yaml.load(text, _Loader)
 
 
 def read_yaml(path: Path, remedy: str) -> Any:

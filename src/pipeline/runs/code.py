@@ -46,6 +46,7 @@ def needs(notebook: str, library: str) -> bool:
     return any(library in _read(path)[0] for path in sources_of(notebook))
 
 
+@functools.cache
 def _file(name: str) -> Path | None:
     """The file of a module or package of ``helpers``; None for anything else, such as a function's name."""
     path = ROOT.joinpath("src", *name.split("."))
