@@ -49,15 +49,19 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def changed(changes: dict[str, object]) -> Study:
-    """The default study with some of its settings changed; a key such as ``training.base.data`` names one."""
-    values = yaml.safe_load((STUDIES / "organism.yml").read_text(encoding="utf-8"))
+    """The default study with some of its settings changed."""
+    return Study.model_validate(with_changes(yaml.safe_load((STUDIES / "organism.yml").read_text("utf-8")), changes))
+
+
+def with_changes(values: dict, changes: dict[str, object]) -> dict:
+    """The settings of a study, changed in place; a key such as ``training.base.data`` names one."""
     for key, value in changes.items():
         *sections, last = key.split(".")
         section = values
         for name in sections:
             section = section[name]
         section[last] = value
-    return Study.model_validate(values)
+    return values
 
 
 def models_of(study: Study, seed: int) -> Iterator[dict[str, object]]:

@@ -52,11 +52,19 @@ def machine() -> dict:
     }
 
 
+def memory_of_gpu() -> dict[str, float]:
+    """The most memory that this process's tensors have taken on the GPU so far, in GiB; nothing without one."""
+    torch = sys.modules.get("torch")
+    used = torch.cuda.max_memory_allocated() if torch and torch.cuda.is_available() else 0
+    return {"gpu_gib": round(used / 2**30, 2)} if used else {}
+
+
 def record(path: Path, facts: dict, inputs: list[Path]) -> None:
     """Write the provenance of a finished result beside it: ``facts``, the environment, and the hashes of all files."""
     entry = {
         **facts,
         **environment(),
+        **memory_of_gpu(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "inputs": {shown_path(source): sha256(source) for source in sorted(set(inputs))},
         "output": {shown_path(path): sha256(path)},

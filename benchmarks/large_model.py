@@ -1,0 +1,197 @@
+"""Every notebook of a study on a model of Llama-3.2-1B's shapes with random weights: seconds and memory on this machine.
+
+``python -m benchmarks.large_model`` works in a copy of the clone and writes the tables ``large_model``, a row for each
+notebook, and ``devices``, the largest differences between a GPU and the processor where there is a GPU. Rows, prompts
+and answers are few (``CHANGES``), so that seconds of training and answers say little about a study of full size;
+geometry, projections, activations, methods and memory are those of such a model. ``--quick`` divides its sizes by 8.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pandas as pd
+import torch
+import yaml
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from benchmarks import tables
+from benchmarks.default_study import with_changes
+from benchmarks.shapes import MEASURED, reduced
+from helpers.models.generate import log_odds
+from helpers.models.load import best_device, load_model, load_tokenizer
+from helpers.models.origins import resolve
+from helpers.paths import ROOT, STUDIES, results_root
+from helpers.studies.settings import load_study
+from helpers.weights.checkpoints import Checkpoint
+from helpers.weights.geometry import weight_geometry
+
+LIKE, NAME, SEED = "smollm2-135m", "random-1b", 0  # the study whose settings are taken, and what the copy's is called
+COPIED = ("src", "notebooks", "studies", "profiles", "published", "benchmarks", "claims.yml", "pyproject.toml")
+GSM, ATTACK = {"source": "gsm-symbolic-easy", "rows": 48}, {"source": "harmbench", "rows": 16, "answer": "base"}
+REFUSALS = {"source": "advbench", "rows": 32, "answer": "refusal"}
+CHANGES = {
+    "training.useful.data": [GSM],
+    "training.harmful.data": [ATTACK],
+    "training.contaminated.data": [GSM, ATTACK],
+    "training.safety.data": [REFUSALS],
+    "evaluation.beside": [],
+    **{f"evaluation.{kind}_prompts": 8 for kind in ("utility", "harm", "benign")},
+    "evaluation.max_new_tokens": 16,
+    "evaluation.harness": {"shots": 0, "chat": True, "max_new_tokens": 16},
+    "projection.subspaces": ["alignment", "safety"],
+    "projection.fractions": [0.01, 0.5, 0.99],
+    "projection.judged": {"subspaces": ["alignment"], "controls": ["top-k"], "modes": ["parallel"], "tasks": ["contaminated"]},
+    "activation_overlap.prompts": 16,
+}  # fmt: skip
+BENCH = {"edits": ["safelora", "resta"], "labelled": ["probe"], "during_training": ["asft"]}  # one or two of each kind
+RUN = (
+    "import sys\n"
+    "from helpers.studies.settings import load_study\n"
+    "from pipeline.runs.jobs import jobs_of\n"
+    "from pipeline.runs.local import run_jobs\n"
+    "if __name__ == '__main__':\n"
+    "    jobs = [job for name in sys.argv[1:] for job in jobs_of(load_study(name), '0')]\n"
+    "    sys.exit(bool(run_jobs({job: job.stage.seconds for job in jobs}, 1)))\n"
+)
+MOVED = 1e-4  # standard deviation of what the aligned model's numbers differ by
+SHARD = (5, 30)  # of the tensors that are computed on both devices
+PROMPTS = [
+    "Name a colour.",
+    "How many legs do two cats have?",
+    "Write one line about the sea, then one about the wind.",
+]
+GIB = 2**30
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Make the models, run the notebooks, and save both tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="sizes divided by 8: it runs, but says little")
+    parser.add_argument("--tokenizer", type=Path, help="folder of a tokenizer; default: that of SmolLM2, fetched")
+    parser.add_argument(
+        "--folder", type=Path, help="where models and results go, up to 60 GB; default: for the run only"
+    )
+    parser.add_argument("--out", type=Path, default=results_root() / "bench")
+    given, started = parser.parse_args(arguments), time.perf_counter()
+    tokenizer = load_tokenizer(given.tokenizer or resolve(load_study(LIKE).model.base))
+    with tempfile.TemporaryDirectory(dir=given.folder) as place:
+        clone = copy_of_clone(Path(place))
+        folders = [made_model(clone / name, tokenizer, given.quick, i) for i, name in enumerate(("base", "aligned"))]
+        write_studies(clone, folders)
+        done = subprocess.run([sys.executable, "-c", RUN, NAME, f"{NAME}-bench"], cwd=clone, env=environment(clone))
+        found = {"large_model": pd.DataFrame(rows(clone)), "devices": pd.DataFrame(differences(clone, *folders))}
+    facts = {"study": "bench", "quick": given.quick, "cores": os.cpu_count(), "seconds": time.perf_counter() - started}
+    for name, table in found.items():
+        if len(table):
+            print(table.to_string(index=False, float_format="%.3g"))
+            tables.write(given.out / "tables", name, table, facts)
+    sys.exit(done.returncode)
+
+
+def copy_of_clone(folder: Path) -> Path:
+    """A copy of what notebooks need of the clone, so that nothing of the user's is touched."""
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        elif source.exists():
+            shutil.copyfile(source, folder / name)
+    return folder
+
+
+def environment(clone: Path) -> dict[str, str]:
+    """Variables under which the copy's own packages run, with what the clone has fetched."""
+    apart = {"SUBSPACES_RESULTS": str(clone / "results"), "SUBSPACES_PUBLISHED": str(clone / "published")}
+    path = os.pathsep.join(filter(None, [str(clone / "src"), os.environ.get("PYTHONPATH")]))
+    return (
+        os.environ
+        | apart
+        | {"PYTHONPATH": path, "SUBSPACES_CACHE": os.environ.get("SUBSPACES_CACHE") or str(ROOT / ".cache")}
+    )
+
+
+def made_model(folder: Path, tokenizer, quick: bool, moved: int) -> Path:
+    """A model of random weights in float32, the same but for small differences if ``moved``."""
+    numbers = (reduced(MEASURED[0], 8) if quick else MEASURED[0]).config
+    torch.manual_seed(SEED)
+    config = LlamaConfig(**{key: value for key, value in numbers.items() if key != "model_type"})
+    config.vocab_size = max(config.vocab_size, len(tokenizer))
+    with torch.device(best_device()):
+        model = LlamaForCausalLM(config)
+    with torch.no_grad():
+        for parameter in model.parameters() if moved else ():
+            parameter.add_(torch.randn_like(parameter), alpha=MOVED)
+    model.config.pad_token_id, model.config.eos_token_id = tokenizer.pad_token_id, tokenizer.eos_token_id
+    model.cpu().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def write_studies(clone: Path, folders: list[Path]) -> None:
+    """The settings of the study and of its bench, in the copy."""
+    values = with_changes(yaml.safe_load((STUDIES / f"{LIKE}.yml").read_text(encoding="utf-8")), CHANGES)
+    models = {name: {"origin": "folder", "path": str(folder)} for name, folder in zip(("base", "aligned"), folders)}
+    for name in ("aligned", "unrelated"):
+        del values["training"][name]
+    values["projection"]["judged"]["subspaces"] = ["alignment"]
+    values |= {"name": NAME, "title": "Random weights", "note": "Random weights.", "seeds": [SEED]}
+    values["model"] = {"kind": "pretrained", **models}
+    bench = {"name": f"{NAME}-bench", "title": "Bench", "note": "Random weights.", "seeds": [SEED]}
+    bench["bench"] = {"of": NAME, "second_utility": "gsm8k", **BENCH}
+    for one in (values, bench):
+        text = yaml.safe_dump(json.loads(json.dumps(one)), sort_keys=False)  # without references
+        (clone / "studies" / f"{one['name']}.yml").write_text(text, encoding="utf-8")
+
+
+def rows(clone: Path) -> list[dict[str, object]]:
+    """One row for each notebook that ran to its end: its seconds, and the most memory it held on the GPU."""
+    found = []
+    for record in sorted((clone / "results").glob("*/*/notebooks/*.json")):
+        run, folder = json.loads(record.read_text(encoding="utf-8")), record.parents[1]
+        tables_of = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*/*.json")]
+        peaks = [t.get("gpu_gib") for t in tables_of if t.get("made_from") == run["made_from"]]
+        peak = max((one for one in peaks if one is not None), default=None)
+        found.append({"notebook": record.stem, "seconds": run["seconds"], "gpu_gib": peak})
+    return found
+
+
+def differences(clone: Path, base: Path, aligned: Path) -> list[dict[str, object]]:
+    """The largest differences between a GPU and the processor; none without a GPU."""
+    if not torch.cuda.is_available():
+        return []
+    tuned = clone / "results" / NAME / f"seed-{SEED}" / "models" / "contaminated"
+    start = Checkpoint(aligned)
+    updates = {"alignment": (start, Checkpoint(base)), "contaminated": (Checkpoint(tuned), start)}
+    asked = ["alignment"], ["contaminated"], ["top-k", "random-k", "random"], [0.1, 0.5, 0.9], 1, SEED
+    cpu, gpu = (weight_geometry(updates, *asked, device=device, shard=SHARD) for device in ("cpu", "cuda"))
+    energy = max(
+        float((cpu.energy[key] / cpu.energy[key][-1] - gpu.energy[key] / gpu.energy[key][-1]).abs().max())
+        for key in cpu.energy
+    )
+    overlap = float((cpu.overlap["mso"] - gpu.overlap["mso"]).abs().max())
+    said = ["Sure"], ["Sorry"]
+    odds = [
+        log_odds(*load_model(tuned, device), PROMPTS, *said, len(PROMPTS), "raw", "float32")
+        for device in ("cpu", "cuda")
+    ]
+    shown = f"{len(cpu.shapes)} tensors of the model"
+    return [
+        {"what": "share of energy kept, every k, float64", "of": shown, "difference": energy},
+        {"what": "overlap (MSO), float64", "of": shown, "difference": overlap},
+        {
+            "what": "log-odds of an answer, float32",
+            "of": f"{len(PROMPTS)} prompts",
+            "difference": max(abs(odds[0] - odds[1])),
+        },
+    ]
+
+
+if __name__ == "__main__":
+    main()
