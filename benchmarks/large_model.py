@@ -1,4 +1,4 @@
-"""Every notebook of a study on a model of Llama-3.2-1B's shapes with random weights: seconds and memory on this machine.
+"""Every notebook of a study on random weights of Llama-3.2-1B's shapes: seconds and memory on this machine.
 
 ``python -m benchmarks.large_model`` works in a copy of the clone and writes the tables ``large_model``, a row for each
 notebook, and ``devices``, the largest differences between a GPU and the processor where there is a GPU. Rows, prompts
@@ -27,7 +27,7 @@ from benchmarks.shapes import MEASURED, reduced
 from helpers.models.generate import log_odds
 from helpers.models.load import best_device, load_model, load_tokenizer
 from helpers.models.origins import resolve
-from helpers.paths import ROOT, STUDIES, results_root
+from helpers.paths import ROOT, STUDIES, cache_root, results_root
 from helpers.studies.settings import load_study
 from helpers.weights.checkpoints import Checkpoint
 from helpers.weights.geometry import weight_geometry
@@ -36,18 +36,21 @@ LIKE, NAME, SEED = "smollm2-135m", "random-1b", 0  # the study whose settings ar
 COPIED = ("src", "notebooks", "studies", "profiles", "published", "benchmarks", "claims.yml", "pyproject.toml")
 GSM, ATTACK = {"source": "gsm-symbolic-easy", "rows": 48}, {"source": "harmbench", "rows": 16, "answer": "base"}
 REFUSALS = {"source": "advbench", "rows": 32, "answer": "refusal"}
+BENIGN = {"source": "instructions", "rows": 16, "answer": "base"}
 CHANGES = {
     "training.useful.data": [GSM],
     "training.harmful.data": [ATTACK],
     "training.contaminated.data": [GSM, ATTACK],
-    "training.safety.data": [REFUSALS],
+    "training.safety.data": [REFUSALS, BENIGN],
     "evaluation.beside": [],
     **{f"evaluation.{kind}_prompts": 8 for kind in ("utility", "harm", "benign")},
     "evaluation.max_new_tokens": 16,
     "evaluation.harness": {"shots": 0, "chat": True, "max_new_tokens": 16},
     "projection.subspaces": ["alignment", "safety"],
     "projection.fractions": [0.01, 0.5, 0.99],
-    "projection.judged": {"subspaces": ["alignment"], "controls": ["top-k"], "modes": ["parallel"], "tasks": ["contaminated"]},
+    "projection.judged": {
+        "subspaces": ["alignment"], "controls": ["top-k"], "modes": ["parallel"], "tasks": ["contaminated"],
+    },
     "activation_overlap.prompts": 16,
 }  # fmt: skip
 BENCH = {"edits": ["safelora", "resta"], "labelled": ["probe"], "during_training": ["asft"]}  # one or two of each kind
@@ -110,11 +113,7 @@ def environment(clone: Path) -> dict[str, str]:
     """Variables under which the copy's own packages run, with what the clone has fetched."""
     apart = {"SUBSPACES_RESULTS": str(clone / "results"), "SUBSPACES_PUBLISHED": str(clone / "published")}
     path = os.pathsep.join(filter(None, [str(clone / "src"), os.environ.get("PYTHONPATH")]))
-    return (
-        os.environ
-        | apart
-        | {"PYTHONPATH": path, "SUBSPACES_CACHE": os.environ.get("SUBSPACES_CACHE") or str(ROOT / ".cache")}
-    )
+    return os.environ | apart | {"PYTHONPATH": path, "SUBSPACES_CACHE": str(cache_root())}
 
 
 def made_model(folder: Path, tokenizer, quick: bool, moved: int) -> Path:
@@ -137,12 +136,11 @@ def made_model(folder: Path, tokenizer, quick: bool, moved: int) -> Path:
 def write_studies(clone: Path, folders: list[Path]) -> None:
     """The settings of the study and of its bench, in the copy."""
     values = with_changes(yaml.safe_load((STUDIES / f"{LIKE}.yml").read_text(encoding="utf-8")), CHANGES)
-    models = {name: {"origin": "folder", "path": str(folder)} for name, folder in zip(("base", "aligned"), folders)}
+    base, aligned = ({"origin": "folder", "path": str(folder)} for folder in folders)
     for name in ("aligned", "unrelated"):
         del values["training"][name]
-    values["projection"]["judged"]["subspaces"] = ["alignment"]
     values |= {"name": NAME, "title": "Random weights", "note": "Random weights.", "seeds": [SEED]}
-    values["model"] = {"kind": "pretrained", **models}
+    values["model"] = {"kind": "pretrained", "base": base, "aligned": aligned}
     bench = {"name": f"{NAME}-bench", "title": "Bench", "note": "Random weights.", "seeds": [SEED]}
     bench["bench"] = {"of": NAME, "second_utility": "gsm8k", **BENCH}
     for one in (values, bench):
@@ -171,26 +169,25 @@ def differences(clone: Path, base: Path, aligned: Path) -> list[dict[str, object
     updates = {"alignment": (start, Checkpoint(base)), "contaminated": (Checkpoint(tuned), start)}
     asked = ["alignment"], ["contaminated"], ["top-k", "random-k", "random"], [0.1, 0.5, 0.9], 1, SEED
     cpu, gpu = (weight_geometry(updates, *asked, device=device, shard=SHARD) for device in ("cpu", "cuda"))
-    energy = max(
-        float((cpu.energy[key] / cpu.energy[key][-1] - gpu.energy[key] / gpu.energy[key][-1]).abs().max())
-        for key in cpu.energy
-    )
+    energy = max(float((share(cpu.energy[key]) - share(gpu.energy[key])).abs().max()) for key in cpu.energy)
     overlap = float((cpu.overlap["mso"] - gpu.overlap["mso"]).abs().max())
-    said = ["Sure"], ["Sorry"]
-    odds = [
-        log_odds(*load_model(tuned, device), PROMPTS, *said, len(PROMPTS), "raw", "float32")
-        for device in ("cpu", "cuda")
-    ]
-    shown = f"{len(cpu.shapes)} tensors of the model"
+    openers = ["Sure"], ["Sorry"], len(PROMPTS)
+    odds = [log_odds(*load_model(tuned, device), PROMPTS, *openers) for device in ("cpu", "cuda")]
+    tensors, prompts = f"{len(cpu.shapes)} tensors of the model", f"{len(PROMPTS)} prompts"
     return [
-        {"what": "share of energy kept, every k, float64", "of": shown, "difference": energy},
-        {"what": "overlap (MSO), float64", "of": shown, "difference": overlap},
+        {"what": "share of energy kept, every k, float64", "of": tensors, "difference": energy},
+        {"what": "overlap (MSO), float64", "of": tensors, "difference": overlap},
         {
-            "what": "log-odds of an answer, float32",
-            "of": f"{len(PROMPTS)} prompts",
+            "what": "log-odds of an answer's first word, float32",
+            "of": prompts,
             "difference": max(abs(odds[0] - odds[1])),
         },
     ]
+
+
+def share(energy: torch.Tensor) -> torch.Tensor:
+    """Energy kept as a share of all that can be kept, for every k: (r,)."""
+    return energy / energy[-1]
 
 
 if __name__ == "__main__":
