@@ -81,6 +81,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--folder", type=Path, help="where models and results go, up to 60 GB; default: for the run only"
     )
+    parser.add_argument("--limit", type=float, help="seconds after which no further notebook is measured")
     parser.add_argument("--out", type=Path, default=results_root() / "bench")
     given, started = parser.parse_args(arguments), time.perf_counter()
     tokenizer = load_tokenizer(given.tokenizer or resolve(load_study(LIKE).model.base))
@@ -88,14 +89,14 @@ def main(arguments: list[str] | None = None) -> None:
         clone = copy_of_clone(Path(place))
         folders = [made_model(clone / name, tokenizer, given.quick, i) for i, name in enumerate(("base", "aligned"))]
         write_studies(clone, folders)
-        done = subprocess.run([sys.executable, "-c", RUN, NAME, f"{NAME}-bench"], cwd=clone, env=environment(clone))
+        finished = notebooks_run(clone, given.limit)
         found = {"large_model": pd.DataFrame(rows(clone)), "devices": pd.DataFrame(differences(clone, *folders))}
     facts = {"study": "bench", "quick": given.quick, "cores": os.cpu_count(), "seconds": time.perf_counter() - started}
     for name, table in found.items():
         if len(table):
             print(table.to_string(index=False, float_format="%.3g"))
             tables.write(given.out / "tables", name, table, facts)
-    sys.exit(done.returncode)
+    sys.exit(not finished)
 
 
 def copy_of_clone(folder: Path) -> Path:
@@ -114,6 +115,15 @@ def environment(clone: Path) -> dict[str, str]:
     apart = {"SUBSPACES_RESULTS": str(clone / "results"), "SUBSPACES_PUBLISHED": str(clone / "published")}
     path = os.pathsep.join(filter(None, [str(clone / "src"), os.environ.get("PYTHONPATH")]))
     return os.environ | apart | {"PYTHONPATH": path, "SUBSPACES_CACHE": str(cache_root())}
+
+
+def notebooks_run(clone: Path, limit: float | None) -> bool:
+    """Run all notebooks of both studies; whether every one came to its end (within the limit)."""
+    command = [sys.executable, "-c", RUN, NAME, f"{NAME}-bench"]
+    try:
+        return not subprocess.run(command, cwd=clone, env=environment(clone), timeout=limit).returncode
+    except subprocess.TimeoutExpired:
+        return False
 
 
 def made_model(folder: Path, tokenizer, quick: bool, moved: int) -> Path:
