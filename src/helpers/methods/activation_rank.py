@@ -6,9 +6,10 @@ once, the exact decomposition, the tokens from which answers are predicted, and 
 ranks. As a defence it acts on D_T, with harmful and useful answers at the fine-tuned model.
 """
 
+import torch
 from torch import Tensor
 
-from helpers.methods.calibration import USEFUL, benign, harmful, leading, moments, refused
+from helpers.methods.calibration import FEW, USEFUL, benign, harmful, leading, leading_left, moments, refused
 from helpers.methods.context import Context, Weights
 from helpers.methods.door import edit
 from helpers.subspaces import rank_for_fraction
@@ -47,7 +48,11 @@ def ranks(matrix: Tensor, weights: Weights, context: Context, dial: float, kind:
     moment = moments(context, kind, model).get(weights.name)  # XᵀX / tokens, (n, n)
     if moment is None:
         return None
-    return leading(matrix @ moment @ matrix.T, rank_for_fraction(tuple(matrix.shape), dial))
+    rank = rank_for_fraction(tuple(matrix.shape), dial)
+    if len(matrix) <= FEW:
+        return leading(matrix @ moment @ matrix.T, rank)
+    values, vectors = torch.linalg.eigh(moment)
+    return leading_left(matrix.double() @ (vectors * values.clamp(min=0).sqrt()), rank)  # as (M S½)(M S½)ᵀ = M S Mᵀ
 
 
 def disentangled(matrix: Tensor, removed: Tensor | None, spared: Tensor | None) -> Tensor:

@@ -11,12 +11,14 @@ from torch import Tensor, nn
 from helpers.draws import haar
 from helpers.errors import StudyError
 from helpers.methods.context import Context
-from helpers.subspaces import as_matrix
+from helpers.subspaces import as_matrix, decompose
 from helpers.training.examples import IGNORED
 from helpers.weights.edits import Side, side_first
 from helpers.weights.names import layer_of
 
 USEFUL = "useful"  # kind of the rows of useful fine-tuning
+FEW = 4096  # outputs of a matrix up to which what is (m, m) is made
+NOTHING = 1e-6  # of the largest singular value: less is rounding of float32
 
 
 def harmful(context: Context) -> str:
@@ -89,6 +91,20 @@ def moments(context: Context, kind: str, model: str = "aligned") -> dict[str, Te
 def leading(moment: Tensor, rank: int) -> Tensor:
     """Orthonormal columns that span the ``rank`` leading directions of a second moment (n, n): (n, rank)."""
     return torch.linalg.eigh(moment)[1].flip(1)[:, :rank]  # eigh has them in rising order
+
+
+def narrowed(factor: Tensor) -> Tensor:
+    """N (m, r) with N Nᵀ = F Fᵀ for a factor F (m, n) of rank r, up to what float32 rounds away."""
+    values, vectors = torch.linalg.eigh(factor.T @ factor)  # (n,), (n, n)
+    return factor @ vectors[:, values > NOTHING**2 * values[-1]]
+
+
+def leading_left(factor: Tensor, rank: int) -> Tensor:
+    """Orthonormal columns that span the ``rank`` leading directions of F Fᵀ, for F (m, r): (m, rank).
+
+    Without F Fᵀ, which for a vocabulary of 49,152 words takes 19 GB.
+    """
+    return decompose(factor).vectors[:, :rank]
 
 
 def gradient_sizes(context: Context, kind: str, model: str) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from helpers.methods.activation_rank import ranks
-from helpers.methods.calibration import USEFUL, benign, harmful, leading, moments, refused
+from helpers.methods.calibration import FEW, USEFUL, benign, harmful, leading, leading_left, moments, narrowed, refused
 from helpers.methods.context import Context
 from helpers.methods.door import subspace
 from helpers.subspaces import rank_for_fraction
@@ -154,16 +154,20 @@ def _principal(tensor: str, context: Context, kind: str) -> Tensor | None:
 def _gradient_ranks(tensor: str, context: Context, kind: str) -> Tensor | None:
     if len(context.shape(tensor)) != 2:
         return None
-    products = context.once(("gradient products", kind), lambda: _products(context, kind))
-    return leading(products[tensor], rank_for_fraction(context.shape(tensor), DIRECTIONS))
+    return context.once(("gradient ranks", kind), lambda: _every_gradient_rank(context, kind))[tensor]
 
 
-def _products(context: Context, kind: str) -> dict[str, Tensor]:
-    """Σ G Gᵀ of every matrix over the calibration rows: (m, m)."""
-    total: dict[str, Tensor] = {}
+def _every_gradient_rank(context: Context, kind: str) -> dict[str, Tensor]:
+    """The leading directions of Σ G Gᵀ over the calibration rows, of every matrix."""
+    products: dict[str, Tensor] = {}  # (m, m)
+    factors: dict[str, list[Tensor]] = {}  # (m, r), of vocabularies
     for gradient in context.gradient_of_each(kind):
         for name, value in gradient.items():
-            if value.ndim == 2:
-                own = value.double().cpu()
-                total[name] = total.get(name, 0) + own @ own.T
-    return total
+            own = value.double().cpu()
+            if value.ndim == 2 and len(value) <= FEW:
+                products[name] = products.get(name, 0) + own @ own.T
+            elif value.ndim == 2:
+                factors.setdefault(name, []).append(narrowed(own))
+    ranks_of = {name: rank_for_fraction(context.shape(name), DIRECTIONS) for name in (*products, *factors)}
+    found = {name: leading(product, ranks_of[name]) for name, product in products.items()}
+    return found | {name: leading_left(torch.cat(some, 1), ranks_of[name]) for name, some in factors.items()}
