@@ -1,9 +1,10 @@
 """Every notebook of a study on random weights of Llama-3.2-1B's shapes: seconds and memory on this machine.
 
-``python -m benchmarks.large_model`` works in a copy of the clone and writes the tables ``large_model``, a row for each
+``python -m benchmarks.large_model`` works in a copy of the clone and writes the tables ``notebooks``, a row for each
 notebook, and ``devices``, the largest differences between a GPU and the processor where there is a GPU. Rows, prompts
 and answers are few (``CHANGES``), so that seconds of training and answers say little about a study of full size;
 geometry, projections, activations, methods and memory are those of such a model. ``--quick`` divides its sizes by 8.
+With ``--read`` nothing is run: the table is made of what the notebooks in folders of results took, wherever they ran.
 """
 
 import argparse
@@ -32,7 +33,8 @@ from helpers.studies.settings import load_study
 from helpers.weights.checkpoints import Checkpoint
 from helpers.weights.geometry import weight_geometry
 
-LIKE, NAME, SEED = "smollm2-135m", "random-1b", 0  # the study whose settings are taken, and what the copy's is called
+LIKE, NAME = "smollm2-135m", "random-1b"  # the study whose settings are taken, and what the copy's is called
+SEED, TUNED = 0, "contaminated"
 COPIED = ("src", "notebooks", "studies", "profiles", "published", "benchmarks", "claims.yml", "pyproject.toml")
 GSM, ATTACK = {"source": "gsm-symbolic-easy", "rows": 48}, {"source": "harmbench", "rows": 16, "answer": "base"}
 REFUSALS = {"source": "advbench", "rows": 32, "answer": "refusal"}
@@ -82,21 +84,34 @@ def main(arguments: list[str] | None = None) -> None:
         "--folder", type=Path, help="where models and results go, up to 60 GB; default: for the run only"
     )
     parser.add_argument("--limit", type=float, help="seconds after which no further notebook is measured")
+    parser.add_argument("--read", type=Path, nargs="+", help="folders of results whose notebooks are read, not run")
     parser.add_argument("--out", type=Path, default=results_root() / "bench")
     given, started = parser.parse_args(arguments), time.perf_counter()
+    facts, finished = {"study": "bench", "quick": given.quick, "cores": os.cpu_count()}, True
+    if given.read:
+        found = {"notebooks": pd.DataFrame([row for folder in given.read for row in rows(folder)])}
+    else:
+        found, finished = measured(given)
+        facts["seconds"] = time.perf_counter() - started
+    for name, table in found.items():
+        print(table.to_string(index=False, float_format="%.3g"))
+        tables.write(given.out / "tables", name, table, facts)
+    sys.exit(not finished)
+
+
+def measured(given: argparse.Namespace) -> tuple[dict[str, pd.DataFrame], bool]:
+    """Both tables, and whether every notebook came to its end."""
     tokenizer = load_tokenizer(given.tokenizer or resolve(load_study(LIKE).model.base))
     with tempfile.TemporaryDirectory(dir=given.folder) as place:
         clone = copy_of_clone(Path(place))
-        folders = [made_model(clone / name, tokenizer, given.quick, i) for i, name in enumerate(("base", "aligned"))]
-        write_studies(clone, folders)
+        base, aligned = (made_model(clone / name, tokenizer, given.quick) for name in ("base", "aligned"))
+        write_studies(clone, base, aligned)
         finished = notebooks_run(clone, given.limit)
-        found = {"large_model": pd.DataFrame(rows(clone)), "devices": pd.DataFrame(differences(clone, *folders))}
-    facts = {"study": "bench", "quick": given.quick, "cores": os.cpu_count(), "seconds": time.perf_counter() - started}
-    for name, table in found.items():
-        if len(table):
-            print(table.to_string(index=False, float_format="%.3g"))
-            tables.write(given.out / "tables", name, table, facts)
-    sys.exit(not finished)
+        found = {"notebooks": pd.DataFrame(rows(clone / "results"))}
+        tuned = clone / "results" / NAME / f"seed-{SEED}" / "models" / TUNED
+        if torch.cuda.is_available() and tuned.exists():
+            found["devices"] = pd.DataFrame(differences(base, aligned, tuned))
+    return found, finished
 
 
 def copy_of_clone(folder: Path) -> Path:
@@ -126,8 +141,8 @@ def notebooks_run(clone: Path, limit: float | None) -> bool:
         return False
 
 
-def made_model(folder: Path, tokenizer, quick: bool, moved: int) -> Path:
-    """A model of random weights in float32, the same but for small differences if ``moved``."""
+def made_model(folder: Path, tokenizer, quick: bool) -> Path:
+    """A model of random weights in float32; the aligned one differs from the base model by little."""
     numbers = (reduced(MEASURED[0], 8) if quick else MEASURED[0]).config
     torch.manual_seed(SEED)
     config = LlamaConfig(**{key: value for key, value in numbers.items() if key != "model_type"})
@@ -135,7 +150,7 @@ def made_model(folder: Path, tokenizer, quick: bool, moved: int) -> Path:
     with torch.device(best_device()):
         model = LlamaForCausalLM(config)
     with torch.no_grad():
-        for parameter in model.parameters() if moved else ():
+        for parameter in model.parameters() if folder.name == "aligned" else ():
             parameter.add_(torch.randn_like(parameter), alpha=MOVED)
     model.config.pad_token_id, model.config.eos_token_id = tokenizer.pad_token_id, tokenizer.eos_token_id
     model.cpu().save_pretrained(folder)
@@ -143,55 +158,53 @@ def made_model(folder: Path, tokenizer, quick: bool, moved: int) -> Path:
     return folder
 
 
-def write_studies(clone: Path, folders: list[Path]) -> None:
+def write_studies(clone: Path, base: Path, aligned: Path) -> None:
     """The settings of the study and of its bench, in the copy."""
     values = with_changes(yaml.safe_load((STUDIES / f"{LIKE}.yml").read_text(encoding="utf-8")), CHANGES)
-    base, aligned = ({"origin": "folder", "path": str(folder)} for folder in folders)
     for name in ("aligned", "unrelated"):
         del values["training"][name]
-    values |= {"name": NAME, "title": "Random weights", "note": "Random weights.", "seeds": [SEED]}
-    values["model"] = {"kind": "pretrained", "base": base, "aligned": aligned}
-    bench = {"name": f"{NAME}-bench", "title": "Bench", "note": "Random weights.", "seeds": [SEED]}
-    bench["bench"] = {"of": NAME, "second_utility": "gsm8k", **BENCH}
+    said = {"title": "Random weights", "note": "Random weights.", "seeds": [SEED]}
+    origins = {name: {"origin": "folder", "path": str(path)} for name, path in (("base", base), ("aligned", aligned))}
+    values |= {"name": NAME, **said, "model": {"kind": "pretrained", **origins}}
+    bench = {"name": f"{NAME}-bench", **said, "bench": {"of": NAME, "second_utility": "gsm8k", **BENCH}}
     for one in (values, bench):
         text = yaml.safe_dump(json.loads(json.dumps(one)), sort_keys=False)  # without references
         (clone / "studies" / f"{one['name']}.yml").write_text(text, encoding="utf-8")
 
 
-def rows(clone: Path) -> list[dict[str, object]]:
-    """One row for each notebook that ran to its end: its seconds, and the most memory it held on the GPU."""
+def rows(results: Path) -> list[dict[str, object]]:
+    """One row for each notebook of a seed that wrote results: its seconds, where, and the most memory on the GPU."""
     found = []
-    for record in sorted((clone / "results").glob("*/*/notebooks/*.json")):
-        run, folder = json.loads(record.read_text(encoding="utf-8")), record.parents[1]
-        tables_of = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*/*.json")]
-        peaks = [t.get("gpu_gib") for t in tables_of if t.get("made_from") == run["made_from"]]
-        peak = max((one for one in peaks if one is not None), default=None)
-        found.append({"notebook": record.stem, "seconds": run["seconds"], "gpu_gib": peak})
+    for path in sorted(results.glob("*/seed-*/notebooks/*.json")):
+        run, folder = json.loads(path.read_text(encoding="utf-8")), path.parents[1]
+        records = [json.loads(one.read_text(encoding="utf-8")) for one in folder.glob("[amt]*/*.json")]
+        own = [one for one in records if one.get("made_from") == run["made_from"]]
+        where = {"study": folder.parent.name, "seed": int(folder.name.removeprefix("seed-")), "notebook": path.stem}
+        memory = max((one["gpu_gib"] for one in own if "gpu_gib" in one), default=None)
+        device = {one["device"]: one["cpu"] for one in own}
+        found += [
+            where | {"device": cpu if name == "cpu" else name, "seconds": run["seconds"], "gpu_gib": memory}
+            for name, cpu in device.items()
+        ]
     return found
 
 
-def differences(clone: Path, base: Path, aligned: Path) -> list[dict[str, object]]:
-    """The largest differences between a GPU and the processor; none without a GPU."""
-    if not torch.cuda.is_available():
-        return []
-    tuned = clone / "results" / NAME / f"seed-{SEED}" / "models" / "contaminated"
+def differences(base: Path, aligned: Path, tuned: Path) -> list[dict[str, object]]:
+    """The largest differences between a GPU and the processor."""
     start = Checkpoint(aligned)
-    updates = {"alignment": (start, Checkpoint(base)), "contaminated": (Checkpoint(tuned), start)}
-    asked = ["alignment"], ["contaminated"], ["top-k", "random-k", "random"], [0.1, 0.5, 0.9], 1, SEED
+    updates = {"alignment": (start, Checkpoint(base)), TUNED: (Checkpoint(tuned), start)}
+    asked = ["alignment"], [TUNED], ["top-k", "random-k", "random"], [0.1, 0.5, 0.9], 1, SEED
     cpu, gpu = (weight_geometry(updates, *asked, device=device, shard=SHARD) for device in ("cpu", "cuda"))
     energy = max(float((share(cpu.energy[key]) - share(gpu.energy[key])).abs().max()) for key in cpu.energy)
     overlap = float((cpu.overlap["mso"] - gpu.overlap["mso"]).abs().max())
     openers = ["Sure"], ["Sorry"], len(PROMPTS)
     odds = [log_odds(*load_model(tuned, device), PROMPTS, *openers) for device in ("cpu", "cuda")]
     tensors, prompts = f"{len(cpu.shapes)} tensors of the model", f"{len(PROMPTS)} prompts"
+    apart = max(abs(odds[0] - odds[1]))
     return [
         {"what": "share of energy kept, every k, float64", "of": tensors, "difference": energy},
         {"what": "overlap (MSO), float64", "of": tensors, "difference": overlap},
-        {
-            "what": "log-odds of an answer's first word, float32",
-            "of": prompts,
-            "difference": max(abs(odds[0] - odds[1])),
-        },
+        {"what": "log-odds of an answer's first word, float32", "of": prompts, "difference": apart},
     ]
 
 

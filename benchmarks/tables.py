@@ -17,11 +17,7 @@ SCHEMAS = {
         "wall_seconds": "seconds by the clock",
         "cpu_seconds": "seconds of all processors of the machine meanwhile",
     },
-    "large_model": {
-        "notebook": "notebook of the study on random weights of Llama-3.2-1B's shapes, or of its bench",
-        "seconds": "seconds by the clock",
-        "gpu_gib": "most memory that it held on the GPU, GiB; empty where there is none or it uses none",
-    },
+    "notebooks": tables.SCHEMAS["cost_notebooks"],
     "devices": {
         "what": "what is computed on the GPU and on the processor",
         "of": "of what",

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 from benchmarks.default_study import TRIED, changed, treatment
+from benchmarks.large_model import NAME, rows, write_studies
 
 from helpers import paths
 from helpers.studies.settings import load_study
@@ -68,3 +69,25 @@ def test_the_chosen_settings_meet_what_is_asked_in_every_seed_that_was_measured(
     assert (utility["contaminated"] - utility["aligned"] >= 0.2).all()
     assert (of["over_refusal"] <= 0.05).all().all() and (of["seconds"].sum(axis=1) <= 150).all()
     assert "chosen" in tried()
+
+
+def test_the_studies_of_random_weights_can_be_read(tmp_path, monkeypatch):
+    (tmp_path / "studies").mkdir()
+    write_studies(tmp_path, tmp_path / "base", tmp_path / "aligned")
+    monkeypatch.setattr(paths, "STUDIES", tmp_path / "studies")
+    study, bench = load_study(NAME), load_study(f"{NAME}-bench")
+    assert study.model.aligned.path == str(tmp_path / "aligned") and study.projection.subspaces == [
+        "alignment",
+        "safety",
+    ]
+    assert bench.models_of == NAME and bench.bench.edits == ["safelora", "resta"]
+
+
+def test_seconds_and_device_are_read_from_the_records_of_notebooks(smoke):
+    found = pd.DataFrame(rows(smoke.results)).set_index(["seed", "notebook"])
+    executed = (path.stem for path in (smoke.results / "smoke" / "seed-0" / "notebooks").glob("*.ipynb"))
+    expected = [name for name in executed if name != "32_explore"]  # which writes no results
+    assert sorted(found.loc[0].index) == sorted(expected) and "05_projection" in expected
+    record = json.loads((smoke.results / "smoke" / "seed-0" / "notebooks" / "05_projection.json").read_text())
+    assert found.loc[(0, "05_projection"), "seconds"] == record["seconds"] > 0
+    assert found["device"].str.contains("logical cores").all() and found["gpu_gib"].isna().all()

@@ -38,10 +38,10 @@ def cache_root() -> Path:
     return Path(os.environ.get("SUBSPACES_CACHE") or ROOT / ".cache")
 
 
-def bench_tables() -> Path:
-    """Tables of the benchmark: those of ``make bench`` on this machine, or else the published ones."""
+def bench_tables(table: str = "models") -> Path:
+    """The folder of a table of the benchmark: of ``make bench`` on this machine, or else the published one."""
     own = results_root() / "bench" / "tables"
-    return own if (own / "models.csv").exists() else ROOT / "benchmarks" / "published"
+    return own if (own / f"{table}.csv").exists() else ROOT / "benchmarks" / "published"
 
 
 def power_table() -> Path | None:

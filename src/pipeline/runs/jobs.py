@@ -200,7 +200,7 @@ def _files(job: Job) -> list[Path]:
     """Files beside the seeds' results that a job reads: of the clone, benchmarks, other studies' tables, published."""
     found = [ROOT / file for file in job.stage.files]
     if job.notebook == "20_cost":
-        found += sorted(bench_tables().glob("*.csv"))
+        found += sorted({*bench_tables().glob("*.csv"), bench_tables("notebooks") / "notebooks.csv"})
     if job.notebook == "25_methods":
         found += [path for study, path in bench_summaries().items() if study != job.study.name]
     if job.notebook == "29_released":
