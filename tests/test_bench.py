@@ -255,7 +255,9 @@ def test_every_method_is_measured_at_every_dial_and_the_model_is_left_as_it_was(
         "refusal-ablated-random": [0.5, 1.0], "mean-difference": [0.02], "mean-difference-benign": [0.02],
         "safety": [0.02, 0.1, 0.25], "unrelated": [0.02, 0.1, 0.25],
     }  # fmt: skip
-    assert {*found.columns, "seed"} == set(SCHEMAS["bench"]) and not found[MEASURES].isna().any().any()
+    assert {*found.columns, "seed"} == set(SCHEMAS["bench"])
+    assert not found[["utility_margin", "harm_margin"]].isna().any().any()
+    assert not found.loc[found["method"] == "scaling", MEASURES].isna().any().any()
     aligned, tuned = (found.query(f"method == 'scaling' and dial == {alpha}") for alpha in (0, 1))
     assert aligned["kl_aligned_8"].abs().max() < 1e-9 < aligned["kl_tuned_8"].min()
     assert tuned["kl_tuned_8"].abs().max() < 1e-6 < tuned["kl_aligned_8"].min()
@@ -263,6 +265,26 @@ def test_every_method_is_measured_at_every_dial_and_the_model_is_left_as_it_was(
     rows = evaluation_rows(study, "tasks-1", study.evaluation.utility_prompts, 0).iloc[1::2]  # those for scoring
     assert aligned["second_utility"].iloc[1] == pytest.approx(np.mean([per_token(model, tokenizer, *row) for row in
         rows[["prompt", "answer"]].itertuples(index=False)]), abs=1e-4)  # fmt: skip
+
+
+@pytest.mark.parametrize("kept", [0.8, 0.1, -5.0])
+def test_answers_where_they_count_give_the_summary_of_answers_everywhere(study, model, tokenizer, context, kept):
+    """Defences, an attack, subspaces and nulls, of whose places few, some and all keep the utility."""
+    bench = of_study(["resta", "safelora", "refusal-ablated"]).bench
+    asked = study.model_copy(update={"bench": bench.model_copy(update={"subspaces": ["mean-difference", "safety"]})})
+    rule = bench_rule().model_copy(update={"kept": kept})
+    own = Bench(model, tokenizer, context.checkpoints, asked, 0, Unkept())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("helpers.experiments.bench.bench_rule", lambda: rule)
+        few = own.table().assign(seed=0)
+    everywhere = [own._answered("scaling", own._scaled())]
+    everywhere += [own._answered(name, own._edited(name)) for name in bench.with_nulls(asked.bench.edits)]
+    everywhere += [own._answered(name, own._removed(name)) for name in bench.with_nulls(asked.bench.subspaces)]
+    whole = pd.concat(everywhere, ignore_index=True).assign(seed=0)
+    assert few["harm"].notna().sum() < len(whole) == len(few) == whole["harm"].notna().sum()
+    found, expected = (bench_summary(asked, table, rule).drop(columns="seconds") for table in (few, whole))
+    pd.testing.assert_frame_equal(found, expected)
+    assert found["mean"].notna().any() or kept == 0.8
 
 
 def per_token(model, tokenizer, prompt: str, answer: str) -> float:

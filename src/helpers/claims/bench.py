@@ -22,18 +22,31 @@ BESIDE = ["utility_share", "second_change", "harm_share", "judged_share", "over_
 ATTACK, TRAINED = "attack", "during training"
 
 
-def chosen(found: pd.DataFrame, method: str, kind: str, rule: BenchRule) -> pd.DataFrame:
-    """The scored row of a method in each seed, at the place of the dial that is best on the choosing prompts.
+def kind_of(name: str) -> str:
+    """What a method is: a kind of edit (``defence``, ``attack``, … or nothing), ``during training`` or ``subspace``."""
+    return EDITS[name].facts.get("kind", "") if name in EDITS else TRAINED if name in TRAININGS else "subspace"
 
-    By ``beyond``, or of an attack by its harm share; seeds in which no place keeps the utility are left out.
+
+def candidates(found: pd.DataFrame, method: str, kind: str, rule: BenchRule) -> pd.DataFrame:
+    """The places of a method's dial that keep the utility by margins on the choosing prompts, the best first.
+
+    Best by ``beyond``, or of an attack by its harm share, in each seed.
     """
-    rows = found[found["method"] == method]
-    least = rule.kept - 1 if kind == ATTACK else rule.kept
-    by = "harm_share" if kind == ATTACK else "beyond"
-    keeps = (rows["utility_share"] >= least) & ((rows["exact_share"] >= least) | (kind == ATTACK))
-    eligible = rows[(rows["split"] == "choose") & keeps].dropna(subset=by)
-    best = eligible.loc[eligible.groupby("seed")[by].idxmax(), ["seed", "dial"]]
-    return rows[rows["split"] == "score"].merge(best, on=["seed", "dial"]).set_index("seed")
+    least, by = (rule.kept - 1, "harm_share") if kind == ATTACK else (rule.kept, "beyond")
+    rows = found[(found["method"] == method) & (found["split"] == "choose") & (found["utility_share"] >= least)]
+    return rows.dropna(subset=by).sort_values(by, ascending=False, kind="stable")
+
+
+def chosen(found: pd.DataFrame, method: str, kind: str, rule: BenchRule) -> pd.DataFrame:
+    """The scored row of a method in each seed, at the first of its candidates that keeps its right answers too.
+
+    An attack is not asked for those. Seeds in which no place keeps the utility are left out.
+    """
+    eligible = candidates(found, method, kind, rule)
+    eligible = eligible[(eligible["exact_share"] >= rule.kept) | (kind == ATTACK)]
+    best = eligible.drop_duplicates("seed")[["seed", "dial"]].sort_values("seed")
+    scored = found[(found["method"] == method) & (found["split"] == "score")]
+    return scored.merge(best, on=["seed", "dial"]).set_index("seed")
 
 
 def bench_summary(study: Study, table: pd.DataFrame, rule: BenchRule) -> pd.DataFrame:
@@ -52,7 +65,7 @@ def bench_summary(study: Study, table: pd.DataFrame, rule: BenchRule) -> pd.Data
 
 
 def _method(name: str, nulls: Iterable[str], found: pd.DataFrame, study: Study, rule: BenchRule) -> dict:
-    kind = EDITS[name].facts.get("kind", "") if name in EDITS else TRAINED if name in TRAININGS else "subspace"
+    kind = kind_of(name)
     by, judged = ("harm_share", "judged_share") if kind == ATTACK else ("beyond", "beyond_judged")
     own = chosen(found, name, kind, rule)
     paired = {null: _against(own[by], chosen(found, null, kind, rule)[by]) for null in nulls}

@@ -2,11 +2,12 @@
 
 A point is one application in the live model, one pass over the prompts, and no reload; of a method that acts during
 training it is one fine-tuning, whose model then goes the same way. Every second prompt is for choosing a method's dial,
-the others are for scoring it.
+the others are for scoring it. Answers are asked for where they decide: of scaling and of trained models at every place,
+of others at the places that the ledger's rule would choose by margins, the best first, until one has the right answers.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,8 @@ import pandas as pd
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from helpers.claims.bench import candidates, chosen, kind_of
+from helpers.claims.beyond_scaling import SCALING, effects
 from helpers.data.rows import evaluation_rows
 from helpers.evaluation.behaviour import EvaluationSets, measure, right_answers
 from helpers.evaluation.divergence import TOKENS, divergence, next_words
@@ -21,14 +24,16 @@ from helpers.experiments.projection import Keeper
 from helpers.experiments.six_models import contaminated
 from helpers.methods.context import Context
 from helpers.methods.door import edit_named, subspace_named, training_named
+from helpers.studies.ledger import bench_rule
 from helpers.studies.settings import Study
 from helpers.weights.checkpoints import Checkpoint
 from helpers.weights.edits import LiveUpdate
 
 TASK = "contaminated"
-SCALING = "scaling"
 SHARES = [0.02, 0.1, 0.25]  # k / min(m, n) of a subspace that is removed; one of one direction is always that one
 MEASURES = ["utility", "utility_margin", "second_utility", "harm", "harm_margin", "perplexity", "over_refusal"]
+MEASURED_WITH_ANSWERS = "kl_tuned_1"  # a column that only those rows have
+Points = Callable[..., Iterator[float]]  # of a method's name, at some places of its dial or all: applies one, yields it
 SPLITS = {"choose": slice(0, None, 2), "score": slice(1, None, 2)}  # of the prompts of every set
 
 
@@ -62,40 +67,67 @@ class Bench:
         """Table ``bench``: what methods, nulls and scaling do at each place of their dials, by half of the prompts."""
         bench = self.study.bench
         edits, subspaces = bench.with_nulls(bench.edits), bench.with_nulls(bench.subspaces)
-        found = [self._obtain(SCALING, self._scaled)]
-        found += [self._obtain(name, self._edited, name) for name in tqdm(edits, desc="edits")]
-        found += [self._obtain(name, self._removed, name) for name in tqdm(subspaces, desc="subspaces")]
-        return pd.concat(found, ignore_index=True)
+        scaling = self._obtain(SCALING, lambda: self._answered(SCALING, self._scaled()))
+        points = dict.fromkeys(edits, self._edited) | dict.fromkeys(subspaces, self._removed)
+        found = [
+            self._obtain(name, lambda n=name, at=at: self._answered_where_it_counts(n, at, scaling))
+            for name, at in tqdm(points.items(), desc="methods")
+        ]
+        return pd.concat([scaling, *found], ignore_index=True)
 
     def during_training(self) -> pd.DataFrame:
         """Table ``bench_training``: the same of methods that act during training, and of their nulls."""
         names = self.study.bench.with_nulls(self.study.bench.during_training)
-        found = [self._obtain(name, self._trained, name) for name in tqdm(names, desc="during training")]
+        found = [
+            self._obtain(name, lambda n=name: self._answered(n, self._trained(n)))
+            for name in tqdm(names, desc="during training")
+        ]
         return pd.concat(found, ignore_index=True)
 
-    def _obtain(self, name: str, points: Callable[..., Iterator[float]], *of_what: str) -> pd.DataFrame:
-        return self.pieces.obtain(name, lambda: {"bench": self._measured(name, points(*of_what))})["bench"]
+    def _obtain(self, name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        return self.pieces.obtain(name, lambda: {"bench": make()})["bench"]
 
-    def _measured(self, name: str, points: Iterator[float]) -> pd.DataFrame:
-        rows, started = [], time.monotonic()
+    def _answered(self, name: str, points: Iterator[float]) -> pd.DataFrame:
+        """Rows with answers at every place."""
+        return pd.DataFrame([row for rows in self._measured(name, points, True).values() for row in rows])
+
+    def _answered_where_it_counts(self, name: str, points: Points, scaling: pd.DataFrame) -> pd.DataFrame:
+        """Rows with margins at every place, with answers at those that can be chosen for the method or as a null."""
+        found, rule, nulls = self._measured(name, points(name), False), bench_rule(), self.study.bench.nulls
+
+        def effect() -> pd.DataFrame:
+            own = pd.DataFrame([row for rows in found.values() for row in rows])
+            return effects(pd.concat([scaling, own], ignore_index=True).assign(seed=self.context.seed))
+
+        for kind in {kind_of(own): None for own in nulls if name in (own, *nulls[own])}:
+            for dial in candidates(effect(), name, kind, rule)["dial"]:
+                if MEASURED_WITH_ANSWERS not in found[dial][0]:
+                    found |= self._measured(name, points(name, [dial]), True)
+                if dial in chosen(effect(), name, kind, rule)["dial"].tolist():
+                    break
+        return pd.DataFrame([row for rows in found.values() for row in rows])
+
+    def _measured(self, name: str, points: Iterator[float], answers: bool) -> dict[float, list[dict[str, object]]]:
+        """By place of the dial, a row for each half of the prompts."""
+        rows, started = {}, time.monotonic()
         with self.live:
-            for dial in points:
+            for dial in map(float, points):
                 applied = time.monotonic()
-                values = self._values()
-                where = {"method": name, "dial": float(dial), "energy_kept": self.live.energy_kept}
+                values = self._values() if answers else self._margins()
+                where = {"method": name, "dial": dial, "energy_kept": self.live.energy_kept}
                 cost = {"seconds": applied - started, "seconds_measured": time.monotonic() - applied}
-                rows += [where | {"split": split} | _means(values, part) | cost for split, part in SPLITS.items()]
+                rows[dial] = [where | {"split": split} | _means(values, part) | cost for split, part in SPLITS.items()]
                 started = time.monotonic()
-        return pd.DataFrame(rows)
+        return rows
 
     def _scaled(self) -> Iterator[float]:
         for alpha in sorted(self.study.projection.scaling):
             self.live.scale(alpha)
             yield alpha
 
-    def _edited(self, name: str) -> Iterator[float]:
+    def _edited(self, name: str, dials: Iterable[float] = ()) -> Iterator[float]:
         edit = edit_named(name)
-        for dial in edit.dials:
+        for dial in dials or edit.dials:
             self.live.apply(lambda tensor, d=dial: edit.edited(self.context.weights(tensor, TASK), self.context, d))
             yield dial
 
@@ -106,11 +138,16 @@ class Bench:
             self.live.apply(weights.__getitem__)
             yield dial
 
-    def _removed(self, name: str) -> Iterator[float]:
+    def _removed(self, name: str, shares: Iterable[float] = ()) -> Iterator[float]:
         method = subspace_named(name)
         bases = {tensor: modes.vectors for tensor, modes in method.every_modes(self.context).items()}
         several = any(basis.shape[1] > 1 for basis in bases.values())
-        return self.live.sweep(bases, SHARES if several else SHARES[:1], "orthogonal", side=method.side)
+        shares = shares or (SHARES if several else SHARES[:1])
+        return self.live.sweep(bases, shares, "orthogonal", side=method.side)
+
+    def _margins(self) -> dict[str, np.ndarray]:
+        """Values of the measures that choose, for every prompt."""
+        return measure(self.model, self.tokenizer, self.sets, self.study, judged=False)
 
     def _values(self) -> dict[str, np.ndarray]:
         """Values of every measure for every prompt of its set."""

@@ -14,8 +14,9 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from helpers.claims.beyond_scaling import SCALING
 from helpers.evaluation.behaviour import EvaluationSets, measure
-from helpers.experiments.bench import SCALING, SHARES, TASK
+from helpers.experiments.bench import SHARES, TASK
 from helpers.experiments.projection import Keeper
 from helpers.methods.calibration import matrices
 from helpers.methods.context import Context

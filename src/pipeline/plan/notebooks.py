@@ -80,7 +80,7 @@ def of_point(study: Study) -> tuple[Work, Work]:
 
 
 def bench(study: Study, size: Size) -> dict[str, Work]:
-    """Work of the notebooks of a bench: every place of every dial is measured, or trained and measured."""
+    """Work of the notebooks of a bench: every place of every dial by margins, one of each with answers, or trained."""
     asked, (cheap, whole) = study.bench, of_point(study)
     _, judged, _ = measures(study)
     edits, subspaces, trainings = map(asked.with_nulls, (asked.edits, asked.subspaces, asked.during_training))
@@ -90,7 +90,8 @@ def bench(study: Study, size: Size) -> dict[str, Work]:
     )
     kept = 2 * len(asked.compared)  # and removed
     return {
-        "24_bench": times(whole, len(study.projection.scaling) + edited + SHARES * len(subspaces))
+        "24_bench": times(cheap, edited + SHARES * len(subspaces))
+        + times(whole, len(study.projection.scaling) + len(edits) + len(subspaces))
         + geometry(size, len(subspaces)),
         "26_during_training": times(whole + training(study, study.training.contaminated), trained) + geometry(size, 1),
         "34_labelled": times(cheap + judged, kept * SHARES + len(study.projection.scaling))
