@@ -332,9 +332,17 @@ def published(name: str) -> pd.DataFrame:
     return bench_summary(study, pd.concat(tables, ignore_index=True), bench_rule()).set_index("method")
 
 
-def test_what_is_planted_is_taken_out_by_the_method_that_removes_it():
-    found = published("planted-bench")
-    assert found.loc["alignment-removed", "decision"] == WORKS
+def test_what_is_planted_is_seen_by_the_methods_that_remove_it():
+    """Their whole intervals lie beyond the margin and beyond the null, those of methods that look elsewhere below it.
+
+    Corrected for all methods they are not called working: the published seeds have one in which fine-tuning raised right
+    answers too little for the rule to tell what keeps them (book/limitations.md). An earlier run on another processor
+    had both at 0.9 and called them working.
+    """
+    found, rule = published("planted-bench"), bench_rule()
+    for name in ("alignment-removed", "safety"):
+        assert found.loc[name, "low"] > rule.margin and found.loc[name, "above_null_low"] > 0
+        assert found.loc[name, "decision"] != FAILS
     assert found.loc[["safelora", "probe", "snip"], "decision"].tolist() == [FAILS] * 3  # which do not look there
 
 
