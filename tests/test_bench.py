@@ -335,7 +335,7 @@ def published(name: str) -> pd.DataFrame:
 def test_what_is_planted_is_seen_by_the_methods_that_remove_it():
     """Their whole intervals lie beyond the margin and beyond the null, those of methods that look elsewhere below it.
 
-    Corrected for all methods they are not called working: the published seeds have one in which fine-tuning raised right
+    Corrected for all methods they are not called working: in one of the published seeds fine-tuning raised right
     answers too little for the rule to tell what keeps them (book/limitations.md). An earlier run on another processor
     had both at 0.9 and called them working.
     """
