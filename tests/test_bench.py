@@ -332,17 +332,21 @@ def published(name: str) -> pd.DataFrame:
     return bench_summary(study, pd.concat(tables, ignore_index=True), bench_rule()).set_index("method")
 
 
-def test_what_is_planted_is_seen_by_the_methods_that_remove_it():
-    """Their whole intervals lie beyond the margin and beyond the null, those of methods that look elsewhere below it.
+@pytest.mark.xfail(
+    strict=True,
+    raises=AssertionError,
+    reason="the published seeds of the positive control leave it undecided, as book/limitations.md says: more are needed",
+)
+def test_what_is_planted_is_taken_out_by_the_method_that_removes_it():
+    """What the bench has to see before *works* may be believed. Strict: once it holds again, this mark has to go."""
+    assert published("planted-bench").loc["alignment-removed", "decision"] == WORKS
 
-    Corrected for all methods they are not called working: in one of the published seeds fine-tuning raised right
-    answers too little for the rule to tell what keeps them (book/limitations.md). An earlier run on another processor
-    had both at 0.9 and called them working.
-    """
+
+def test_what_is_planted_lies_beyond_margin_and_null_and_other_methods_do_not():
+    """Whole intervals, without the correction for all methods."""
     found, rule = published("planted-bench"), bench_rule()
     for name in ("alignment-removed", "safety"):
         assert found.loc[name, "low"] > rule.margin and found.loc[name, "above_null_low"] > 0
-        assert found.loc[name, "decision"] != FAILS
     assert found.loc[["safelora", "probe", "snip"], "decision"].tolist() == [FAILS] * 3  # which do not look there
 
 
