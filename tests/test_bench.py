@@ -335,7 +335,7 @@ def published(name: str) -> pd.DataFrame:
 @pytest.mark.xfail(
     strict=True,
     raises=AssertionError,
-    reason="the published seeds of the positive control leave it undecided, as book/limitations.md says: more are needed",
+    reason="the published seeds of the positive control leave it undecided (book/limitations.md): more are needed",
 )
 def test_what_is_planted_is_taken_out_by_the_method_that_removes_it():
     """What the bench has to see before *works* may be believed. Strict: once it holds again, this mark has to go."""
