@@ -4,7 +4,17 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from helpers.methods.calibration import benign, energy_matched, harmful, leading, matrices, moments, refused
+from helpers.methods.calibration import (
+    benign,
+    energy_matched,
+    harmful,
+    leading,
+    leading_left,
+    matrices,
+    moments,
+    narrowed,
+    refused,
+)
 from helpers.methods.context import Context
 from helpers.methods.door import edit_named, subspace_named
 from helpers.methods.refusal_direction import WRITERS, direction, refusal
@@ -372,6 +382,10 @@ def test_subspaces_of_many_outputs_are_found_without_a_matrix_of_outputs_by_outp
         monkeypatch.setattr(f"helpers.methods.{module}.FEW", 8)
     found = subspace_named(name).modes(READER, fresh).vectors
     assert found.shape == dense.shape and torch.allclose(found @ found.T, dense @ dense.T, atol=1e-6)
+
+
+def test_a_factor_that_is_zero_has_directions_too():
+    assert leading_left(narrowed(torch.zeros(6, 3, dtype=torch.float64)), 2).shape == (6, 2)
 
 
 def test_leading_directions_of_a_moment_are_in_falling_order():

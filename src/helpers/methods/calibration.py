@@ -96,7 +96,7 @@ def leading(moment: Tensor, rank: int) -> Tensor:
 def narrowed(factor: Tensor) -> Tensor:
     """N (m, r) with N Nᵀ = F Fᵀ for a factor F (m, n) of rank r, up to what float32 rounds away."""
     values, vectors = torch.linalg.eigh(factor.T @ factor)  # (n,), (n, n)
-    return factor @ vectors[:, values > NOTHING**2 * values[-1]]
+    return factor @ vectors[:, values >= NOTHING**2 * values[-1]]  # all, of a zero matrix
 
 
 def leading_left(factor: Tensor, rank: int) -> Tensor:
