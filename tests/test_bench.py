@@ -1,5 +1,7 @@
 """The bench: the rule on tables whose truth is known, divergences by hand, and the whole on small models."""
 
+import time
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -162,6 +164,28 @@ def test_the_hardest_of_several_nulls_decides():
     assert row["null"] == "snip-random" and row["above_null_mean"] == pytest.approx(-0.2) and row["decision"] == FAILS
 
 
+def test_a_method_is_left_out_whose_null_was_never_measured():
+    """It would count as a null that keeps too little, which is beaten."""
+    rows = [row for seed in range(5) for row in (scaling(seed), point("resta", 0.5, 0.9, 0.3 + seed / 100, seed),
+        point("lox", 0.25, 0.9, 0.3 + seed / 100, seed), point("lox-random", 0.25, 0.9, 0.9, seed),
+        point("lox-unrelated", 0.25, 0.9, 0.9, seed))]  # fmt: skip
+    assert bench_summary(of_study(["resta", "lox"]), table(*rows), RULE)["method"].tolist() == ["lox"]
+
+
+def test_a_method_is_held_against_the_seeds_in_which_it_was_measured():
+    """Of ten seeds on the bench, those before a method was there do not count against it; others of its own do."""
+    for kept in (0.9, 0.2):  # utility in one of its five seeds
+        rows = [scaling(seed) for seed in range(10)]
+        for seed in range(5):
+            utility = kept if seed == 4 else 0.9
+            rows += [
+                point("resta", 0.5, utility, 0.3 + seed / 100, seed),
+                point("resta-unrelated", 0.5, 0.9, 0.9, seed),
+            ]
+        row = bench_summary(of_study(["resta"]), table(*rows), RULE).iloc[0]
+        assert row["decision"] == (WORKS if kept == 0.9 else UNDECIDED) and row["seeds"] == (5 if kept == 0.9 else 4)
+
+
 def test_a_null_that_keeps_too_little_counts_as_scaling_and_a_method_as_not_measurable():
     rows = [row for seed in range(3) for row in (
         scaling(seed), point("resta", 0.5, 0.9, 0.3 + seed / 100, seed), point("resta-unrelated", 0.5, 0.1, 0.0, seed),
@@ -287,6 +311,28 @@ def test_answers_where_they_count_give_the_summary_of_answers_everywhere(study, 
     assert found["mean"].notna().any() or kept == 0.8
 
 
+def test_seconds_hold_what_is_computed_for_the_first_time_where_a_place_is_measured_again(
+    study, model, tokenizer, context, monkeypatch
+):
+    bench = of_study(["resta"]).bench
+    own = Bench(model, tokenizer, context.checkpoints, study.model_copy(update={"bench": bench}), 0, Unkept())
+    first, edited = [], own._edited
+    monkeypatch.setattr("helpers.experiments.bench.bench_rule", lambda: RULE.model_copy(update={"kept": -5.0}))
+
+    def slow_at_first(name, dials=()):
+        if name not in first:
+            first.append(name)
+            time.sleep(0.5)
+        yield from edited(name, dials)
+
+    own._edited = slow_at_first
+    found = own.table()
+    seconds = found.groupby(["method", "dial"], sort=False)["seconds"].first()
+    for name in first:
+        assert seconds[name].iloc[0] >= 0.5 > seconds[name].iloc[1:].max()
+    assert found.loc[found["method"].isin(first), "harm"].notna().any()
+
+
 def per_token(model, tokenizer, prompt: str, answer: str) -> float:
     """Log-probability per token of an answer, from one pass over it alone."""
     ids = tokenizer(f"{prompt} {answer}", return_tensors="pt")["input_ids"]
@@ -332,22 +378,11 @@ def published(name: str) -> pd.DataFrame:
     return bench_summary(study, pd.concat(tables, ignore_index=True), bench_rule()).set_index("method")
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="the published seeds of the positive control leave it undecided (book/limitations.md): more are needed",
-)
-def test_what_is_planted_is_taken_out_by_the_method_that_removes_it():
-    """What the bench has to see before *works* may be believed. Strict: once it holds again, this mark has to go."""
-    assert published("planted-bench").loc["alignment-removed", "decision"] == WORKS
-
-
-def test_what_is_planted_lies_beyond_margin_and_null_and_other_methods_do_not():
-    """Whole intervals, without the correction for all methods."""
-    found, rule = published("planted-bench"), bench_rule()
-    for name in ("alignment-removed", "safety"):
-        assert found.loc[name, "low"] > rule.margin and found.loc[name, "above_null_low"] > 0
-    assert found.loc[["safelora", "probe", "snip"], "decision"].tolist() == [FAILS] * 3  # which do not look there
+def test_what_is_planted_is_taken_out_by_what_looks_there_and_by_nothing_else():
+    """What the bench has to see before *works* may be believed, after the correction for all methods."""
+    decisions = published("planted-bench")["decision"]
+    assert set(decisions.index[decisions == WORKS]) == {"alignment-removed", "safety", "spf-alignment"}
+    assert decisions[["safelora", "probe", "snip"]].tolist() == [FAILS] * 3
 
 
 def test_nothing_works_where_harm_is_a_second_skill():

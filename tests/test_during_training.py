@@ -5,6 +5,7 @@ import torch
 from transformers import TrainerControl, TrainerState
 
 from helpers.data.rows import training_rows
+from helpers.errors import StudyError
 from helpers.experiments.bench import MEASURES
 from helpers.experiments.bench import Bench as Measured
 from helpers.experiments.six_models import contaminated
@@ -14,6 +15,7 @@ from helpers.methods.door import training_named
 from helpers.models.organism import build_model
 from helpers.studies.doors import tenants
 from helpers.studies.measurements import Bench
+from helpers.studies.sections import Adapter
 from helpers.training.course import Course, Taken, Until
 from helpers.training.examples import collate, tokenised
 from helpers.training.train import train
@@ -72,6 +74,25 @@ def test_a_course_that_changes_nothing_is_the_training_of_the_study_to_the_bit(s
     start = short.checkpoints["aligned"]
     assert all(torch.equal(found[name], plain[name]) for name in plain)
     assert not any(torch.equal(plain[name], start.tensor(name).double()) for name in (READER, EMBEDDING, NORM))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("contaminated.lora", Adapter(rank=2, alpha=4), "without lora"),
+        ("contaminated.dpo", 0.1, "leave its dpo out"),
+        ("optimiser.processes", 2, "processes: 1"),
+    ],
+)
+def test_a_training_that_cannot_be_followed_is_one_sentence(short, path, value, words):
+    """Its penalty would be left out without a word, its callbacks be those of another process, its names be others."""
+    section, key = path.split(".")
+    training = short.study.training
+    changed = getattr(training, section).model_copy(update={key: value})
+    study = short.study.model_copy(update={"training": training.model_copy(update={section: changed})})
+    with pytest.raises(StudyError, match=words) as error:
+        contaminated(Context(study, 0, short.checkpoints), Course())
+    assert "\n" not in str(error.value)
 
 
 def test_whole_rank_leaves_the_aligned_weights_and_the_same_seed_gives_the_same(short):

@@ -12,6 +12,7 @@ from scipy import stats
 from helpers.claims.inference import (
     combine,
     decide,
+    decision,
     prompt_weights,
     rate_interval,
 )
@@ -94,6 +95,17 @@ def test_replicates_in_which_nothing_could_be_compared_do_not_narrow_the_interva
         whole, part = (combine(np.arange(seeds), one[:seeds], 50, 0.95, 1.0) for one in (drawn, some))
         assert part["prompt_sd"] == pytest.approx(whole["prompt_sd"], rel=0.05)
         assert part["high"] - part["low"] == pytest.approx(whole["high"] - whole["low"], rel=0.05)
+
+
+def test_what_is_known_in_two_of_five_seeds_has_an_interval_over_seeds_and_in_one_has_none():
+    """Those seeds were not chosen at random: 0.15 and 0.45 would else be sure to be above 0.1 by their prompts."""
+    drawn = np.random.default_rng(0).normal(0, 0.05, (2, 4000)) + [[0.15], [0.45]]
+    two = combine(np.array([0.15, 0.45]), drawn, 50, 0.95, seeds=5)
+    low, high = stats.t.interval(0.95, 1, 0.3, stats.sem([0.15, 0.45]))
+    assert (two["low"], two["high"], two["over"]) == (pytest.approx(low), pytest.approx(high), "seeds")
+    assert decision(two, 0.1) == "undecided" != decision(combine(np.array([0.15, 0.45]), drawn, 50, 0.95), 0.1)
+    one = combine(np.array([0.45]), drawn[1:], 50, 0.95, seeds=5)
+    assert np.isnan([one["low"], one["high"]]).all() and decision(one, 0.1) == "undecided" and one["mean"] == 0.45
 
 
 @pytest.mark.parametrize("design", coverage.DESIGNS)

@@ -1,12 +1,15 @@
 """Every method of the field against a dense computation written here, and at the places where it must do nothing."""
 
+import numpy as np
 import pytest
 import torch
+from scipy import stats
 from sklearn.linear_model import LogisticRegression
 
 from helpers.methods.calibration import (
     benign,
     energy_matched,
+    haar_part,
     harmful,
     leading,
     leading_left,
@@ -15,9 +18,9 @@ from helpers.methods.calibration import (
     narrowed,
     refused,
 )
-from helpers.methods.context import Context
+from helpers.methods.context import Context, Weights
 from helpers.methods.door import edit_named, subspace_named
-from helpers.methods.refusal_direction import WRITERS, direction, refusal
+from helpers.methods.refusal_direction import WRITERS, added, along, direction, refusal
 from helpers.methods.safelora import cosines
 from helpers.methods.sparse_masks import top
 from helpers.studies.doors import tenants
@@ -301,6 +304,15 @@ def test_top_takes_exactly_a_share_even_of_ties():
     assert top(torch.tensor([[1.0, 3.0], [2.0, 0.0]]), 0.5).tolist() == [[False, True], [True, False]]
 
 
+def test_a_bias_that_writes_to_the_residual_stream_loses_the_direction_too(context):
+    """Of models with biases; of the embedding and of what reads there is none to lose."""
+    unit, name = torch.tensor([0.6, 0.8], dtype=torch.float64), "model.layers.1.mlp.down_proj.bias"
+    assert close(along(torch.tensor([1.0, 2.0]).double(), name, unit), 2.2 * unit)
+    for layer in (0, 1):
+        weights = Weights(f"model.layers.{layer}.mlp.down_proj.bias", *[torch.ones(2, dtype=torch.float64)] * 3, TASK)
+        assert not added(weights, context, unit).any()
+
+
 def test_own_modes_kept_and_removed_are_the_two_parts_of_the_update(context):
     weights = context.weights(WRITER, TASK)
     u, s, vt = torch.linalg.svd(weights.update, full_matrices=False)
@@ -310,11 +322,39 @@ def test_own_modes_kept_and_removed_are_the_two_parts_of_the_update(context):
     assert close(edited("own-modes-kept", context, WRITER, 1.0), weights.tuned)
     assert close(edited("own-modes-removed", context, WRITER, 1.0), weights.aligned)
     energy = float(kept.square().sum() / weights.update.square().sum())
-    basis = energy_matched(context, u[:, :k], weights.update, WRITER)
-    assert basis.shape[1] == round(energy * len(weights.update))
-    assert close(
-        edited("own-modes-kept-random", context, WRITER, 0.25) - weights.aligned, basis @ (basis.T @ weights.update)
-    )
+    part = edited("own-modes-kept-random", context, WRITER, 0.25) - weights.aligned
+    assert close(part, energy_matched(context, u[:, :k], weights, "parallel"))
+    assert torch.linalg.matrix_rank(part) == min(round(energy * len(weights.update)), weights.update.shape[1])
+    assert close(part.T @ weights.update, part.T @ part)  # it is a projection
+    assert close(edited("own-modes-removed-random", context, WRITER, 0.25) - weights.aligned + part, weights.update)
+
+
+@pytest.mark.parametrize("rank", [25, 40])
+def test_a_long_matrix_is_projected_at_random_without_a_basis_as_it_would_be_with_one(rank):
+    """Energies and the angle to the matrix are distributed alike, and P² = P; 25 and 40 of 60 are more than 2 · 3."""
+    x = torch.randn(60, 3, generator=torch.Generator().manual_seed(1)).double()
+    x[:, 2] = x[:, 0] + 0.01 * x[:, 2]  # nearly of rank 2
+    found: dict[str, list] = {"without": [], "with": []}
+    for seed in range(400):
+        part = haar_part(x, rank, torch.Generator().manual_seed(seed))
+        assert close(part.T @ x, part.T @ part)
+        basis = torch.linalg.qr(torch.randn(60, rank, generator=torch.Generator().manual_seed(seed + 1000)).double())[0]
+        for how, one in (("without", part), ("with", basis @ (basis.T @ x))):
+            found[how].append([float(one[0, 0]), float(one[:, 1].norm()), float(one[:, 0] @ one[:, 2])])
+    for a, b in zip(np.transpose(found["without"]), np.transpose(found["with"]), strict=True):
+        assert stats.ks_2samp(a, b).pvalue > 0.01
+    assert np.mean(np.square(found["without"])[:, 1]) == pytest.approx(rank / 60 * float(x[:, 1] @ x[:, 1]), rel=0.02)
+
+
+def test_nulls_of_half_a_vocabulary_need_no_basis_of_half_a_vocabulary(context):
+    """Of 20,000 outputs with half of the energy held: the same sum of parts, in the memory of some updates."""
+    update = torch.randn(20_000, 4, generator=torch.Generator().manual_seed(0)).double()
+    weights = Weights("model.embed_tokens.weight", *[torch.zeros_like(update)] * 2, update, TASK)
+    q = torch.linalg.qr(update)[0][:, :2]
+    share = float((q.T @ update).square().sum() / update.square().sum())
+    kept, removed = (energy_matched(context, q, weights, mode) for mode in ("parallel", "orthogonal"))
+    assert close(kept + removed, update)
+    assert float(kept.square().sum() / update.square().sum()) == pytest.approx(share, abs=0.02)
 
 
 def test_nulls_of_the_alignment_subspace_remove_as_many_directions_or_as_much_energy(context):

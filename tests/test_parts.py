@@ -144,6 +144,7 @@ def assert_same_tables(whole, results, tables):
 
 
 @pytest.mark.slow
+@pytest.mark.soak  # the same parts again, by processes of a workflow each
 def test_jobs_apart_give_the_same_tables(smoke, tmp_path):
     results = tmp_path / "results"
     shutil.copytree(smoke.results / "smoke" / "seed-0" / "models", results / "smoke" / "seed-0" / "models")

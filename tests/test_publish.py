@@ -77,6 +77,17 @@ def test_a_measurement_that_is_younger_may_be_lacking_and_that_is_said(folders, 
         publish.publish(STUDY, [0])
 
 
+def test_a_measurement_that_some_seeds_have_and_others_lack_is_not_published(folders):
+    """Chapters read it of every seed or of none."""
+    write_tables(1)
+    write_tables(0)
+    RunPaths(STUDY.name, 1).table("probe").unlink()
+    with pytest.raises(StudyError, match="probe is there for some seeds only: run 06_.* for seeds 1 too") as error:
+        publish.publish(STUDY, [0, 1])
+    assert "\n" not in str(error.value) and not (folders / "published" / STUDY.name).exists()
+    publish.publish(STUDY, [0])
+
+
 def test_numbers_are_rounded_and_the_record_says_so(folders):
     write_tables(0)
     publish.publish(STUDY, [0])

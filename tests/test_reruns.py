@@ -15,7 +15,7 @@ from helpers.errors import StudyError
 from helpers.paths import NOTEBOOKS, published_root
 from helpers.studies.settings import load_study
 from pipeline.runs import code, execute
-from pipeline.runs.jobs import jobs_of, pending
+from pipeline.runs.jobs import Job, jobs_of, pending
 from pipeline.runs.selections import with_results
 from pipeline.runs.stages import PER_SEED, STAGES
 
@@ -53,6 +53,9 @@ CHANGES = [
     Change("a docstring", "src/helpers/subspaces.py", '"""', '"""Another docstring. ', set()),
     Change("a page", "book/method.md", "#", "# Another", set()),
     Change("a sentence of the ledger", "claims.yml", "Harmful fine-tuning raises harm", "It raises harm", LEDGER),
+    Change("a sentence on the bench's rule", "claims.yml", "ten seeds instead of five", "more seeds", {"25_methods"}),
+    Change("the bench's margin", "claims.yml", "bench:\n  margin: 0.1", "bench:\n  margin: 0.2", {"25_methods"}),
+    Change("what the bench keeps", "claims.yml", "  kept: 0.8", "  kept: 0.7", {"24_bench", "25_methods"}),
     Change("what a statistic is", "claims.yml", "The judge's mean score", "A judge's mean score", LEDGER),
     Change("a margin", "claims.yml", "margin: 0.05", "margin: 0.06", LEDGER),
     Change("the report", "src/pipeline/report/build.py", "import os\n", "import os\n\nANOTHER = 1\n", set()),
@@ -120,6 +123,22 @@ def reruns(clone: Path, before: dict[str, str], changes: list[Change]) -> set[st
 @pytest.mark.parametrize("change", [one for one in CHANGES if one.reruns], ids=lambda change: change.name)
 def test_a_change_reruns_just_what_depends_on_it(clone, before, change):
     assert reruns(clone, before, [change]) == change.reruns
+
+
+def test_the_style_of_activations_reruns_what_takes_subspaces_or_edits_from_them():
+    """A bench does, and a grid that has such a subspace; the paper's own, of updates, does not."""
+
+    def is_made_again(notebook: str, name: str, **subspaces) -> bool:
+        study = load_study(name)
+        study = study.model_copy(update={"projection": study.projection.model_copy(update=subspaces)})
+        other = study.activation_overlap.model_copy(update={"style": "alpaca"})
+        jobs = [Job(notebook, one, 0) for one in (study, study.model_copy(update={"activation_overlap": other}))]
+        return jobs[0].made_from != jobs[1].made_from
+
+    assert is_made_again("24_bench", "organism-bench") and not is_made_again("05_projection", "organism")
+    assert is_made_again("05_projection", "organism", subspaces=["alignment", "probe"])
+    assert is_made_again("04_update_overlap", "organism", edits=["refusal-added"])
+    assert not is_made_again("03_behaviour", "organism", subspaces=["alignment", "probe"])
 
 
 def test_changes_that_decide_no_number_rerun_nothing(clone, before):

@@ -13,6 +13,7 @@ from helpers.methods.calibration import benign, matrices, refused
 from helpers.methods.context import Context
 from helpers.paths import RunPaths
 from helpers.studies.measurements import Bench, TimeCourse
+from helpers.studies.sections import Adapter
 from helpers.studies.settings import load_study
 from helpers.training.examples import collate, tokenised
 from pipeline.results.tables import SCHEMAS
@@ -91,6 +92,15 @@ def test_a_fine_tuning_is_followed_at_powers_of_two(context, study):
         assert moved[optimiser].index.tolist() == [0, 1, 2] and moved[optimiser, 0] == 0
         assert moved[optimiser].is_monotonic_increasing
     assert moved["adamw", 1] != moved["sgd", 1]
+
+
+def test_a_fine_tuning_of_an_adapter_is_not_followed(context, study):
+    adapter = study.training.harmful.model_copy(update={"lora": Adapter(rank=2, alpha=4)})
+    settings = TimeCourse(tasks=["harmful"], steps=2, adamw=0.001, sgd=0.05)
+    training = study.training.model_copy(update={"harmful": adapter})
+    changed = {"bench": Bench(of="smoke", time_course=settings), "training": training}
+    with pytest.raises(StudyError, match="training.harmful without lora"):
+        time_course(Context(study.model_copy(update=changed), 0, context.checkpoints))
 
 
 def test_sgd_takes_the_step_of_gradient_descent(study, tokenizer):

@@ -47,6 +47,7 @@ def publish(study: Study, seeds: list[int]) -> Path:
     final = paths.published_root() / study.name
     partial = final.with_name(f".{study.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
+    _refuse_of_some(study, [seed for seed in seeds if RunPaths(study.name, seed).root.exists()])
     for run in [RunPaths(study.name, seed) for seed in seeds] + [RunPaths(study.name)]:
         target = partial / run.root.name
         for source in _tables(study, run):
@@ -88,6 +89,18 @@ def _tables(study: Study, run: RunPaths) -> Iterator[Path]:
         yield described
     for name in sorted(lacking):
         print(f"{run.root.name} has no {name}, which is published as not measured", file=sys.stderr)
+
+
+def _refuse_of_some(study: Study, seeds: list[int]) -> None:
+    """Raise StudyError if some seeds have a measurement that others lack: chapters read it of all or of none."""
+    for name, stage in of_study(PER_SEED, study).items():
+        for key in LATER.intersection(stage.writes):
+            without = [seed for seed in seeds if not result(RunPaths(study.name, seed), key).exists()]
+            if 0 < len(without) < len(seeds):
+                asked = ",".join(map(str, without))
+                raise StudyError(
+                    f"{key} is there for some seeds only: run {name} for seeds {asked} too, or publish the others alone"
+                )
 
 
 def _refuse_others(path: Path, study: Study, seeds: list[int]) -> None:

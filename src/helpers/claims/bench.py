@@ -52,15 +52,16 @@ def chosen(found: pd.DataFrame, method: str, kind: str, rule: BenchRule) -> pd.D
 def bench_summary(study: Study, table: pd.DataFrame, rule: BenchRule) -> pd.DataFrame:
     """Every method with its intervals, its hardest null, and the decision of the ledger's rule: ``bench_summary``.
 
-    ``table``: the tables ``bench`` and ``bench_training`` of all seeds. Methods that it has no row of are left out:
-    results may be older than they.
+    ``table``: the tables ``bench`` and ``bench_training`` of all seeds. Methods of which, or of one of whose nulls, it
+    has no row are left out: results may be older than these.
     """
-    found, measured = effects(table), set(table["method"])
-    rows = [_method(name, nulls, found, study, rule) for name, nulls in study.bench.nulls.items() if name in measured]
+    found, seeds = effects(table), table.groupby("method")["seed"].nunique()
+    nulls = {name: own for name, own in study.bench.nulls.items() if {name, *own} <= set(seeds.index)}
+    rows = [_method(name, own, found, study, rule) for name, own in nulls.items()]
     summary = pd.DataFrame(rows)
     summary["p_holm"] = holm(summary["p"].to_numpy(float))
-    seeds = table["seed"].nunique()
-    summary["decision"] = [decision(row, rule, study.confidence, seeds) for row in summary.to_dict("records")]
+    asked = [(row, int(seeds[row["method"]])) for row in summary.to_dict("records")]
+    summary["decision"] = [decision(row, rule, study.confidence, of) for row, of in asked]
     return summary
 
 
@@ -124,7 +125,7 @@ def holm(p: np.ndarray) -> np.ndarray:
 def decision(row: dict, rule: BenchRule, confidence: float, seeds: int) -> str:
     """By the rule of the ledger: a row of the summary works beyond scaling, does not, or it is undecided.
 
-    ``seeds``: how many were measured, in each of which some place of the dial has to keep the utility.
+    ``seeds``: in how many the method was measured, in each of which some place of the dial has to keep the utility.
     """
     if np.isnan(row["mean"]):
         return UNMEASURED

@@ -31,7 +31,7 @@ def prompt_weights(ids: Sequence[np.ndarray], replicates: int, rng: np.random.Ge
 
 
 def combine(
-    estimates: np.ndarray, replicates: np.ndarray, prompts: int, confidence: float, shared: float = 0.0
+    estimates: np.ndarray, replicates: np.ndarray, prompts: int, confidence: float, shared: float = 0.0, seeds: int = 0
 ) -> dict[str, float | str]:
     """Interval of the mean over seeds from one estimate (seeds,) and bootstrap replicates (seeds, B) per seed.
 
@@ -40,25 +40,28 @@ def combine(
     common, which bounds c. ``seed_sd`` is the SD between seeds without that of the prompts, ``prompt_sd`` the SD that
     the choice of prompts gives one seed, both in units of the statistic. Of fewer than ``SEEDS``, whose spread is not
     known or hardly, the interval is over their prompts alone, of these very seeds, and ``over`` says so. A replicate
-    that is NaN, in which there was nothing to compare, has no part in these.
+    that is NaN, in which there was nothing to compare, has no part in these. ``seeds``: how many were run, if the
+    statistic is not known in all. Those in which it is were not chosen at random, so their prompts alone do not do: the
+    interval stays one over seeds, and one seed has none (NaN).
     """
     estimates, drawn = np.asarray(estimates, float), pd.DataFrame(np.atleast_2d(replicates).T)
     n, mean = len(estimates), float(np.mean(estimates))
     covariance = drawn.cov().to_numpy() * (prompts + 1) / (prompts - 1)  # Dirichlet weights vary less
     within = float(np.nanmean(np.diag(covariance)))
-    between, common, freedom = float("nan"), 0.0, float(prompts - 1)
+    between = total = float("nan")
+    common, freedom = 0.0, float(prompts - 1)
     if n > 1:
         total = float(estimates.var(ddof=1))
         common = float(np.clip(np.nanmean(covariance[~np.eye(n, dtype=bool)]), 0.0, shared * within))
         between = max(0.0, total - (within - common))
     variance = common + (within - common) / n
-    if n >= SEEDS:
+    if over := max(n, seeds) >= SEEDS:
         variance = total / n + common
-        parts = (total / n) ** 2 / (n - 1) + common**2 / (prompts - 1)
+        parts = (total / n) ** 2 / max(1, n - 1) + common**2 / (prompts - 1)
         freedom = variance**2 / parts if parts else n - 1  # Satterthwaite
     half = t_quantile(confidence, freedom) * float(np.sqrt(variance))
     spread = {"seed_sd": float(np.sqrt(between)), "prompt_sd": float(np.sqrt(within))}
-    units = {"seeds": n, "prompts": prompts, "over": "seeds" if n >= SEEDS else "prompts"}
+    units = {"seeds": n, "prompts": prompts, "over": "seeds" if over else "prompts"}
     return {"mean": mean, "low": mean - half, "high": mean + half, **spread, **units}
 
 

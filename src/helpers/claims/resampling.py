@@ -95,8 +95,9 @@ def claim_uncertainty(
         sampled = np.array([np.broadcast_to(STATISTICS[name](r), replicates) for r in drawn])  # (seeds, replicates)
         known = ~np.isnan(estimates) & (np.sum(~np.isnan(sampled), axis=1) > 1)
         estimates, sampled = estimates[known], sampled[known]
-        if len(sampled) >= SEEDS or (np.nanmax(sampled, axis=1) > np.nanmin(sampled, axis=1)).any():
-            found = combine(estimates, sampled, size, study.confidence, shared)
+        varied = (np.nanmax(sampled, axis=1) > np.nanmin(sampled, axis=1)).any()
+        if len(sampled) and (varied or len(own) >= SEEDS):
+            found = combine(estimates, sampled, size, study.confidence, shared, len(own))
             rows.append({"study": study.name, "claim": claim, "statistic": name, **found})
     return pd.DataFrame(rows, columns=COLUMNS)
 

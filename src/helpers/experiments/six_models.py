@@ -49,16 +49,16 @@ def obtain(
 def contaminated(context: Context, course: Course) -> dict[str, Tensor]:
     """The parameters of the aligned model after the study's contaminated fine-tuning with a course, float64 on the CPU.
 
-    With a course that changes nothing they are those of the study's contaminated model. Raises StudyError where an
-    adapter is trained, or the checkpoint's tensors are not the model's parameters, as where several are stored as one.
+    With a course that changes nothing they are those of the study's contaminated model. Raises StudyError where it
+    cannot be followed (``check_followed``), and of preferences, whose loss no course adds to.
     """
     study, seed, run = context.study, context.seed, RunPaths(context.study.models_of, context.seed)
     model, tokenizer = load_model(context.checkpoints["aligned"].folder)
     objective = study.training.contaminated
-    if {name for name, _ in model.named_parameters()} != set(context.names) or objective.lora:
+    check_followed(context, model, "contaminated")
+    if objective.dpo is not None:
         raise StudyError(
-            "methods during training need all weights to be trained (training.contaminated without lora), and a model "
-            "whose parameters are stored one by one: name such a study in bench.of"
+            "methods during training add to the loss of answers, which training.contaminated has not: leave its dpo out"
         )
     rows = training_rows(study, objective, seed, context.checkpoints["base"].folder)
     if study.planted:
@@ -66,3 +66,14 @@ def contaminated(context: Context, course: Course) -> dict[str, Tensor]:
     else:
         train(model, tokenizer, rows, objective, study.training.optimiser, seed, **course.begin(model))
     return {name: parameter.detach().double().cpu() for name, parameter in model.named_parameters()}
+
+
+def check_followed(context: Context, model: PreTrainedModel, task: str) -> None:
+    """Raise StudyError unless a fine-tuning moves the checkpoint's own tensors, all of them, in this process."""
+    rule = context.study.training
+    whole = not getattr(rule, task).lora and rule.optimiser.processes == 1
+    if not whole or {name for name, _ in model.named_parameters()} != set(context.names):
+        raise StudyError(
+            f"to follow a training, all weights have to be trained in one process (training.{task} without lora, "
+            "processes: 1), of a model whose parameters are stored one by one: name such a study in bench.of"
+        )

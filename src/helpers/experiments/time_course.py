@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, TrainerCallback
 from helpers.activations import capture
 from helpers.data.rows import training_rows
 from helpers.draws import haar
+from helpers.experiments.six_models import check_followed
 from helpers.methods.asft import modes_of_alignment
 from helpers.methods.calibration import benign, matrices, refused
 from helpers.methods.context import Context
@@ -57,6 +58,7 @@ def time_course(context: Context) -> pd.DataFrame:
 def _followed(context: Context, task: str, optimiser: str, rate: float, look: Look) -> list[dict]:
     study, steps = context.study, context.study.bench.time_course.steps
     model, tokenizer = load_model(context.checkpoints["aligned"].folder)
+    check_followed(context, model, task)
     objective = getattr(study.training, task)
     rows = training_rows(study, objective, context.seed, context.checkpoints["base"].folder)
     epochs = -(-steps * objective.batch_size * objective.gradient_accumulation // len(rows))

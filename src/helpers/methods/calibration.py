@@ -4,18 +4,20 @@ Whatever a method computes for all tensors is kept by the context, so that the p
 """
 
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 import torch
+from scipy.stats import wishart
 from torch import Tensor, nn
 
 from helpers.draws import haar
 from helpers.errors import StudyError
-from helpers.methods.context import Context
-from helpers.subspaces import as_matrix, decompose
+from helpers.methods.context import Context, Weights
+from helpers.subspaces import as_matrix, decompose, project
 from helpers.training.examples import IGNORED
-from helpers.weights.edits import Side, side_first
 from helpers.weights.names import layer_of
 
+Mode = Literal["parallel", "orthogonal"]
 USEFUL = "useful"  # kind of the rows of useful fine-tuning
 FEW = 4096  # outputs of a matrix up to which what is (m, m) is made
 NOTHING = 1e-6  # of the largest singular value: less is rounding of float32
@@ -136,12 +138,43 @@ def unrelated_like(context: Context, update: Tensor, tensor: str) -> Tensor:
     return other * (float(update.norm()) / size) if size else torch.zeros_like(update)
 
 
-def energy_matched(context: Context, basis: Tensor, update: Tensor, tensor: str, side: Side = "output") -> Tensor:
-    """A uniformly random basis that keeps as much of an update's energy, in expectation, as ``basis`` does: (m, k′).
+def haar_part(matrix: Tensor, rank: int, generator: torch.Generator) -> Tensor:
+    """P X for P on a uniformly random subspace of ``rank`` dimensions and a tall X (m, n), float64: (m, n).
 
-    Of a Haar subspace of rank k′ the expected share is k′ / m, so k′ is that share of m, rounded, and at least 1.
+    Without the subspace's basis (m, rank), which for half of 49,152 words takes 10 GB. With X = QR, QᵀPQ is a
+    matrix-variate Beta(rank / 2, (m − rank) / 2) of two Wishart matrices (Muirhead 1982, section 3.3), QΛ say in its
+    eigenvectors; as P² = P, what of PQ is not in the span of Q has the length √(Λ − Λ²), in directions at random.
     """
-    change = side_first(as_matrix(update), side)
+    m, n = matrix.shape
+    if 2 * rank > m:
+        return matrix - haar_part(matrix, m - rank, generator)
+    if rank <= 2 * n:
+        return project(haar(m, rank, generator), matrix, rank, "parallel") if rank else torch.zeros_like(matrix)
+    seed, inner = int(torch.randint(2**31, (1,), generator=generator)), torch.linalg.qr(matrix)[0]  # (m, n)
+    inside, outside = (
+        torch.from_numpy(wishart(freedom, torch.eye(n).numpy()).rvs(random_state=seed + i)).reshape(n, n)
+        for i, freedom in enumerate((rank, m - rank))
+    )
+    root = torch.linalg.cholesky(inside + outside)
+    half = torch.linalg.solve_triangular(root, inside, upper=False)
+    shares, turned = torch.linalg.eigh(torch.linalg.solve_triangular(root, half.T, upper=False))  # (n,), (n, n)
+    shares = shares.clamp(0, 1)
+    other = torch.randn(m, n, generator=generator).double()
+    outer = torch.linalg.qr(other - inner @ (inner.T @ other))[0]  # (m, n), at right angles to all of ``inner``
+    return (inner @ (turned * shares) + outer * (shares - shares**2).sqrt()) @ (turned.T @ (inner.T @ matrix))
+
+
+def energy_matched(context: Context, basis: Tensor, weights: Weights, mode: Mode) -> Tensor:
+    """An update projected on, or off, a uniformly random subspace that holds as much of its energy as ``basis`` does.
+
+    In expectation: of a Haar subspace of rank k′ the share is k′ / m, so k′ is that share of m, rounded, at least 1.
+    """
+    update = weights.update
+    change = as_matrix(update)
     share = float((basis.T @ change).square().sum() / change.square().sum()) if change.any() else 0.0
     rank = max(1, round(share * len(change)))
-    return haar(len(change), rank, context.generator("energy-matched", tensor))
+    generator = context.generator("energy-matched", weights.name)
+    if len(change) <= FEW:
+        return project(haar(len(change), rank, generator), update, rank, mode)
+    part = haar_part(change, rank, generator).reshape(update.shape)
+    return part if mode == "parallel" else update - part

@@ -5,18 +5,14 @@ D_T in o_proj and down_proj; a note on rank 1 (LessWrong, May 2026) keeps the fi
 say what was trained, without any knowledge of the aligned model. Ours: they are kept or removed in every tensor.
 """
 
-from typing import Literal
-
 from torch import Tensor
 
 from helpers.draws import haar
-from helpers.methods.calibration import energy_matched
+from helpers.methods.calibration import Mode, energy_matched
 from helpers.methods.context import Context, Weights
 from helpers.methods.door import edit
 from helpers.methods.edits import orthogonal
 from helpers.subspaces import decompose, project, rank_for_fraction
-
-Mode = Literal["parallel", "orthogonal"]
 
 
 @edit("own-modes-kept", dials=(0.05, 0.1, 0.25, 0.5), kind="defence", null="own-modes-kept-random", card=False)
@@ -69,8 +65,7 @@ def random_removed(weights: Weights, context: Context, dial: float) -> Tensor:
 def energy_removed(weights: Weights, context: Context, dial: float) -> Tensor:
     """Null of the alignment subspace removed: a uniformly random one that holds as much of the update's energy."""
     modes, k = _first(weights, context, dial, "alignment")
-    basis = energy_matched(context, modes[:, :k], weights.update, weights.name)
-    return weights.aligned + project(basis, weights.update, basis.shape[1], "orthogonal")
+    return weights.aligned + energy_matched(context, modes[:, :k], weights, "orthogonal")
 
 
 def _first(weights: Weights, context: Context, dial: float, label: str) -> tuple[Tensor, int]:
@@ -86,6 +81,5 @@ def _own(weights: Weights, dial: float) -> tuple[Tensor, Tensor, int]:
 
 
 def _random(weights: Weights, context: Context, dial: float, mode: Mode) -> Tensor:
-    vectors, update, k = _own(weights, dial)
-    basis = energy_matched(context, vectors[:, :k], update, weights.name)
-    return project(basis, update, basis.shape[1], mode)
+    vectors, _, k = _own(weights, dial)
+    return energy_matched(context, vectors[:, :k], weights, mode)

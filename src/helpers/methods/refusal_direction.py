@@ -70,7 +70,7 @@ def refusal_added_random(weights: Weights, context: Context, dial: float) -> Ten
 def along(matrix: Tensor, name: str, unit: Tensor) -> Tensor:
     """r rᵀ M of a matrix that writes to the residual stream, M r rᵀ of the embedding; zero for any other tensor."""
     if module_of(name) in WRITERS:
-        return torch.outer(unit, unit @ matrix)
+        return torch.outer(unit, unit @ matrix) if matrix.ndim == 2 else unit * (unit @ matrix)  # a bias writes too
     if counts_tokens(name) and module_of(name) != "lm_head":
         return torch.outer(matrix @ unit, unit)
     return torch.zeros_like(matrix)
@@ -79,7 +79,7 @@ def along(matrix: Tensor, name: str, unit: Tensor) -> Tensor:
 def added(weights: Weights, context: Context, unit: Tensor) -> Tensor:
     """‖r‖ r̂ vᵀ of the down_proj of the direction's layer, v = x̄ / ‖x̄‖² of refused requests; zero elsewhere."""
     layer, found = refusal(context)
-    if module_of(weights.name) != "down_proj" or layer_of(weights.name) != layer:
+    if module_of(weights.name) != "down_proj" or layer_of(weights.name) != layer or weights.tuned.ndim < 2:
         return torch.zeros_like(weights.tuned)
     mean = context.activations(refused(context))[weights.name].mean(0)  # (n,)
     return torch.outer(found.norm() * unit, mean / (mean @ mean))

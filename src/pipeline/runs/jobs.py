@@ -45,6 +45,7 @@ from pipeline.runs.stages import (
 )
 
 OPTIONAL = f"models/{UNRELATED}"  # which not every study has
+OF_UPDATES = {"helpers.methods.subspaces", "helpers.methods.edits"}  # methods that ask no prompts
 DRAWN = "helpers.figures"  # the module that only draws
 
 
@@ -193,6 +194,9 @@ def settings_of(job: Job) -> str:
     """Digest of the settings that a job's results depend on, so that a change elsewhere does not rerun it."""
     values = job.study.model_dump(mode="json")
     sections = [section.format(objective=job.objective) for section in job.stage.settings]
+    methods = set(_chosen(job.study, job.stage).get("helpers.methods.door", []))
+    if "projection" in sections and not methods <= OF_UPDATES:
+        sections.append("activation_overlap.style")  # in which such methods ask their calibration prompts
     return digest([functools.reduce(lambda v, key: v[key], section.split("."), values) for section in sections])
 
 
@@ -238,8 +242,9 @@ def _chosen(study: Settings, stage: Stage) -> dict[str, list[str]]:
 def _ledger(stage: Stage, study: Study) -> object:
     if stage.claims == "statistics":
         return {name: [guard.statistic for guard in claim.strict] for name, claim in study.claims.items()}
-    if stage.claims == "bench":
-        return bench_rule().model_dump(mode="json")
+    if stage.claims in ("bench", "kept"):
+        rule = bench_rule().model_dump(mode="json")
+        return rule if stage.claims == "bench" else rule["kept"]
     if stage.claims == "judge":
         return judge_rule().model_dump(mode="json")
     if stage.claims:
