@@ -41,6 +41,7 @@ help:  ## list the targets
 	@echo "profiles:  $(notdir $(patsubst %/,%,$(wildcard profiles/*/)))"
 	@echo "subspaces: $$(sed -n 's/^@subspace("\([^"]*\)".*/\1/p' src/helpers/methods/*.py | xargs)"
 	@echo "edits:     $$(sed -n 's/^@edit("\([^"]*\)".*/\1/p' src/helpers/methods/*.py | xargs)"
+	@echo "training:  $$(sed -n 's/^@training("\([^"]*\)".*/\1/p' src/helpers/methods/*.py | xargs)"
 	@echo "judges:    $$(sed -n 's/^@judge("\([^"]*\)".*/\1/p' src/helpers/evaluation/judges/*.py | xargs)"
 	@echo "studies:   $(basename $(notdir $(wildcard studies/*.yml)))"
 
