@@ -266,3 +266,11 @@ def test_numbers_in_a_matrix_are_hundredths_without_what_need_not_be_said(value)
     text = _short(value)
     assert float(text.replace("−", "-")) == pytest.approx(value, abs=0.00501)
     assert len(text) <= 5 and not text.startswith(("0.", "−0", "-", "+"))
+
+
+@pytest.mark.parametrize("rows, names, numbers", [(8, 8, 16), (31, 16, 0)])
+def test_a_matrix_has_numbers_and_every_name_only_where_they_do_not_lie_on_one_another(rows, names, numbers):
+    """As of the layers of a model with thirty, which were a black bar."""
+    ax = plt.figure().subplots()
+    heatmap(ax, pd.DataFrame(np.full((rows, 2), 0.5), index=range(rows)), "by layer")
+    assert len(ax.get_yticklabels()) == names and len(ax.texts) == numbers

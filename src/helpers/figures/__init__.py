@@ -38,6 +38,7 @@ _MARKS = "osD^vPX<>h"  # a shape as well, for readers who see no colour; neighbo
 BOUND = _RED  # colour of bounds that are asked for
 DECISIONS = {"distinct": (_BLUE, "D"), "not distinct": (_GREY, "o"), "undecided": (_ORANGE, "X")}
 _HERE = {"ha": "right", "va": "bottom", "fontsize": 7, "bbox": {"fc": "white", "ec": "none", "alpha": 0.7, "pad": 0.5}}
+ROWS = 16  # of a matrix whose numbers can be read
 LETTERS_PER_PANEL = 26  # of the label of a panel, three of which are as wide as the page
 DIAL = "dial (0 nothing, 1 fully planted)"  # of the graded control
 PAGE_WIDTH = 7.2  # inches: letters then come out about as large as the text of the page
@@ -175,11 +176,13 @@ def band(ax: Axes, places: pd.Series, label: str) -> None:
 
 
 def heatmap(ax: Axes, table: pd.DataFrame, title: str, unit: str = LABELS["mso"]) -> None:
-    """A matrix of values between 0 and 1, annotated; the colour bar under it says their unit."""
+    """A matrix of values between 0 and 1, with numbers where they fit; the colour bar under it says their unit."""
     import seaborn as sns  # here, because it imports scipy.stats, which figures without a matrix need not wait for
 
     look = {"vmin": 0, "vmax": 1, "cmap": "cividis", "cbar": False}
-    sns.heatmap(table, ax=ax, annot=True, fmt=".2f", annot_kws={"fontsize": 7}, **look)
+    fits = len(table) <= ROWS  # else numbers and names would lie on one another; colours and the table say them
+    every = 1 if fits else -(-len(table) // ROWS)
+    sns.heatmap(table, ax=ax, annot=fits, fmt=".2f", annot_kws={"fontsize": 7}, yticklabels=every, **look)
     ax.collections[0].set_gid(unit)
     ax.set(title=title, xlabel="", ylabel="")
     ax.grid(False)
