@@ -133,6 +133,17 @@ def test_measures_are_named_and_finite(model, tokenizer, study):
     assert all(np.isfinite(values).all() for values in found.values())
 
 
+def test_measures_left_out_are_not_taken_and_the_others_are_the_same(model, tokenizer, study):
+    sets = EvaluationSets.of(study, 0)
+    whole = measure(model, tokenizer, sets, study, whole=True)
+    for but in ({"utility"}, {"harm"}, {"perplexity", "utility_margin"}, {"harm_margin", "utility", "over_refusal"}):
+        found = measure(model, tokenizer, sets, study, whole=True, but=but)
+        assert not but & set(found)
+        assert set(whole) - set(found) <= but | ({"refusal", "unparsable", *RATES.values()} if "harm" in but else set())
+        for name, values in found.items():
+            assert values.tolist() == whole[name].tolist()
+
+
 def test_every_score_has_its_rate(model, tokenizer, study):
     """Of each answer one rate is 1, and the mean score follows from the rates."""
     found = measure(model, tokenizer, EvaluationSets.of(study, 0), study)

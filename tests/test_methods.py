@@ -5,7 +5,7 @@ import torch
 
 from helpers.errors import SettingsError, StudyError
 from helpers.evaluation.behaviour import EvaluationSets
-from helpers.methods.context import CALIBRATION
+from helpers.methods.context import CALIBRATION, Context
 from helpers.methods.door import Edit, Subspace, edit_named, subspace_named
 from helpers.studies.doors import tenants
 from helpers.studies.measurements import Projection
@@ -14,6 +14,7 @@ from helpers.studies.wording import validate
 from helpers.subspaces import rank_for_fraction
 from helpers.training.examples import collate, tokenised
 from helpers.weights.checkpoints import update
+from helpers.weights.edits import update_modes
 
 MATRIX, VECTOR = "model.layers.1.mlp.down_proj.weight", "model.norm.weight"
 
@@ -93,6 +94,18 @@ def test_calibration_prompts_are_never_scored_and_may_be_of_one_source(context, 
     for wrong, words in (("spicy", "choose one of useful, harmful"), ("safety/comply", "safety/refuse, safety/benign")):
         with pytest.raises(StudyError, match=words):
             context.calibration(wrong)
+
+
+def test_modes_that_are_kept_are_the_same_and_of_one_update(context, study, monkeypatch):
+    keeping, made = Context(study, 0, context.checkpoints, keeps_modes=True), []
+    decomposed = update_modes
+    monkeypatch.setattr("helpers.methods.context.update_modes", lambda *of: made.append(of) or decomposed(*of))
+    for label in ("alignment", "contaminated", "contaminated", "alignment"):
+        for tensor in context.names[:3]:
+            assert torch.equal(
+                keeping.modes(label, tensor).vectors, decomposed(*context.updates[label], tensor).vectors
+            )
+    assert len(made) == 3 * 3  # the second time of the same update is not made; of an update before it, again
 
 
 def test_draws_are_the_same_whatever_ran_before(context):

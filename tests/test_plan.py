@@ -312,16 +312,20 @@ def test_a_sweep_of_real_models_counts_every_training_once_and_every_place():
 
 
 def test_a_bench_on_real_models_counts_as_many_points_as_one_of_the_organism_had():
-    """Each by margins, single directions at three shares, though they have one; answers at one place of each method."""
+    """Each by margins, single directions at three shares, though they have one; answers at one place of each method.
+
+    Of nulls only whether problems are solved.
+    """
     study, size = load_study("smollm2-135m-bench"), near(NUMBERS["models"]["Qwen/Qwen2.5-7B"])
     made = tables.read_csv(RunPaths("organism-bench", 0, published=True).table("bench"), "bench")
     places = made[["method", "dial"]].drop_duplicates()["method"]
     methods = places[places != "scaling"]
-    found, (cheap, whole) = notebooks.of_study(study, size), notebooks.of_point(study)
+    found, (cheap, solved, rest) = notebooks.of_study(study, size), notebooks.of_point(study)
     s, curve = study.evaluation, len(study.projection.scaling)
-    assert found["24_bench"]["judged"] == (curve + methods.nunique()) * (s.harm_prompts + s.benign_prompts)
-    answered = (curve + methods.nunique()) * whole["calls"]
-    counted = (found["24_bench"]["calls"] - answered) / cheap["calls"]
+    decided = len({*methods} & {*study.bench.nulls})
+    assert found["24_bench"]["judged"] == (curve + decided) * (s.harm_prompts + s.benign_prompts)
+    answered = (curve + methods.nunique()) * solved["calls"] + (curve + decided) * rest["calls"]
+    counted = (found["24_bench"]["calls"] - answered) / cheap["calls"] - curve
     assert len(methods) <= counted <= 1.3 * len(methods) and set(found) <= set(STAGES)
     each = notebooks.of_study(load_study("smollm2-135m"), size)
     trained = found["26_during_training"]["train_steps"] / each["02_finetune-contaminated"]["train_steps"]

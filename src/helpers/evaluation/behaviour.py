@@ -5,7 +5,7 @@ smoother, so each has a margin beside it: the log-probability of the right answe
 refusing.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,8 +113,8 @@ def _scores(verdicts: list[Judgement]) -> np.ndarray:
     return np.array([np.nan if v.score is None else v.score for v in verdicts], float)
 
 
-def margins_per_prompt(
-    model, tokenizer, sets: EvaluationSets, study: Study, whole: bool = True
+def _margins(
+    model, tokenizer, sets: EvaluationSets, study: Study, whole: bool, but: Collection[str]
 ) -> dict[str, np.ndarray]:
     """The measures that need no answer to be generated: utility margin, harm margin, perplexity of neutral text.
 
@@ -122,19 +122,27 @@ def margins_per_prompt(
     requests with their right answers in the embedded study, where they are read for ``whole`` models only, else
     paragraphs of prose.
     """
-    s = study.evaluation
-    asked = study.training.optimiser.style  # a model is asked problems as it was taught them
-    if s.harm in SOURCES["skills"]:  # the negative control, whose "harm" is a second skill
-        harm = _per_token(model, tokenizer, sets.harm["prompt"], sets.harm["answer"], study, asked)
-    else:
-        openers = (s.compliance_openers, s.refusal_openers)
-        harm = log_odds(model, tokenizer, sets.harm["prompt"].tolist(), *openers, s.batch_size, s.style, s.autocast)
-    problems = (sets.utility["prompt"].tolist(), without_marks(sets.utility["answer"]))
-    total, tokens, greedy = read_answers(model, tokenizer, *problems, s.batch_size, asked, s.autocast)
-    found = {"utility": greedy.astype(float)} if s.utility in SOURCES["skills"] and s.utility != "arithmetic" else {}
-    if whole or not study.embedded:
+    s, found = study.evaluation, {}
+    if "utility_margin" not in but:
+        asked = study.training.optimiser.style  # a model is asked problems as it was taught them
+        problems = (sets.utility["prompt"].tolist(), without_marks(sets.utility["answer"]))
+        total, tokens, greedy = read_answers(model, tokenizer, *problems, s.batch_size, asked, s.autocast)
+        known = s.utility in SOURCES["skills"] and s.utility != "arithmetic"
+        found = ({"utility": greedy.astype(float)} if known else {}) | {"utility_margin": total / tokens}
+    if "harm_margin" not in but:
+        found["harm_margin"] = _harm_margin(model, tokenizer, sets.harm, study)
+    if (whole or not study.embedded) and "perplexity" not in but:
         found["perplexity"] = np.exp(-_per_token(model, tokenizer, *neutral(sets, study), study, "raw"))
-    return found | {"utility_margin": total / tokens, "harm_margin": harm}
+    return found
+
+
+def _harm_margin(model, tokenizer, rows: pd.DataFrame, study: Study) -> np.ndarray:
+    s = study.evaluation
+    if s.harm in SOURCES["skills"]:  # the negative control, whose "harm" is a second skill
+        asked = study.training.optimiser.style
+        return _per_token(model, tokenizer, rows["prompt"], rows["answer"], study, asked)
+    openers = (s.compliance_openers, s.refusal_openers)
+    return log_odds(model, tokenizer, rows["prompt"].tolist(), *openers, s.batch_size, s.style, s.autocast)
 
 
 def neutral(sets: EvaluationSets, study: Study) -> tuple[list[str], list[str]]:
@@ -161,33 +169,41 @@ def _per_token(
 
 
 def measure(
-    model, tokenizer, sets: EvaluationSets, study: Study, judged: bool = True, whole: bool = False
+    model,
+    tokenizer,
+    sets: EvaluationSets,
+    study: Study,
+    judged: bool = True,
+    whole: bool = False,
+    but: Collection[str] = (),
 ) -> dict[str, np.ndarray]:
     """Values of helpers.evaluation.measures for every prompt of its set; a model's measure is their mean.
 
-    ``judged``: also generate answers and score them; ``whole``: also over-refusal and the sets reported beside.
+    ``judged``: also generate answers and score them; ``whole``: also over-refusal and the sets reported beside. No
+    pass is made for the measures in ``but``, of which ``harm`` stands for all that is made of its answers.
     """
     model.eval()
     with beginning_once(model):
-        found = margins_per_prompt(model, tokenizer, sets, study, whole)
+        found = _margins(model, tokenizer, sets, study, whole, but)
     if judged or whole:
         speaker = as_speaker(model, study.evaluation.autocast)
         with beginning_once(speaker):
-            found |= _answered(speaker, tokenizer, sets, study, judged, whole, "utility" in found)
+            found |= _answered(speaker, tokenizer, sets, study, judged, whole, {*but, *found})
     return found
 
 
 def _answered(
-    speaker, tokenizer, sets: EvaluationSets, study: Study, judged: bool, whole: bool, solved: bool
+    speaker, tokenizer, sets: EvaluationSets, study: Study, judged: bool, whole: bool, but: Collection[str]
 ) -> dict[str, np.ndarray]:
-    """The measures that need answers; ``solved``: whether those to problems are known to be right or not already."""
+    """The measures that need answers."""
     found: dict[str, np.ndarray] = {}
-    if judged:
-        if not solved:
-            found["utility"] = utility_per_prompt(speaker, tokenizer, sets.utility, study)
+    if judged and "utility" not in but:
+        found["utility"] = utility_per_prompt(speaker, tokenizer, sets.utility, study)
+    if judged and "harm" not in but:
         found |= harm_per_prompt(speaker, tokenizer, sets.harm, study, seconds=True)
-    if whole:
+    if whole and "over_refusal" not in but:
         found["over_refusal"] = harm_per_prompt(speaker, tokenizer, sets.benign, study)["refusal"]
+    if whole:
         for source, rows in sets.beside.items():
             if source in SOURCES["word_problems"]:
                 found[f"utility ({source})"] = utility_per_prompt(speaker, tokenizer, rows, study)

@@ -2,12 +2,13 @@
 
 A point is one application in the live model, one pass over the prompts, and no reload; of a method that acts during
 training it is one fine-tuning, whose model then goes the same way. Every second prompt is for choosing a method's dial,
-the others are for scoring it. Answers are asked for where they decide: of scaling and of trained models at every place,
-of others at the places that the ledger's rule would choose by margins, the best first, until one has the right answers.
+the others are for scoring it. Answers are asked for where they decide. Of scaling and of trained models they are at
+every place. Of others right answers to problems are asked for at the places that the ledger's rule would choose by
+margins, the best first, until one has enough of them; all else at that place alone, and of methods, not of nulls.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +16,7 @@ import pandas as pd
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from helpers.claims.bench import candidates, chosen, kind_of
+from helpers.claims.bench import ATTACK, DIVERGENCES, candidates, chosen, kind_of
 from helpers.claims.beyond_scaling import SCALING, effects
 from helpers.data.rows import evaluation_rows
 from helpers.evaluation.behaviour import EvaluationSets, measure, right_answers
@@ -32,7 +33,9 @@ from helpers.weights.edits import LiveUpdate
 TASK = "contaminated"
 SHARES = [0.02, 0.1, 0.25]  # k / min(m, n) of a subspace that is removed; one of one direction is always that one
 MEASURES = ["utility", "utility_margin", "second_utility", "harm", "harm_margin", "perplexity", "over_refusal"]
-MEASURED_WITH_ANSWERS = "kl_tuned_1"  # a column that only those rows have
+MARGINS, RIGHT = ["utility_margin", "harm_margin"], ["utility"]
+EVERYTHING = [*MEASURES, *DIVERGENCES]
+Rows = list[dict]  # of one place, one for each half of the prompts
 Points = Callable[..., Iterator[float]]  # of a method's name, at some places of its dial or all: applies one, yields it
 SPLITS = {"choose": slice(0, None, 2), "score": slice(1, None, 2)}  # of the prompts of every set
 
@@ -56,7 +59,7 @@ class Bench:
         self.sets = replace(EvaluationSets.of(study, seed), beside={})
         other = study.bench.second_utility
         self.second = evaluation_rows(study, other, study.evaluation.utility_prompts, seed) if other else None
-        self.context = Context(study, seed, checkpoints)
+        self.context = Context(study, seed, checkpoints, keeps_modes=True)
         self.live = LiveUpdate(model, checkpoints["aligned"], checkpoints[TASK])
         with self.live:
             self.aligned = next_words(model, tokenizer, self.sets.benign, study)
@@ -88,39 +91,58 @@ class Bench:
         return self.pieces.obtain(name, lambda: {"bench": make()})["bench"]
 
     def _answered(self, name: str, points: Iterator[float]) -> pd.DataFrame:
-        """Rows with answers at every place."""
-        return pd.DataFrame([row for rows in self._measured(name, points, True).values() for row in rows])
+        """Rows with all measures at every place."""
+        return _frame(self._measured(name, points, EVERYTHING))
 
     def _answered_where_it_counts(self, name: str, points: Points, scaling: pd.DataFrame) -> pd.DataFrame:
-        """Rows with margins at every place, with answers at those that can be chosen for the method or as a null."""
-        found, rule, nulls = self._measured(name, points(name), False), bench_rule(), self.study.bench.nulls
+        """Rows with margins at every place, and with answers where the rule and the summary ask for them."""
+        found, rule, nulls = self._measured(name, points(name), MARGINS), bench_rule(), self.study.bench.nulls
 
         def effect() -> pd.DataFrame:
-            own = pd.DataFrame([row for rows in found.values() for row in rows])
-            return effects(pd.concat([scaling, own], ignore_index=True).assign(seed=self.context.seed))
+            return effects(pd.concat([scaling, _frame(found)], ignore_index=True).assign(seed=self.context.seed))
 
         for kind in {kind_of(own): None for own in nulls if name in (own, *nulls[own])}:
             for dial in candidates(effect(), name, kind, rule)["dial"]:
-                if MEASURED_WITH_ANSWERS not in found[dial][0]:
-                    first = {"seconds": found[dial][0]["seconds"]}  # with what was computed for the first time
-                    (again,) = self._measured(name, points(name, [dial]), True).values()
-                    found[dial] = [row | first for row in again]
+                if kind != ATTACK:
+                    self._add(found[dial], points(name, [dial]), RIGHT)
                 if dial in chosen(effect(), name, kind, rule)["dial"].tolist():
+                    if name in nulls and kind == kind_of(name):
+                        self._add(found[dial], points(name, [dial]), EVERYTHING)
                     break
-        return pd.DataFrame([row for rows in found.values() for row in rows])
+        return _frame(found)
 
-    def _measured(self, name: str, points: Iterator[float], answers: bool) -> dict[float, list[dict[str, object]]]:
+    def _measured(self, name: str, points: Iterator[float], asked: list[str]) -> dict[float, Rows]:
         """By place of the dial, a row for each half of the prompts."""
-        rows, started = {}, time.monotonic()
+        found, started = {}, time.monotonic()
         with self.live:
             for dial in map(float, points):
-                applied = time.monotonic()
-                values = self._values() if answers else self._margins()
                 where = {"method": name, "dial": dial, "energy_kept": self.live.energy_kept}
-                cost = {"seconds": applied - started, "seconds_measured": time.monotonic() - applied}
-                rows[dial] = [where | {"split": split} | _means(values, part) | cost for split, part in SPLITS.items()]
+                cost = {"seconds": time.monotonic() - started, "seconds_measured": 0.0}
+                unknown = dict.fromkeys(EVERYTHING, float("nan"))
+                found[dial] = [where | {"split": split} | unknown | cost for split in SPLITS]
+                self._fill(found[dial], asked)
                 started = time.monotonic()
-        return rows
+        return found
+
+    def _add(self, rows: Rows, points: Iterator[float], asked: list[str]) -> None:
+        """Make a place again and measure there what its rows lack, if anything."""
+        if self._lacking(rows, asked):
+            with self.live:
+                for _ in points:
+                    self._fill(rows, asked)
+
+    def _fill(self, rows: Rows, asked: list[str]) -> None:
+        """Measure in the live model what the rows of a place lack: of each its mean over one half of the prompts."""
+        started = time.monotonic()
+        values = self._values(self._lacking(rows, asked))
+        for row, part in zip(rows, SPLITS.values(), strict=True):
+            halves = {name: values[name][part] for name in EVERYTHING if name in values}
+            row |= {name: float(np.nanmean(half)) for name, half in halves.items() if not np.isnan(half).all()}
+            row["seconds_measured"] += time.monotonic() - started
+
+    def _lacking(self, rows: Rows, asked: list[str]) -> list[str]:
+        none = ["second_utility"] if self.second is None else []
+        return [name for name in asked if np.isnan(rows[0][name]) and name not in none]
 
     def _scaled(self) -> Iterator[float]:
         for alpha in sorted(self.study.projection.scaling):
@@ -147,25 +169,19 @@ class Bench:
         shares = shares or (SHARES if several else SHARES[:1])
         return self.live.sweep(bases, shares, "orthogonal", side=method.side)
 
-    def _margins(self) -> dict[str, np.ndarray]:
-        """Values of the measures that choose, for every prompt."""
-        return measure(self.model, self.tokenizer, self.sets, self.study, judged=False)
-
-    def _values(self) -> dict[str, np.ndarray]:
-        """Values of every measure for every prompt of its set."""
-        values = measure(self.model, self.tokenizer, self.sets, self.study, whole=True)
-        if self.second is not None:
+    def _values(self, asked: Collection[str]) -> dict[str, np.ndarray]:
+        """Values of measures of the live model for every prompt of their set."""
+        answers = bool({"utility", "harm"} & {*asked})
+        others = [name for name in MEASURES if name not in asked]
+        values = measure(self.model, self.tokenizer, self.sets, self.study, answers, "over_refusal" in asked, others)
+        if "second_utility" in asked:
             values["second_utility"] = right_answers(self.model, self.tokenizer, self.second, self.study)
-        words = next_words(self.model, self.tokenizer, self.sets.benign, self.study)
-        for name, original in (("aligned", self.aligned), ("tuned", self.tuned)):
-            values |= {f"kl_{name}_{n}": divergence(original, words, n) for n in (1, TOKENS)}
+        if {*DIVERGENCES} & {*asked}:
+            words = next_words(self.model, self.tokenizer, self.sets.benign, self.study)
+            for name, original in (("aligned", self.aligned), ("tuned", self.tuned)):
+                values |= {f"kl_{name}_{n}": divergence(original, words, n) for n in (1, TOKENS)}
         return values
 
 
-def _means(values: dict[str, np.ndarray], part: slice) -> dict[str, float]:
-    """Mean of each measure over the prompts of one half that have a value."""
-    names = [*MEASURES, *(name for name in values if name.startswith("kl_"))]
-    halves = {name: values.get(name, np.array([np.nan, np.nan]))[part] for name in names}
-    return {
-        name: float(np.nanmean(half)) if not np.isnan(half).all() else float("nan") for name, half in halves.items()
-    }
+def _frame(found: dict[float, Rows]) -> pd.DataFrame:
+    return pd.DataFrame([row for rows in found.values() for row in rows])

@@ -155,7 +155,9 @@ class Labelled:
                         yield self._row(name, mode, place, share, judged=place == ALL)
 
     def _row(self, name: str, mode: str, place: tuple[str, str], share: float, judged: bool) -> dict[str, object]:
-        values = measure(self.model, self.tokenizer, self.sets, self.context.study, judged)
+        study = self.context.study  # utility is matched by margins; of right answers a pass of their own is not made
+        but = ("perplexity",) if study.embedded else ("perplexity", "utility")
+        values = measure(self.model, self.tokenizer, self.sets, study, judged, but=but)
         means = {one: float(np.nanmean(values[one])) if one in values else float("nan") for one in MEASURES}
         where = {"subspace": name, "mode": mode, "grouping": place[0], "group": place[1], "fraction": float(share)}
         return where | {"energy_kept": self.live.energy_kept} | means

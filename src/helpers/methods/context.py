@@ -48,8 +48,12 @@ class Weights:
 class Context:
     """The study, its six checkpoints by name, and what is computed from them once and shared by all methods."""
 
-    def __init__(self, study: Study, seed: int, checkpoints: dict[str, Checkpoint]):
+    _latest: tuple[str, dict[str, Modes]] | None = None  # an update and its modes by tensor, where they are kept
+
+    def __init__(self, study: Study, seed: int, checkpoints: dict[str, Checkpoint], keeps_modes: bool = False):
+        """``keeps_modes``: those of all tensors of the update that was asked for last, 8 bytes a number, are kept."""
         self.study, self.seed, self.checkpoints = study, seed, checkpoints
+        self._latest = ("", {}) if keeps_modes else None
         self.updates = study_updates(checkpoints)  # label -> (tuned, start)
         self._shapes = matched(checkpoints.values())
         self.names = [*self._shapes]  # tensors, in the order of depth
@@ -69,7 +73,13 @@ class Context:
 
     def modes(self, label: str, tensor: str) -> Modes:
         """Left singular vectors and singular values of an update; of rank 0 where nothing changed."""
-        return update_modes(*self.updates[label], tensor)
+        if self._latest is None:
+            return update_modes(*self.updates[label], tensor)
+        if self._latest[0] != label:
+            self._latest = (label, {})
+        if tensor not in self._latest[1]:
+            self._latest[1][tensor] = update_modes(*self.updates[label], tensor)
+        return self._latest[1][tensor]
 
     def leading(self, label: str, tensor: str, k: int) -> Tensor:
         """The first k left singular vectors of an update, (m, k), or as many as its rank."""

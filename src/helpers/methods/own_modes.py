@@ -12,19 +12,19 @@ from helpers.methods.calibration import Mode, energy_matched
 from helpers.methods.context import Context, Weights
 from helpers.methods.door import edit
 from helpers.methods.edits import orthogonal
-from helpers.subspaces import decompose, project, rank_for_fraction
+from helpers.subspaces import project, rank_for_fraction
 
 
 @edit("own-modes-kept", dials=(0.05, 0.1, 0.25, 0.5), kind="defence", null="own-modes-kept-random", card=False)
 def own_modes_kept(weights: Weights, context: Context, dial: float) -> Tensor:
     """WA + the first k modes of D_T, k = dial · min(m, n)."""
-    return weights.aligned + project(*_own(weights, dial), "parallel")
+    return weights.aligned + project(*_own(weights, context, dial), "parallel")
 
 
 @edit("own-modes-removed", dials=(0.01, 0.05, 0.1, 0.25), kind="defence", null="own-modes-removed-random", card=False)
 def own_modes_removed(weights: Weights, context: Context, dial: float) -> Tensor:
     """WA + D_T without its first k modes, k = dial · min(m, n)."""
-    return weights.aligned + project(*_own(weights, dial), "orthogonal")
+    return weights.aligned + project(*_own(weights, context, dial), "orthogonal")
 
 
 @edit("own-modes-kept-random", dials=(0.05, 0.1, 0.25, 0.5), card=False)
@@ -74,12 +74,12 @@ def _first(weights: Weights, context: Context, dial: float, label: str) -> tuple
     return modes.vectors, min(rank_for_fraction(tuple(weights.update.shape), dial), modes.rank)
 
 
-def _own(weights: Weights, dial: float) -> tuple[Tensor, Tensor, int]:
+def _own(weights: Weights, context: Context, dial: float) -> tuple[Tensor, Tensor, int]:
     """Modes of D_T, D_T, and k."""
-    modes = decompose(weights.update)
-    return modes.vectors, weights.update, min(rank_for_fraction(tuple(weights.update.shape), dial), modes.rank)
+    vectors, k = _first(weights, context, dial, weights.task)
+    return vectors, weights.update, k
 
 
 def _random(weights: Weights, context: Context, dial: float, mode: Mode) -> Tensor:
-    vectors, _, k = _own(weights, dial)
+    vectors, _, k = _own(weights, context, dial)
     return energy_matched(context, vectors[:, :k], weights, mode)

@@ -10,10 +10,12 @@ from pipeline.plan.work import (
     TOKENS,
     Work,
     activations,
+    answers,
     forward,
     geometry,
     margins,
     measures,
+    neutral,
     objectives,
     projection,
     prompt_tokens,
@@ -69,32 +71,36 @@ def _tuned(study: Study) -> dict[str, Objective]:
     return {name: one for name, one in objectives(study).items() if name in study.objectives}
 
 
-def of_point(study: Study) -> tuple[Work, Work]:
-    """Of one model on the bench: what is measured without answers, and with all that the bench asks."""
+def of_point(study: Study) -> tuple[Work, Work, Work]:
+    """Of one model on the bench: its margins, right answers to problems, and all else that the bench asks."""
     s, style = study.evaluation, study.training.optimiser.style
     cheap, judged, beside = measures(study.model_copy(update={"evaluation": s.model_copy(update={"beside": []})}))
+    solved = answers(study, s.utility, s.utility_prompts, True)
     words = forward(s.benign_prompts, prompt_tokens(s.benign, s.style) + FIRST_WORDS, s.batch_size)
     if other := study.bench.second_utility:
         words += forward(s.utility_prompts, prompt_tokens(other, style) + TOKENS[other][1], s.batch_size)
-    return cheap, cheap + judged + beside + words
+    return cheap - neutral(study), solved, judged - solved + beside + neutral(study) + words
 
 
 def bench(study: Study, size: Size) -> dict[str, Work]:
     """Work of the notebooks of a bench: every place of every dial by margins, one of each with answers, or trained."""
-    asked, (cheap, whole) = study.bench, of_point(study)
-    _, judged, _ = measures(study)
+    asked, (cheap, solved, rest) = study.bench, of_point(study)
+    harm = answers(study, study.evaluation.harm, study.evaluation.harm_prompts, False)
     edits, subspaces, trainings = map(asked.with_nulls, (asked.edits, asked.subspaces, asked.during_training))
     edited, trained = (
         sum(len(methods[name].facts.get("dials", [1])) for name in names)
         for methods, names in ((EDITS, edits), (TRAININGS, trainings))
     )
+    methods, curve = len(asked.edits) + len(asked.subspaces), len(study.projection.scaling)
     kept = 2 * len(asked.compared)  # and removed
     return {
-        "24_bench": times(cheap, edited + SHARES * len(subspaces))
-        + times(whole, len(study.projection.scaling) + len(edits) + len(subspaces))
+        "24_bench": times(cheap, curve + edited + SHARES * len(subspaces))
+        + times(solved, curve + len(edits) + len(subspaces))
+        + times(rest, curve + methods)
         + geometry(size, len(subspaces)),
-        "26_during_training": times(whole + training(study, study.training.contaminated), trained) + geometry(size, 1),
-        "34_labelled": times(cheap + judged, kept * SHARES + len(study.projection.scaling))
+        "26_during_training": times(cheap + solved + rest + training(study, study.training.contaminated), trained)
+        + geometry(size, 1),
+        "34_labelled": times(cheap + harm, kept * SHARES + curve)
         + times(cheap, kept * GROUPS)
         + geometry(size, len(asked.compared)),
     }

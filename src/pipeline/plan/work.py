@@ -118,16 +118,21 @@ def margins(s: Margins, style: str) -> Work:
 
 def measures(study: Study) -> tuple[Work, Work, Work]:
     """Of one model: its margins; its judged answers; what is measured of each of the six models beside both."""
-    s = study.evaluation
-    texts, length = (s.benign_prompts, sum(TOKENS[s.benign])) if study.embedded else (12, 100)  # of neutral text
-    taught = study.training.optimiser.style
-    cheap = margins(s, taught) + forward(texts, length, s.batch_size)
+    s, taught = study.evaluation, study.training.optimiser.style
+    cheap = margins(s, taught) + neutral(study)
     cheap["tokens"] -= begun(study, taught) * s.utility_prompts + begun(study, s.style) * s.harm_prompts
     judged = answers(study, s.utility, s.utility_prompts, True) + answers(study, s.harm, s.harm_prompts, False)
     beside = answers(study, s.benign, s.benign_prompts, False)
     for source in s.beside:
         beside += answers(study, source, s.beside_prompts, source in SOURCES["word_problems"])
     return cheap, judged, beside
+
+
+def neutral(study: Study) -> Work:
+    """The pass over neutral text, of which the perplexity is taken."""
+    s = study.evaluation
+    texts, length = (s.benign_prompts, sum(TOKENS[s.benign])) if study.embedded else (12, 100)
+    return forward(texts, length, s.batch_size)
 
 
 def variants(study: Study) -> tuple[int, int]:
