@@ -27,7 +27,7 @@ from helpers.data.rows import evaluation_rows
 from helpers.errors import SettingsError, StudyError
 from helpers.evaluation.behaviour import EvaluationSets
 from helpers.evaluation.divergence import divergence, next_words
-from helpers.experiments.bench import MEASURES, Bench
+from helpers.experiments.bench import EVERYTHING, MEASURES, Bench, _frame
 from helpers.methods.papers import CLAIMS, descriptions
 from helpers.paths import RunPaths
 from helpers.studies.ledger import BenchRule, bench_rule
@@ -301,9 +301,13 @@ def test_answers_where_they_count_give_the_summary_of_answers_everywhere(study, 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("helpers.experiments.bench.bench_rule", lambda: rule)
         few = own.table().assign(seed=0)
-    everywhere = [own._answered("scaling", own._scaled())]
-    everywhere += [own._answered(name, own._edited(name)) for name in bench.with_nulls(asked.bench.edits)]
-    everywhere += [own._answered(name, own._removed(name)) for name in bench.with_nulls(asked.bench.subspaces)]
+
+    def everything(name, points):
+        return _frame(own._measured(name, points, EVERYTHING))
+
+    everywhere = [everything("scaling", own._scaled())]
+    everywhere += [everything(name, own._edited(name)) for name in bench.with_nulls(asked.bench.edits)]
+    everywhere += [everything(name, own._removed(name)) for name in bench.with_nulls(asked.bench.subspaces)]
     whole = pd.concat(everywhere, ignore_index=True).assign(seed=0)
     assert few["harm"].notna().sum() < len(whole) == len(few) == whole["harm"].notna().sum()
     found, expected = (bench_summary(asked, table, rule).drop(columns="seconds") for table in (few, whole))

@@ -2,9 +2,10 @@
 
 A point is one application in the live model, one pass over the prompts, and no reload; of a method that acts during
 training it is one fine-tuning, whose model then goes the same way. Every second prompt is for choosing a method's dial,
-the others are for scoring it. Answers are asked for where they decide. Of scaling and of trained models they are at
-every place. Of others right answers to problems are asked for at the places that the ledger's rule would choose by
-margins, the best first, until one has enough of them; all else at that place alone, and of methods, not of nulls.
+the others are for scoring it. Answers are asked for where they decide: right answers to problems at every place of
+scaling and of trained models, and of others at those that the ledger's rule would choose by margins, the best first,
+until one has enough of them. All else is measured of scaling and of trained models at every place, of others at the
+chosen one, and of no null.
 """
 
 import time
@@ -70,7 +71,7 @@ class Bench:
         """Table ``bench``: what methods, nulls and scaling do at each place of their dials, by half of the prompts."""
         bench = self.study.bench
         edits, subspaces = bench.with_nulls(bench.edits), bench.with_nulls(bench.subspaces)
-        scaling = self._obtain(SCALING, lambda: self._answered(SCALING, self._scaled()))
+        scaling = self._obtain(SCALING, lambda: _frame(self._measured(SCALING, self._scaled(), EVERYTHING)))
         points = dict.fromkeys(edits, self._edited) | dict.fromkeys(subspaces, self._removed)
         found = [
             self._obtain(name, lambda n=name, at=at: self._answered_where_it_counts(n, at, scaling))
@@ -81,18 +82,15 @@ class Bench:
     def during_training(self) -> pd.DataFrame:
         """Table ``bench_training``: the same of methods that act during training, and of their nulls."""
         names = self.study.bench.with_nulls(self.study.bench.during_training)
+        asked = {name: EVERYTHING if name in self.study.bench.nulls else [*MARGINS, *RIGHT] for name in names}
         found = [
-            self._obtain(name, lambda n=name: self._answered(n, self._trained(n)))
+            self._obtain(name, lambda n=name: _frame(self._measured(n, self._trained(n), asked[n])))
             for name in tqdm(names, desc="during training")
         ]
         return pd.concat(found, ignore_index=True)
 
     def _obtain(self, name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
         return self.pieces.obtain(name, lambda: {"bench": make()})["bench"]
-
-    def _answered(self, name: str, points: Iterator[float]) -> pd.DataFrame:
-        """Rows with all measures at every place."""
-        return _frame(self._measured(name, points, EVERYTHING))
 
     def _answered_where_it_counts(self, name: str, points: Points, scaling: pd.DataFrame) -> pd.DataFrame:
         """Rows with margins at every place, and with answers where the rule and the summary ask for them."""

@@ -87,9 +87,9 @@ def bench(study: Study, size: Size) -> dict[str, Work]:
     asked, (cheap, solved, rest) = study.bench, of_point(study)
     harm = answers(study, study.evaluation.harm, study.evaluation.harm_prompts, False)
     edits, subspaces, trainings = map(asked.with_nulls, (asked.edits, asked.subspaces, asked.during_training))
-    edited, trained = (
+    edited, trained, decided = (
         sum(len(methods[name].facts.get("dials", [1])) for name in names)
-        for methods, names in ((EDITS, edits), (TRAININGS, trainings))
+        for methods, names in ((EDITS, edits), (TRAININGS, trainings), (TRAININGS, asked.during_training))
     )
     methods, curve = len(asked.edits) + len(asked.subspaces), len(study.projection.scaling)
     kept = 2 * len(asked.compared)  # and removed
@@ -98,7 +98,8 @@ def bench(study: Study, size: Size) -> dict[str, Work]:
         + times(solved, curve + len(edits) + len(subspaces))
         + times(rest, curve + methods)
         + geometry(size, len(subspaces)),
-        "26_during_training": times(cheap + solved + rest + training(study, study.training.contaminated), trained)
+        "26_during_training": times(cheap + solved + training(study, study.training.contaminated), trained)
+        + times(rest, decided)
         + geometry(size, 1),
         "34_labelled": times(cheap + harm, kept * SHARES + curve)
         + times(cheap, kept * GROUPS)
