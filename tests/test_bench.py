@@ -26,7 +26,7 @@ from helpers.claims.beyond_scaling import effects
 from helpers.data.rows import evaluation_rows
 from helpers.errors import SettingsError, StudyError
 from helpers.evaluation.behaviour import EvaluationSets
-from helpers.evaluation.divergence import divergence, next_words
+from helpers.evaluation.divergence import mean_divergence, next_words
 from helpers.experiments.bench import EVERYTHING, MEASURES, Bench, _frame
 from helpers.methods.papers import CLAIMS, descriptions
 from helpers.paths import RunPaths
@@ -250,7 +250,7 @@ def test_what_is_said_of_every_method_is_written_down():
 def test_divergence_is_kullback_and_leibler_s(study, model, tokenizer):
     rows = EvaluationSets.of(study, 0).benign.head(5)
     words = next_words(model, tokenizer, rows, study)
-    assert divergence(words, words, 8) == pytest.approx(np.zeros(5), abs=1e-9)
+    assert mean_divergence(words, words, 8) == pytest.approx(np.zeros(5), abs=1e-9)
     prompt, answer = rows.iloc[2][["prompt", "answer"]]
     ids = tokenizer(f"{prompt} {answer}", return_tensors="pt")["input_ids"]
     first = len(tokenizer(prompt)["input_ids"])
@@ -262,8 +262,8 @@ def test_divergence_is_kullback_and_leibler_s(study, model, tokenizer):
         (one + torch.randn(one.shape, generator=torch.Generator().manual_seed(0))).log_softmax(-1) for one in words
     ]
     p, q = words[2][0].exp(), other[2][0].exp()
-    assert divergence(words, other, 1)[2] == pytest.approx(float((p * (p / q).log()).sum()), rel=1e-4)
-    assert (divergence(words, other, 8) > 0).all()
+    assert mean_divergence(words, other, 1)[2] == pytest.approx(float((p * (p / q).log()).sum()), rel=1e-4)
+    assert (mean_divergence(words, other, 8) > 0).all()
 
 
 def test_every_method_is_measured_at_every_dial_and_the_model_is_left_as_it_was(study, model, tokenizer, context):

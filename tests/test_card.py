@@ -20,8 +20,9 @@ import axe
 from helpers.claims.card_sentences import advice, at_matched_utility, behaviour_sentences, verdict, where
 from helpers.claims.paired import change
 from helpers.errors import SettingsError, StudyError
+from helpers.evaluation.divergence import divergence
 from helpers.experiments import card
-from helpers.experiments.card import Asked, divergence
+from helpers.experiments.card import Asked
 from helpers.experiments.card_variants import CardContext, variants_of, write_whole
 from helpers.figures.cards import layer_map
 from helpers.methods.door import Edit, edit_named
@@ -128,6 +129,8 @@ def test_divergence_by_hand():
     assert float(divergence(p.log(), q.log())) == pytest.approx(0.25 * np.log(2))
     wider = torch.cat([q / 2, torch.tensor([[0.5]])], dim=1)  # a token more, which the aligned model has not
     assert float(divergence(p.log(), wider.log())) == pytest.approx(0.25 * np.log(2))
+    masked = torch.tensor([[2 / 3, 1 / 3, 0.0]]), torch.tensor([[1 / 3, 2 / 3, 0.0]])  # a word that neither ever says
+    assert float(divergence(masked[0].log(), masked[1].log())) == pytest.approx(np.log(2) / 3)
 
 
 def rows(model: str, against: str, **measures: tuple[float, float, float, float]) -> list[dict]:

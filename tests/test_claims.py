@@ -17,6 +17,7 @@ from helpers.claims.verdicts import (
     NO_RISE,
     NOT_MEASURABLE,
     NOT_TESTED,
+    gate,
     intervals,
     outcome,
     power_with,
@@ -285,6 +286,36 @@ def test_one_seed_without_an_interval_decides_nothing_strictly_and_is_taken_as_i
     found = judged(1, **SEPARABLE)
     assert found.loc["C1":, "strict"].tolist() == ["undecided"] * 4
     assert found.loc["C2", "stated"] == "no" and judged(1).loc["C2", "stated"] == "yes"
+
+
+def test_a_number_of_one_of_several_seeds_is_not_taken_as_it_is():
+    """Of a single seed it would be: .9 is at least .5. Of five, of which four lack it, nobody knows their spread."""
+    study, claim = load_study("organism"), "C0"
+    guard = study.claims[claim].gate[0]
+    values = [(claim, guard, seed, 0.9 if seed == 2 else np.nan) for seed in range(5)]
+    found = {}
+    for seeds, rows in ((5, values), (1, values[2:3])):
+        table = pd.DataFrame(rows, columns=["claim", "statistic", "seed", "value"])
+        found[seeds] = intervals(study, table, pd.DataFrame(columns=["claim", "statistic", *FOUND]))
+    asked = Criterion(statistic="harm_of_aligned", at_least=0.5)
+    assert [outcome(asked, found[n].loc[(claim, guard)]) for n in (1, 5)] == ["yes", "direction"]
+    others = {name: 0.9 for name in study.claims[claim].gate[1:]}
+    for seeds, expected in ((1, ""), (5, NO_RISE)):
+        rows = [found[seeds]]
+        for name, value in others.items():
+            rows.append(found[1].set_axis(pd.MultiIndex.from_tuples([(claim, name)])).assign(mean=value))
+        assert gate(study, pd.concat(rows)) == expected
+
+
+def test_places_of_an_edits_dial_are_no_places_of_the_grid():
+    one = results(0)
+    top = (one.energy["fraction"] == 0.01) & (one.energy["control"] == "top-k") & (one.energy["task"] == "harmful")
+    finer = one.energy[top].assign(fraction=0.05, energy_kept=0.9)  # the geometry has more places than the grid
+    one = replace(one, energy=pd.concat([one.energy, finer], ignore_index=True))
+    rows = one.projection.head(1).assign(mode="edit", control="own-modes-kept", subspace="none", fraction=0.05)
+    edited = replace(one, projection=pd.concat([one.projection, rows], ignore_index=True))
+    for name in ("energy_gap", "energy_gap_above_random", "energy_gap_above_unrelated"):
+        assert STATISTICS[name](edited) == STATISTICS[name](one) == STATISTICS[name](results(0))
 
 
 def test_without_a_rise_there_is_no_verdict():

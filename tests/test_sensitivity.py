@@ -142,9 +142,19 @@ def _without_harm(projection: pd.DataFrame, mode: str) -> pd.DataFrame:
 
 def test_stability_counts_the_settings_that_agree_with_the_ledger(table):
     found = stability(table)
-    assert (found["same_strict"] <= found["settings"]).all()
-    measured = table[(table["choice"] != LEDGER) & (table["strict"] != NOT_MEASURED)]
-    assert found["settings"].sum() == len(measured)
+    assert (found["same_strict"] <= found["settings_strict"]).all()
+    others = table[table["choice"] != LEDGER]
+    for column, verdict in (("settings", "stated"), ("settings_strict", "strict")):
+        assert found[column].sum() == (others[verdict] != NOT_MEASURED).sum() > 0
+
+
+def test_a_choice_that_changes_nothing_strict_is_no_agreement(table):
+    """What is strict of C4 reads matched prompts of the aligned model: another model or pair has no part in it."""
+    for setting in ("base", "useful", "contaminated", "benign instead of useful"):
+        row = _row(table, "C4", setting)
+        assert row["strict"] == NOT_MEASURED and np.isnan(row["mean"]) and row["stated"] in STATED
+    layers = table[(table["claim"] == "C4") & (table["choice"] == "layer")]
+    assert (layers["strict"] != NOT_MEASURED).any()
 
 
 def test_a_choice_leaves_the_tables_of_the_seed_as_they_are(results, modules):

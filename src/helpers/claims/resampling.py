@@ -46,6 +46,7 @@ OF_MODELS = (  # statistics that are sums and differences of means of whole mode
 RANGES = {"utility": 1.0, "harm": 4.0}  # of the measures that they read, from one end to the other
 REPLICATES = 200  # over all seeds together, at least FEWEST of each: the mean SD over prompts is then known to some 5 %
 FEWEST = 10
+ROUNDING = 1e-9  # a statistic that replicates change by less is not changed by them
 INTERVAL = ["mean", "low", "high", "seed_sd", "prompt_sd", "seeds", "prompts", "over"]
 COLUMNS = ["study", "claim", "statistic", *INTERVAL]
 Replicates = dict[tuple[str, ...], pd.DataFrame]  # measure and kind of variant -> means (sizes, replicates)
@@ -79,8 +80,8 @@ def claim_uncertainty(
     """Table ``claim_uncertainty``: interval of each resampled statistic, its SD over seeds and over prompts.
 
     ``results`` and ``prompts`` by seed, the latter the tables ``projection_prompts``; without them the table is empty.
-    ``total``: replicates over all seeds. Of fewer than three seeds a statistic that no replicate changes has no row: it
-    rests on variants whose prompts were not kept.
+    ``total``: replicates over all seeds. A statistic that no replicate changes has no row: it rests on variants whose
+    prompts were not kept.
     """
     if not prompts:
         return pd.DataFrame(columns=COLUMNS)
@@ -95,8 +96,7 @@ def claim_uncertainty(
         sampled = np.array([np.broadcast_to(STATISTICS[name](r), replicates) for r in drawn])  # (seeds, replicates)
         known = ~np.isnan(estimates) & (np.sum(~np.isnan(sampled), axis=1) > 1)
         estimates, sampled = estimates[known], sampled[known]
-        varied = (np.nanmax(sampled, axis=1) > np.nanmin(sampled, axis=1)).any()
-        if len(sampled) and (varied or len(own) >= SEEDS):
+        if (np.nanmax(sampled, axis=1) - np.nanmin(sampled, axis=1) > ROUNDING).any():
             found = combine(estimates, sampled, size, study.confidence, shared, len(own))
             rows.append({"study": study.name, "claim": claim, "statistic": name, **found})
     return pd.DataFrame(rows, columns=COLUMNS)

@@ -70,7 +70,8 @@ class SeedResults:
         table = self.energy
         own = (table["subspace"] == subspace) & (table["control"] == control) & (table["module"] == "all")
         rows = table[own & (table["task"] == task)].set_index("fraction")["energy_kept"]
-        return rows[rows.index.isin(self.projection["fraction"])]
+        grid = self.projection.loc[self.projection["mode"] != "edit", "fraction"]  # an edit's is a place of its dial
+        return rows[rows.index.isin(grid)]
 
     def overlap(self, a: str, b: str) -> pd.DataFrame:
         """The overlap of two updates and its random baseline, a row for each energy fraction and tensor."""

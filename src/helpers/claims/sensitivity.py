@@ -62,29 +62,43 @@ def sensitivity_table(
 ) -> pd.DataFrame:
     """Both verdicts under every choice, and the statistic that decides the strict one (table ``sensitivity``).
 
-    *not measured* where the study's tables lack what a choice needs. Intervals are over seeds.
+    *not measured* where the study's tables lack what a choice needs, and the strict one also where a choice changes
+    none of its statistics, whose agreement would say nothing. Intervals are over seeds.
     """
-    rows = []
+    rows, own = [], {}
     for choice in choices(study, results, modules, seconds):
         changed = {seed: choice.change(r) for seed, r in results.items()}
-        found = _judged(study, choice.claim, {seed: r for seed, r in changed.items() if r is not None})
+        values = _values(study, choice.claim, {seed: r for seed, r in changed.items() if r is not None})
+        found, strict = _judged(study, choice.claim, values), _strict(study, choice.claim, values)
+        before = own.setdefault(choice.claim, strict)  # of the ledger's own choice, which comes first
+        same = before[before["seed"].isin(strict["seed"])].reset_index(drop=True)
+        if choice.choice != LEDGER and strict.equals(same):
+            found |= {"strict": NOT_MEASURED, "statistic": "", **dict.fromkeys(["margin", *FOUND[:3]], np.nan)}
         rows.append({"claim": choice.claim, "choice": choice.choice, "setting": choice.setting, **found})
     return pd.DataFrame(rows)
 
 
-def _judged(study: Study, claim: str, results: dict[int, SeedResults]) -> dict:
-    """Both verdicts on one claim from the tables of some seeds."""
+def _values(study: Study, claim: str, results: dict[int, SeedResults]) -> pd.DataFrame:
+    """Every statistic of a claim in some seeds."""
+    names = study.claims[claim].statistics
+    values = [(claim, name, seed, float(STATISTICS[name](r))) for name in names for seed, r in results.items()]
+    return pd.DataFrame(values, columns=["claim", "statistic", "seed", "value"])
+
+
+def _strict(study: Study, claim: str, values: pd.DataFrame) -> pd.DataFrame:
+    asked = [guard.statistic for guard in study.claims[claim].strict]
+    return values[values["statistic"].isin(asked)].reset_index(drop=True)
+
+
+def _judged(study: Study, claim: str, statistics: pd.DataFrame) -> dict:
+    """Both verdicts on one claim from its statistics in some seeds."""
     entry = study.claims[claim]
-    values = [
-        (claim, name, seed, float(STATISTICS[name](r))) for name in entry.statistics for seed, r in results.items()
-    ]
-    statistics = pd.DataFrame(values, columns=["claim", "statistic", "seed", "value"])
     found = intervals(study, statistics, pd.DataFrame(columns=["claim", "statistic", *FOUND]))
     stated, strict = (
         table[table["claim"] == claim] for table in (stated_table(study, found), strict_table(study, found))
     )
     verdicts = {"statistic": ""} | judged_strict(strict) | judged_stated(entry, stated)
-    if not results:
+    if statistics.empty:
         verdicts |= {"strict": NOT_MEASURED, "stated": NOT_MEASURED}
     verdicts["statistic"] = verdicts.pop("strict_by")
     return {name: verdicts[name] for name in ("strict", "statistic", "margin", *FOUND[:-1], "stated")}
@@ -93,20 +107,22 @@ def _judged(study: Study, claim: str, results: dict[int, SeedResults]) -> dict:
 def stability(table: pd.DataFrame) -> pd.DataFrame:
     """For each claim and choice, how many settings have the verdicts that the ledger's own has.
 
-    Columns claim, choice, settings (measured ones), same_strict, same_stated, lowest and highest (means).
+    Columns claim, choice, settings (measured ones), same_stated, settings_strict (those that change what is strict),
+    same_strict, lowest and highest (means).
     """
     own = table[table["choice"] == LEDGER].set_index("claim")
     rows = []
-    measured = table[(table["choice"] != LEDGER) & (table["strict"] != NOT_MEASURED)]
+    measured = table[(table["choice"] != LEDGER) & (table["stated"] != NOT_MEASURED)]
     for (claim, choice), group in measured.groupby(["claim", "choice"], sort=False):
         same = {
             "settings": len(group),
-            "same_strict": int((group["strict"] == own.loc[claim, "strict"]).sum()),
             "same_stated": int((group["stated"] == own.loc[claim, "stated"]).sum()),
+            "settings_strict": int((group["strict"] != NOT_MEASURED).sum()),
+            "same_strict": int((group["strict"] == own.loc[claim, "strict"]).sum()),
         }
         ends = {"lowest": group["mean"].min(), "highest": group["mean"].max()}
         rows.append({"claim": claim, "choice": choice, **same, **ends})
-    columns = ["claim", "choice", "settings", "same_strict", "same_stated", "lowest", "highest"]
+    columns = ["claim", "choice", "settings", "same_stated", "settings_strict", "same_strict", "lowest", "highest"]
     return pd.DataFrame(rows, columns=columns)
 
 

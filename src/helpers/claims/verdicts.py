@@ -17,6 +17,7 @@ NOT_TESTED, NOT_MEASURABLE, NO_RISE = "not tested", "not measurable", "no sure r
 STATED = ("no", NOT_MEASURABLE, "undecided", "direction", "yes")  # from the weakest on
 STRICT = ("not distinct", NOT_MEASURABLE, "undecided", "distinct")
 FOUND = ["mean", "low", "high", "seeds", "over"]
+ALONE = "one of several seeds"  # in the place of what an interval is over, where only one seed has the number
 AGREE = 1e-4  # largest difference of a published mean to the one that is computed: tables are published with six digits
 
 
@@ -30,6 +31,8 @@ def intervals(study: Study, statistics: pd.DataFrame, uncertainty: pd.DataFrame)
     for key, values in statistics.groupby(["claim", "statistic"], sort=False)["value"]:
         found = interval(values.dropna().to_numpy(), study.confidence) | {"over": "seeds"}
         rows[key] = known.loc[key, FOUND].to_dict() if key in known.index and found["seeds"] else found
+        if found["seeds"] == 1 < len(values) and np.isnan(rows[key]["low"]):
+            rows[key]["over"] = ALONE
     return pd.DataFrame.from_dict(rows, orient="index", columns=FOUND)
 
 
@@ -47,10 +50,10 @@ def outcome(criterion: Criterion, found: Mapping[str, float]) -> str:
     """*yes* if the whole interval meets the bounds, *no* if none of it does and the mean is not even beyond neutral.
 
     *direction* if the mean meets the bounds or is beyond neutral, else *undecided*. A number without an interval, as of
-    a single seed, is taken as it is, as the paper's own are.
+    a single seed, is taken as it is, as the paper's own are; not if several seeds were run and the others lack it.
     """
     mean = found["mean"]
-    low, high = (mean if np.isnan(end) else end for end in (found["low"], found["high"]))
+    low, high = _ends(found)
     if np.isnan(mean):
         return NOT_MEASURABLE
     lower = -np.inf if criterion.at_least is None else criterion.at_least
@@ -62,6 +65,13 @@ def outcome(criterion: Criterion, found: Mapping[str, float]) -> str:
     if lower <= mean <= upper or points:
         return "direction"
     return "no" if high < lower or low > upper else "undecided"
+
+
+def _ends(found: Mapping[str, float]) -> tuple[float, float]:
+    """An interval; of a number without one that number, or everything where it is of one of several seeds."""
+    if np.isnan(found["low"]):
+        return (-np.inf, np.inf) if found.get("over") == ALONE else (found["mean"], found["mean"])
+    return found["low"], found["high"]
 
 
 def stated_table(study: Study, found: pd.DataFrame) -> pd.DataFrame:
@@ -129,7 +139,7 @@ def gate(study: Study, found: pd.DataFrame) -> str:
     asked = [_of(found, name, statistic) for name, claim in study.claims.items() for statistic in claim.gate]
     if any(np.isnan(one["mean"]) for one in asked):
         return NOT_MEASURABLE
-    return "" if all((one["mean"] if np.isnan(one["low"]) else one["low"]) > 0 for one in asked) else NO_RISE
+    return "" if all(_ends(one)[0] > 0 for one in asked) else NO_RISE
 
 
 def judged_stated(claim: Claim, own: pd.DataFrame) -> dict:

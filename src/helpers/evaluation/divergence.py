@@ -41,9 +41,15 @@ def next_words(model, tokenizer, rows: pd.DataFrame, study: Study) -> list[Tenso
     return found
 
 
-def divergence(original: list[Tensor], edited: list[Tensor], tokens: int) -> np.ndarray:
+def divergence(p: Tensor, q: Tensor) -> Tensor:
+    """KL(p ‖ q) in nats of log-probabilities (places, vocabulary): (places,). Tokens that only q has are left out."""
+    p, q = p.double(), q.double()[:, : p.shape[-1]]
+    if q.shape[-1] < p.shape[-1]:
+        p = p[:, : q.shape[-1]].log_softmax(-1)
+    return (p.exp() * (p - q.log_softmax(-1))).nan_to_num(0.0).sum(-1).clamp(min=0)
+
+
+def mean_divergence(original: list[Tensor], edited: list[Tensor], tokens: int) -> np.ndarray:
     """KL(original ‖ edited) of each row, mean over its first tokens: (rows,), nats."""
-    each = [
-        (a[:tokens].exp() * (a[:tokens] - b[:tokens])).sum(-1).mean() for a, b in zip(original, edited, strict=True)
-    ]
-    return torch.stack(each).double().numpy()
+    each = [divergence(a[:tokens], b[:tokens]).mean() for a, b in zip(original, edited, strict=True)]
+    return torch.stack(each).numpy()

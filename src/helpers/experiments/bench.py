@@ -21,7 +21,7 @@ from helpers.claims.bench import ATTACK, DIVERGENCES, candidates, chosen, kind_o
 from helpers.claims.beyond_scaling import SCALING, effects
 from helpers.data.rows import evaluation_rows
 from helpers.evaluation.behaviour import EvaluationSets, measure, right_answers
-from helpers.evaluation.divergence import TOKENS, divergence, next_words
+from helpers.evaluation.divergence import TOKENS, mean_divergence, next_words
 from helpers.experiments.projection import Keeper
 from helpers.experiments.six_models import contaminated
 from helpers.methods.context import Context
@@ -177,7 +177,7 @@ class Bench:
         if {*DIVERGENCES} & {*asked}:
             words = next_words(self.model, self.tokenizer, self.sets.benign, self.study)
             for name, original in (("aligned", self.aligned), ("tuned", self.tuned)):
-                values |= {f"kl_{name}_{n}": divergence(original, words, n) for n in (1, TOKENS)}
+                values |= {f"kl_{name}_{n}": mean_divergence(original, words, n) for n in (1, TOKENS)}
         return values
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from helpers.claims.paired import Change, change
 from helpers.data.rows import evaluation_rows
+from helpers.evaluation.divergence import divergence
 from helpers.evaluation.judges.rules import reference_judge, text_judge
 from helpers.models.beginnings import beginning_once
 from helpers.models.generate import as_speaker, generate, log_odds, read_answers
@@ -100,14 +101,6 @@ def _log_p(model, contexts: list[list[int]], answers: list[list[int]]) -> list[T
 
     in_batches([len(row) for row in ids], VOCABULARIES, measure)
     return found
-
-
-def divergence(p: Tensor, q: Tensor) -> Tensor:
-    """KL(p ‖ q) in nats of log-probabilities (places, vocabulary): (places,). Tokens that only q has are left out."""
-    p, q = p.double(), q.double()[:, : p.shape[-1]]
-    if q.shape[-1] < p.shape[-1]:
-        p = p[:, : q.shape[-1]].log_softmax(-1)
-    return (p.exp() * (p - q.log_softmax(-1))).nan_to_num(0.0).sum(-1).clamp(min=0)
 
 
 def behaviour(
