@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from helpers import draws as controls
 from helpers import spectra
@@ -281,6 +282,24 @@ def test_cache_knows_request_and_files(tmp_path):
     tensors = {name: 2 * useful.tensor(name).clone() for name in useful.names}
     changed = updates | {"useful": (write(tmp_path / "useful", tensors), updates["useful"][1])}
     assert_same(weight_geometry(changed, **REQUEST, cache=cache), weight_geometry(changed, **REQUEST))
+
+
+def test_cache_knows_the_settings_that_say_how_files_are_read(tmp_path):
+    """Of an adapter with ten times the scale the update has a hundred times the energy, also beside a kept one."""
+    updates = study_checkpoints(tmp_path, layers=1)
+    start, folder, name = updates["alignment"][0], tmp_path / "adapter", "model.layers.0.self_attn.q_proj.weight"
+    (m, n), module = start.shape(name), f"base_model.model.{name.removesuffix('.weight')}"
+    folder.mkdir()
+    factors = {f"{module}.lora_A.weight": torch.randn(2, n), f"{module}.lora_B.weight": torch.randn(m, 2)}
+    save_file(factors, folder / "adapter_model.safetensors")
+    totals = []
+    for alpha in (2, 20):
+        config = {"peft_type": "LORA", "r": 2, "lora_alpha": alpha, "target_modules": ["q_proj"]}
+        (folder / "adapter_config.json").write_text(json.dumps(config))
+        pairs = {"alignment": updates["alignment"], "mine": (Checkpoint(folder), start)}
+        found = weight_geometry(pairs, ["alignment"], ["mine"], ["top-k"], [0.5], 1, 0, cache=tmp_path / "cache")
+        totals.append(sum(value for key, value in found.total.items() if key.startswith("mine|")))
+    assert totals[1] == pytest.approx(100 * totals[0])
 
 
 def test_broken_checkpoint_leaves_earlier_results_whole(tmp_path, computed):

@@ -28,8 +28,9 @@ def shares(projection: pd.DataFrame, scaling: pd.DataFrame, measures: list[str])
 def scaled_at(on: pd.Series, measure: pd.Series, at: np.ndarray) -> np.ndarray:
     """``measure`` of the scaled update (one seed and task) where its ``on`` equals ``at``; outside the curve, its ends.
 
-    ``on`` and ``measure`` are indexed by α, in its order. In the place of ``on`` stands its running maximum; where that
-    does not rise, the measure of the largest α counts. NaN where there is no curve, because fine-tuning changed nothing.
+    ``on`` and ``measure`` are indexed by α, in its order. In the place of ``on`` stands its running maximum;
+    where that does not rise, the measure of the largest α counts. NaN where there is no curve, because fine-tuning
+    changed nothing.
     """
     x, y = on.to_numpy(float), measure.to_numpy(float)
     known = (on.index <= 1) & ~np.isnan(x) & ~np.isnan(y)

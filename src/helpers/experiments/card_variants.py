@@ -159,7 +159,8 @@ def write_variants(context: CardContext, task: str, variants: dict[Variant, Edit
             return None
 
     keys = {str(place): variant for place, variant in enumerate(folders)}
-    write_models(layout_of(tuned), {key: folders[variant] for key, variant in keys.items()}, edited)
+    unrounded = isinstance(tuned, Adapted)  # as an adapter is measured, and as its edit would be written
+    write_models(layout_of(tuned), {key: folders[variant] for key, variant in keys.items()}, edited, unrounded)
     return {"folders": {v: f for v, f in folders.items() if v[0] not in failed}, "failed": failed}
 
 
@@ -181,8 +182,8 @@ def whole(model: Checkpoint, name: str, edited: Tensor | None = None) -> Tensor 
 
 
 def write_whole(model: Checkpoint, folder: Path) -> Path:
-    """Write what an adapter makes of the model that it stands on, rounded to the type in which that is stored."""
-    write_model(layout_of(model), lambda name: whole(model, name), folder)
+    """Write what an adapter makes of the model that it stands on, in at least 32 bits."""
+    write_model(layout_of(model), lambda name: whole(model, name), folder, whole=True)
     return folder
 
 
@@ -190,17 +191,20 @@ def write_null(context: CardContext, task: str, folder: Path) -> str:
     """Write the aligned model plus an update as large as the fine-tune's that means nothing; returns what it is.
 
     Where another fine-tune is named ``unrelated``, that one's update, scaled to the size of this; else Gaussian numbers
-    with the norm of this update, tensor by tensor.
+    with the norm of this update, tensor by tensor. In at least 32 bits: of an update of few units in the last place,
+    16 would leave half of its energy. What is too large for an edit, or of another shape than the start's, stays.
     """
     own, aligned = context.updates[task], context.checkpoints["aligned"]
     other = context.updates.get(UNRELATED) if task != UNRELATED else None
-    energy = {name: _energy(own, name) for name in context.names}
-    others = sum(_energy(other, name) for name in context.names) if other else 0.0
+    pairs = [own, other] if other else [own]
+    made = [n for n in context.names if math.prod(own[1].shape(n)) <= LARGEST and all(_alike(p, n) for p in pairs)]
+    energy = {name: _energy(own, name) for name in made}
+    others = sum(_energy(other, name) for name in made) if other else 0.0
     scale = math.sqrt(sum(energy.values()) / others) if others else 0.0
 
-    def made(name: str) -> Tensor | None:
+    def moved(name: str) -> Tensor | None:
         """A tensor of the aligned model plus the meaningless update."""
-        if name not in context.names or name in context.left(task):
+        if name not in energy:
             return whole(aligned, name)
         start = aligned.tensor(name).double()
         if other is not None:
@@ -208,12 +212,14 @@ def write_null(context: CardContext, task: str, folder: Path) -> str:
         noise = torch.randn(start.shape, generator=generator_for(context.seed, task, name, "null"))
         return start + noise.double() * (math.sqrt(energy[name]) / float(noise.double().norm()))
 
-    write_model(layout_of(aligned), made, folder)
+    write_model(layout_of(aligned), moved, folder, whole=True)
     return UNRELATED if other is not None else RANDOM
 
 
+def _alike(pair: tuple[Checkpoint, Checkpoint], name: str) -> bool:
+    return pair[0].shape(name) == pair[1].shape(name)
+
+
 def _energy(pair: tuple[Checkpoint, Checkpoint], name: str) -> float:
-    if pair[0].shape(name) != pair[1].shape(name):
-        return 0.0
     known = pair[0].difference(pair[1], name)
     return float((update(*pair, name) if known is None else known).square().sum())

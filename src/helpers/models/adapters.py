@@ -5,10 +5,13 @@ from typing import TYPE_CHECKING
 
 from huggingface_hub import snapshot_download
 from safetensors import safe_open
+from torch import nn
 from transformers import PreTrainedModel
 
 from helpers.errors import StudyError
 from helpers.studies.sections import Adapter
+from helpers.weights.adapters import unties
+from helpers.weights.checkpoints import Checkpoint
 from helpers.weights.folders import ADAPTER, ADAPTER_CONFIG, read_json
 
 if TYPE_CHECKING:
@@ -42,6 +45,8 @@ def merged(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
         held = file.keys()
         for name in (name for name in held if name.endswith(TABLES)):  # with tokens that its tokenizer has added
             model.resize_token_embeddings(file.get_slice(name).get_shape()[0], mean_resizing=False)
+    if unties(Checkpoint(adapter)):
+        untie(model)
     wrapped = PeftModel(model, config)
     found = wrapped.load_adapter(adapter, "default")
     again = tuple(f"{name}.modules_to_save.weight" for name in config.modules_to_save or ())  # held under two names
@@ -51,6 +56,15 @@ def merged(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
             f"was trained on, {config.base_model_name_or_path}"
         )
     return wrapped.merge_and_unload(safe_merge=True)
+
+
+def untie(model: PreTrainedModel) -> None:
+    """Give a model whose head is its embedding a head of its own, with the same numbers."""
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    if head is not None and head.weight is embedding.weight:
+        head.weight = nn.Parameter(embedding.weight.detach().clone())
+        for config in (model.config, model.config.get_text_config()):
+            config.tie_word_embeddings = False
 
 
 def adapter_on(model: PreTrainedModel, settings: Adapter) -> "PeftModel":

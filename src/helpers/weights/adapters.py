@@ -60,6 +60,10 @@ class Adapted(Checkpoint):
         trained = adapter.adapter.get("base_model_name_or_path") or "a model that it does not name"
         self.remarks.append(f"{self.folder} is a LoRA adapter, trained upon {trained} and read upon {start.folder}")
 
+    def identity(self) -> list[tuple[str, int, int] | dict]:
+        """Of the adapter and of what it stands on."""
+        return [*self.raw.identity(), *self.start.identity()]
+
     def files(self) -> list[Path]:
         """The files of the adapter and of what it stands on."""
         return sorted({*self.raw.files(), *self.start.files()})
@@ -237,6 +241,18 @@ class Adapted(Checkpoint):
                 f"the adapter in {self.folder} changes a {name} of shape {shape} by A {a} and B {b}, and the one in "
                 f"{self.start.folder} is {self.shape(name)}: give the model that it was trained upon as its start"
             )
+
+
+def unties(adapter: Checkpoint) -> bool:
+    """Whether a model whose head is its embedding has two matrices under an adapter, which changes one and not both.
+
+    PEFT trains each by itself: a change of the embedding does not reach the head, nor the other way. Rows of tokens
+    that were added are saved for both alike, and then are one matrix still.
+    """
+    if heads_of(adapter) or any(set(name.split(".")) & EMBEDDINGS and ".lora_" in name for name in adapter.names):
+        return True
+    saved = {name.split(".")[-1] for name in adapter.adapter.get("modules_to_save") or ()}
+    return bool(saved & EMBEDDINGS) and not any(set(name.split(".")) & HEADS for name in adapter.names)
 
 
 def heads_of(adapter: Checkpoint) -> list[str]:

@@ -54,7 +54,7 @@ class Checkpoint:
             self._read_header(file, names, tensors)
         self.adapter = read_json(self.folder / ADAPTER_CONFIG) if is_adapter(self.folder) else None
         self.place = ""  # prefix of the decoder's names
-        self.tied = False  # whether it stores its head as the embedding a second time
+        self.copied: tuple[Stored, Stored] | None = None  # the embedding, and the head that repeats it in the files
         self._tensors = self._as_matrices(tensors) if self.adapter is None else tensors
         self.names = sorted(self._tensors, key=by_depth)
 
@@ -69,9 +69,13 @@ class Checkpoint:
         """All files that hold tensors, in order."""
         return sorted({stored.file for stored in self._tensors.values()})
 
-    def identity(self) -> list[tuple[str, int, int]]:
-        """Place, size in bytes and time of change (ns) of every file: what is kept of it is not read for another."""
-        return [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in self.files()]
+    def identity(self) -> list[tuple[str, int, int] | dict]:
+        """Place, size in bytes and time of change (ns) of every file, and the settings that say how they are read.
+
+        What is kept of a checkpoint is not read for one with another.
+        """
+        files = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in self.files()]
+        return [*files, self.config, self.adapter or {}]
 
     def shape(self, name: str) -> Shape:
         """Shape of a tensor."""
@@ -183,8 +187,7 @@ class Checkpoint:
         if head is None or embedding is None:
             return
         if _equal(tensors[head], tensors[embedding]):
-            del tensors[head]
-            self.tied = True
+            self.copied = tensors[embedding], tensors.pop(head)
         elif self.config.get("tie_word_embeddings"):
             raise TensorMismatch(
                 f"tensors {head} and {embedding} in {self.folder} differ although {CONFIG} ties them: "

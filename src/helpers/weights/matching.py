@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from helpers.errors import StudyError, TensorMismatch
-from helpers.weights.adapters import Adapted, heads_of
+from helpers.weights.adapters import Adapted, unties
 from helpers.weights.checkpoints import Checkpoint, Shape, Updates, matched
 from helpers.weights.names import embedding_of, extra, head_of, listed
 
@@ -32,7 +32,7 @@ def agree(updates: Updates, vocabulary: Vocabulary = "exact") -> Agreed:
     adapters = [c for c in dict.fromkeys(starts_first) if c.adapter is not None]
     if not full:
         raise StudyError(f"{adapters[0].folder} is a LoRA adapter: give the model that it stands on too")
-    views, extras = _alike(full, any(map(heads_of, adapters)))
+    views, extras = _alike(full, any(map(unties, adapters)))
     for adapter in adapters:
         _stand(adapter, updates, views)
     shapes = matched(views.values(), vocabulary)
@@ -74,7 +74,7 @@ def _head_key(keys: Iterable[str]) -> str:
 
 def _tied(checkpoint: Checkpoint) -> str:
     """The embedding of a checkpoint without a head, which is its head. Raises TensorMismatch if it is not."""
-    embedding, ties = embedding_of(checkpoint.names), checkpoint.tied or _ties(checkpoint.config)
+    embedding, ties = embedding_of(checkpoint.names), checkpoint.copied or _ties(checkpoint.config)
     if embedding is None or not ties:
         raise TensorMismatch(
             f"{checkpoint.folder} holds no output head, others of these models do, and its config.json does not tie it "

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from helpers.errors import StudyError
 from helpers.files import beside, replace_folder
 from helpers.weights.adapters import Adapted
 from helpers.weights.checkpoints import Checkpoint
-from helpers.weights.folders import ADAPTER, ADAPTER_CONFIG, files_of
+from helpers.weights.folders import ADAPTER, ADAPTER_CONFIG, CONFIG, files_of, read_json
 from helpers.weights.stored import Stored
 
 SHARD = 2**29  # bytes of the files in work together, unless one tensor is larger
@@ -25,11 +26,20 @@ EXACT = 1e-6  # share of the norm of a change that may lie outside its adapter: 
 Edited = Callable[[str], Tensor | None]  # of a tensor's name: what it becomes, or None if it stays
 
 
+@dataclass(frozen=True)
+class Head:
+    """An output head that is the embedding: its name among the tensors, and in files that hold it a second time."""
+
+    name: str = ""  # empty where it goes by the embedding's
+    repeated: str = ""  # empty where the files hold it once
+
+
 class Writer:
     """A model that is written to a folder one tensor after the other; only the shard in work is in memory."""
 
     def __init__(self, folder: Path, shard: int = SHARD):
         self.folder, self.shard, self.waiting, self.shards = folder, shard, {}, []
+        self.untied = False  # whether it has a head of its own where its layout has none
         folder.mkdir(parents=True, exist_ok=True)
 
     def add(self, name: str, tensor: Tensor) -> None:
@@ -37,6 +47,13 @@ class Writer:
         if self.waiting and sum(map(_bytes, self.waiting.values())) + _bytes(tensor) > self.shard:
             self._flush()
         self.waiting[name] = tensor.contiguous()
+
+    def add_head(self, head: Head, embedding: Tensor, tensor: Tensor) -> None:
+        """The head beside its embedding: where files repeat it, or where the two are no longer one."""
+        differs = not torch.equal(tensor, embedding)
+        if differs or head.repeated:
+            self.add(head.repeated or head.name, tensor.clone())
+        self.untied = self.untied or differs
 
     def finish(self, source: Path) -> None:
         """Write what waits, the index, and beside it what else belongs to the model in ``source``."""
@@ -50,6 +67,15 @@ class Writer:
         for file in sorted(source.iterdir()):
             if file.suffix in BESIDE and not file.name.startswith(NOT_BESIDE):
                 shutil.copyfile(file, self.folder / file.name)
+        if self.untied:
+            self._say_untied(self.folder / CONFIG)
+
+    @staticmethod
+    def _say_untied(path: Path) -> None:
+        config = read_json(path)
+        for part in (config, config.get("text_config") or {}):
+            part["tie_word_embeddings"] = False
+        path.write_text(json.dumps(config, indent=2), encoding="utf-8")
 
     @property
     def numbers(self) -> range:
@@ -66,15 +92,19 @@ def _bytes(tensor: Tensor) -> int:
     return tensor.numel() * tensor.element_size()
 
 
-def write_models(layout: Checkpoint, folders: dict[str, Path], edited: Callable[[str, str], Tensor | None]) -> None:
+def write_models(
+    layout: Checkpoint, folders: dict[str, Path], edited: Callable[[str, str], Tensor | None], whole: bool = False
+) -> None:
     """Models with the files' layout of a checkpoint, one folder each: ``edited(model, name)`` is a model's tensor.
 
     What is None stays as it is in ``layout``, as does what is no weight of the language part. All models get a tensor
     before any gets the next, so that what they share about it is computed once. Numbers are rounded to the stored
-    type. Raises StudyError for weights that are quantised.
+    type, or if they are ``whole`` kept in float32 where that is of 16 bits. A head that is the embedding in the files
+    is written beside it where an edit makes them differ. Raises StudyError for weights that are quantised.
     """
     writers = {model: Writer(folder, SHARD // len(folders)) for model, folder in folders.items()}
-    for key, raw, parts in _raw(layout):
+    for key, raw, parts, head in _raw(layout):
+        raw = raw.float() if whole and raw.is_floating_point() and raw.itemsize < 4 else raw
         found = {model: raw for model in writers}
         for name, stored in parts.items():
             for model in writers:
@@ -83,31 +113,46 @@ def write_models(layout: Checkpoint, folders: dict[str, Path], edited: Callable[
                     stored.view(found[model]).copy_(tensor)
         for model, writer in writers.items():
             writer.add(key, found[model])
+            if head is not None:
+                own = edited(model, head.name) if head.name else found[model]
+                writer.add_head(head, found[model], raw if own is None else own.to(raw.dtype))
     for writer in writers.values():
         writer.finish(layout.folder)
 
 
-def write_model(layout: Checkpoint, edited: Edited, folder: Path) -> None:
+def write_model(layout: Checkpoint, edited: Edited, folder: Path, whole: bool = False) -> None:
     """One such model under its final name, whole or not at all. Raises Unwritable."""
     with beside(folder) as partial:
-        write_models(layout, {"": partial}, lambda _, name: edited(name))
+        write_models(layout, {"": partial}, lambda _, name: edited(name), whole)
         replace_folder(partial, folder)
 
 
-def _raw(layout: Checkpoint) -> Iterator[tuple[str, Tensor, dict[str, Stored]]]:
-    """Every tensor of the files: its name there, its values, and what of it is a tensor of the checkpoint, by name."""
+def _raw(layout: Checkpoint) -> Iterator[tuple[str, Tensor, dict[str, Stored], Head | None]]:
+    """Every tensor of the files: its name there, its values, what of it is a tensor of the checkpoint, by name, and of
+    an embedding the head that it is too.
+    """
+    parts, heads = _parts(layout)
+    for file in files_of(layout.folder):
+        with safe_open(file, framework="pt") as opened:
+            for key in opened.keys():  # noqa: SIM118 - no mapping
+                if key not in {head.repeated for head in heads.values()}:
+                    yield key, opened.get_tensor(key), parts.get(key, {}), heads.get(key)
+
+
+def _parts(layout: Checkpoint) -> tuple[dict[str, dict[str, Stored]], dict[str, Head]]:
+    """By name in the files the tensors of a checkpoint that are there, and the heads that are there too."""
     parts: dict[str, dict[str, Stored]] = {}
+    heads = {layout.copied[0].key: Head(repeated=layout.copied[1].key)} if layout.copied else {}
     for name in layout.names:
         stored = layout.stored(name)
         if stored.scale is not None:
             raise StudyError(f"{layout.folder} is quantised ({stored.key}), and no edit is written in that form")
         same = parts.setdefault(stored.key, {})
-        if all(other.expert != stored.expert for other in same.values()):  # a tied head is the embedding again
+        if any(other.expert == stored.expert for other in same.values()):
+            heads[stored.key] = replace(heads.get(stored.key, Head()), name=name)
+        else:
             same[name] = stored
-    for file in files_of(layout.folder):
-        with safe_open(file, framework="pt") as opened:
-            for key in opened.keys():  # noqa: SIM118 - no mapping
-                yield key, opened.get_tensor(key), parts.get(key, {})
+    return parts, heads
 
 
 def write_adapter(tuned: Adapted, changed: Edited, folder: Path) -> None:
