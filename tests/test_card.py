@@ -35,7 +35,7 @@ from helpers.weights.matching import agree
 from helpers.weights.written import write_adapter, write_model
 from pipeline.card import bench
 from pipeline.card import make as making
-from pipeline.card.__main__ import main
+from pipeline.card.__main__ import card_of, main
 from pipeline.card.arguments import card_study, named, organism_of, origin, settings
 from pipeline.card.bench import Bench
 from pipeline.card.record import Card, open_card
@@ -372,6 +372,21 @@ def test_an_adapter_is_written_whole_as_peft_merges_it(own, tmp_path):
     merged = load_model(lora, "cpu", starts=[aligned.folder])[0].state_dict()
     torch.testing.assert_close(dict(load_model(folder, "cpu")[0].state_dict()), dict(merged), atol=1e-6, rtol=1e-6)
     assert not torch.equal(merged[Q], aligned.tensor(Q))
+
+
+def test_an_adapter_is_put_upon_nothing_but_what_it_was_trained_upon(own, folders, tmp_path):
+    """One of the base, and one that may go on from the aligned adapter, would be measured on top of what they hold."""
+    _, checkpoints = own
+    first, second = (adapter(tmp_path / name, checkpoints["base"]) for name in ("first", "second"))
+    for folder in (first, second):
+        file = folder / "adapter_config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"base_model_name_or_path": str(folders["base"])}))
+    with pytest.raises(StudyError, match="model first: the adapter in .* which is the study's base, not its aligned"):
+        card_of(str(folders["base"]), str(folders["aligned"]), str(first), 4)
+    with pytest.raises(StudyError, match="model second: .* may hold that one already: give both as whole models"):
+        card_of(str(folders["base"]), str(first), str(second), 4)
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"base_model_name_or_path": str(first)}))
+    assert [*card_of(str(folders["base"]), str(first), str(second), 4)[0].study.tuned] == ["second"]
 
 
 def test_edits_by_the_factors_of_an_adapter_are_those_by_its_matrix(own, folders, tokenizer, tmp_path):
