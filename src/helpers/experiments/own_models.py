@@ -118,8 +118,8 @@ def _trained_upon_aligned(name: str, study: OwnModels, folders: dict[str, Path])
     named = named or upon == below or Path(upon).resolve() == folders["base"].resolve()
     if upon and named and is_adapter(folders["aligned"]):
         raise StudyError(
-            f"model {name}: the adapter in {folders[name]} was trained upon {upon}, as the aligned model's own was, and "
-            "may hold that one already: give both as whole models, each saved after merge_and_unload()"
+            f"model {name}: the adapter in {folders[name]} was trained upon {upon}, as the aligned model's own was, "
+            "and may hold that one already: give both as whole models, each saved after merge_and_unload()"
         )
     if upon and named:
         raise StudyError(
