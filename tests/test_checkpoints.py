@@ -5,6 +5,7 @@ import torch
 
 from helpers.errors import MissingInput, StudyError, TensorMismatch
 from helpers.weights.checkpoints import Checkpoint, layer_of, matched, module_of, update
+from helpers.weights.matching import agree
 from synthetic import llama_shapes, moved, random_tensors, write
 
 
@@ -133,6 +134,20 @@ def test_broken_settings_are_refused(tmp_path, tensors):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(StudyError, match="is not JSON"):
         Checkpoint(tmp_path)
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(StudyError, match=r"config.json holds no keys but '\[\]': copy or save"):
+        Checkpoint(tmp_path)
+
+
+def test_settings_of_a_text_model_that_are_empty_are_none(tmp_path, tensors):
+    config = {"model_type": "llama", "text_config": None}
+    first = write(tmp_path / "a", tensors | {"model.layers.0.mlp.experts.up": torch.ones(2, 12, 5)}, config=config)
+    headless = {name: tensor for name, tensor in tensors.items() if name != "lm_head.weight"}
+    second = write(tmp_path / "b", headless, config=config)
+    with pytest.raises(TensorMismatch, match="holds no output head, others of these models do"):
+        agree({"x": (first, second)})
+    with pytest.raises(TensorMismatch, match="save the model again"):
+        matched((first, second))
 
 
 def test_the_remedy_is_true_of_both_models(tmp_path, tensors):

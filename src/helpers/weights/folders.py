@@ -11,6 +11,7 @@ from helpers.errors import MissingInput, StudyError, TensorMismatch
 
 SINGLE, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
 ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+DEQUANTISED = "dequantised.json"  # of a GGUF file's types of numbers the bits per weight, the commonest first
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}  # unpickling one can run any code
 
 
@@ -46,11 +47,14 @@ def is_adapter(folder: Path) -> bool:
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """A JSON file, empty if there is none. Raises StudyError."""
+    """A JSON file of keys and values, empty if there is none. Raises StudyError."""
     try:
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     except ValueError as error:
         raise StudyError(f"{file} is not JSON ({error}): copy or save the checkpoint again") from None
+    if not isinstance(found, dict):
+        raise StudyError(f"{file} holds no keys but {str(found)[:40]!r}: copy or save the checkpoint again")
+    return found
 
 
 def opened(file: Path):
