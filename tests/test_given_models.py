@@ -162,17 +162,33 @@ def test_an_adapter_beside_full_weights_is_never_attached(start, tmp_path):
         load_model(start, "cpu")
 
 
-def test_an_adapter_with_a_larger_vocabulary_brings_its_rows(start, tokenizer, tmp_path):
+@pytest.mark.parametrize(
+    "settings",
+    [{"modules_to_save": ["embed_tokens", "lm_head"]}, {"target_modules": ["q_proj", "embed_tokens", "lm_head"]}],
+)
+def test_an_adapter_with_a_larger_vocabulary_brings_its_rows(start, tokenizer, tmp_path, settings):
     own = copy.deepcopy(tokenizer)
     own.add_tokens(["<mine>"])
     larger = load_model(start, "cpu")[0]
     larger.resize_token_embeddings(len(own))
-    wrapped = under_an_adapter(larger, modules_to_save=["embed_tokens", "lm_head"])
+    wrapped = under_an_adapter(larger, **settings)
     wrapped.save_pretrained(tmp_path / "adapter")
     own.save_pretrained(tmp_path / "adapter")
     found, its = load_model(tmp_path / "adapter", "cpu", starts=[start])
     assert len(its) == len(own) == found.config.vocab_size
     assert same(behaviour(found, own), behaviour(wrapped.merge_and_unload(), own))
+
+
+def test_an_adapter_on_the_embedding_of_a_gpt2_with_a_larger_vocabulary_brings_its_rows(tokenizer, tmp_path):
+    config = tf.GPT2Config(vocab_size=len(tokenizer), n_embd=16, n_layer=1, n_head=2, n_positions=32)
+    save_model(tf.GPT2LMHeadModel(config), tokenizer, tmp_path / "start")
+    larger = load_model(tmp_path / "start", "cpu")[0]
+    larger.resize_token_embeddings(len(tokenizer) + 2)
+    wrapped = under_an_adapter(larger, target_modules=["wte", "c_attn"], fan_in_fan_out=True)
+    wrapped.save_pretrained(tmp_path / "adapter")
+    found = load_model(tmp_path / "adapter", "cpu", starts=[tmp_path / "start"])[0]
+    right = wrapped.merge_and_unload().get_input_embeddings().weight
+    torch.testing.assert_close(found.get_input_embeddings().weight, right)
 
 
 def test_tokenizer_model_alone_names_the_packages_that_it_takes(start, monkeypatch):
