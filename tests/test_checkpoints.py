@@ -94,6 +94,19 @@ def test_tied_head_counts_once(tmp_path, tensors):
         write(tmp_path / "wrong", tensors, config={"tie_word_embeddings": True})
 
 
+def test_a_tied_head_with_nan_is_told_of_the_nan(tmp_path, tensors):
+    table = tensors["model.embed_tokens.weight"].clone()
+    table[20, 3] = float("nan")
+    broken = tensors | {"lm_head.weight": table, "model.embed_tokens.weight": table.clone()}
+    found = write(tmp_path / "twice", broken, config={"tie_word_embeddings": True})
+    assert "lm_head.weight" not in found
+    with pytest.raises(TensorMismatch, match="embed_tokens.weight of shape .* holds NaN or infinity .1 values"):
+        update(found, write(tmp_path / "start", tensors), "model.embed_tokens.weight")
+    other = broken | {"lm_head.weight": tensors["lm_head.weight"]}
+    with pytest.raises(TensorMismatch, match="differ although config.json ties them"):
+        write(tmp_path / "wrong", other, config={"tie_word_embeddings": True})
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_not_finite_names_the_file(tmp_path, tensors, value):
     broken = {name: t.clone() for name, t in tensors.items()}

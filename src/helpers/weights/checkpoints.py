@@ -251,7 +251,12 @@ def study_updates(checkpoints: dict[str, Checkpoint]) -> Updates:
 
 def _equal(a: Stored, b: Stored) -> bool:
     few = slice(8)  # first, so that most of two that differ are not read
-    return a.shape == b.shape and torch.equal(a.read(few), b.read(few)) and torch.equal(a.read(), b.read())
+    return a.shape == b.shape and all(_alike(a.read(part), b.read(part)) for part in (few, ...))
+
+
+def _alike(a: Tensor, b: Tensor) -> bool:
+    """Whether all numbers are equal, NaN to NaN."""
+    return torch.equal(a, b) or bool(((a == b) | (a != a) & (b != b)).all())
 
 
 def _same_names(a: Checkpoint, b: Checkpoint) -> None:
