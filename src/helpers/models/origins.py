@@ -17,9 +17,10 @@ from helpers.files import sha256, write_text
 from helpers.memory import say
 from helpers.paths import ROOT, cache_root
 from helpers.studies.sections import Origin
-from helpers.weights.folders import DEQUANTISED, SINGLE, is_adapter, refuse_pickles
+from helpers.weights.folders import ADAPTER_CONFIG, CONFIG, DEQUANTISED, SINGLE, is_adapter, refuse_pickles
 
 HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.model", "*.jinja", "merges.txt", "vocab.txt"]
+NOTHING = "has no config.json with *.safetensors: save the model there with save_pretrained()"
 LEFT = ["consolidated*", "*/*.safetensors"]  # the same weights in another form, and parts of other models
 
 
@@ -46,13 +47,22 @@ def resolve(origin: Origin) -> Path:
     refuse_pickles(folder)
     if is_adapter(folder):
         return folder
-    if not weights and (within := sorted(folder.glob("checkpoint-*/config.json"))):
-        raise StudyError(
-            f"{folder} holds no model but checkpoints of a training: give one of them, {within[-1].parent}"
-        )
-    if not weights or not (folder / "config.json").exists():
-        raise StudyError(f"{folder} has no config.json with *.safetensors: save the model there with save_pretrained()")
+    if not weights or not (folder / CONFIG).exists():
+        raise StudyError(f"{folder} {(not weights and _within(folder)) or NOTHING}")
     return folder
+
+
+def _within(folder: Path) -> str | None:
+    """What to say of a folder that holds no model if folders in it hold models or adapters; else None."""
+    found = {file.parent for name in (CONFIG, ADAPTER_CONFIG) for file in folder.glob(f"*/{name}")}
+    steps = sorted(found & {*folder.glob("checkpoint-*")}, key=lambda place: (len(place.name), place.name))
+    if steps:
+        return f"holds no model but checkpoints of a training: give one of them, {steps[-1]}"
+    models = sorted(place for place in found if any(place.glob("*.safetensors")))
+    if models:
+        what = "an adapter" if is_adapter(models[0]) else "a model"
+        return f"holds no model itself, but {models[0].name} in it is {what}: give {models[0]}"
+    return None
 
 
 def local(what: str, origin: Origin) -> Path:
