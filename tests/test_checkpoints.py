@@ -102,6 +102,11 @@ def test_a_tied_head_with_nan_is_told_of_the_nan(tmp_path, tensors):
     assert "lm_head.weight" not in found
     with pytest.raises(TensorMismatch, match="embed_tokens.weight of shape .* holds NaN or infinity .1 values"):
         update(found, write(tmp_path / "start", tensors), "model.embed_tokens.weight")
+    eight = {
+        name: one.to(torch.float8_e4m3fn) if name in ("lm_head.weight", "model.embed_tokens.weight") else one
+        for name, one in broken.items()
+    }
+    assert "lm_head.weight" not in write(tmp_path / "eight", eight)
     other = broken | {"lm_head.weight": tensors["lm_head.weight"]}
     with pytest.raises(TensorMismatch, match="differ although config.json ties them"):
         write(tmp_path / "wrong", other, config={"tie_word_embeddings": True})
@@ -132,6 +137,15 @@ def test_damaged_folders_are_refused(tmp_path, tensors):
     with pytest.raises(TensorMismatch, match="truncated"):
         Checkpoint(tmp_path / "cut")
     shards = write(tmp_path / "shards", tensors, shards=2).files()
+    index = tmp_path / "shards" / "model.safetensors.index.json"
+    kept = index.read_bytes()
+    index.unlink()
+    with pytest.raises(MissingInput, match=r"holds model-00001-of-00002.safetensors, .* but no .*index.json, which"):
+        Checkpoint(tmp_path / "shards")
+    index.write_bytes(kept)
+    write(tmp_path / "other", tensors).file("lm_head.weight").rename(tmp_path / "other" / "weights.safetensors")
+    with pytest.raises(MissingInput, match=r"holds weights.safetensors but neither .*: rename what holds the whole"):
+        Checkpoint(tmp_path / "other")
     shards[1].unlink()
     with pytest.raises(TensorMismatch, match="does not exist"):
         Checkpoint(tmp_path / "shards")

@@ -256,6 +256,7 @@ def _equal(a: Stored, b: Stored) -> bool:
 
 def _alike(a: Tensor, b: Tensor) -> bool:
     """Whether all numbers are equal, NaN to NaN."""
+    a, b = (one.float() if one.element_size() == 1 else one for one in (a, b))  # torch compares no eight-bit floats
     return torch.equal(a, b) or bool(((a == b) | (a != a) & (b != b)).all())
 
 
