@@ -179,7 +179,7 @@ def _kind_of(folder: Path) -> type:
         remedy = f"install one that does, or give a model of another type than {kind!r}"
         if told.get("auto_map"):
             what, remedy = f"needs {OWN_CODE}", f"give a model of a type that transformers itself has, not {kind!r}"
-        raise StudyError(f"the model in {folder} {what}: {remedy}") from None
+        raise StudyError(f"the model in {folder} cannot be read, for it {what}: {remedy}") from None
     for kind in (AutoModelForCausalLM, AutoModelForImageTextToText):
         if type(config) in kind._model_mapping and not config.is_encoder_decoder:
             return kind
