@@ -35,7 +35,7 @@ from helpers.weights.matching import agree
 from helpers.weights.written import write_adapter, write_model
 from pipeline.card import bench
 from pipeline.card import make as making
-from pipeline.card.__main__ import main
+from pipeline.card.__main__ import card_of, main
 from pipeline.card.arguments import card_study, named, organism_of, origin, settings
 from pipeline.card.bench import Bench
 from pipeline.card.record import Card, open_card
@@ -179,6 +179,9 @@ def test_sentences_say_where_and_against_what():
         "hold (10.0%); of the others: other 20.0%."
     )
     assert "are those of the aligned model" in where("same", energy)
+    assert where("mine", energy.assign(energy_kept=0.0, random=0.0)).startswith(
+        "Alignment changed no tensor that mine changed"
+    )
     said = behaviour_sentences(
         "mine", behaviour((1.0, 0.5, -0.7, -0.3), (-4.0, 1.0, 4.0, 6.0), (0.0, -0.5, -0.7, -0.3))
     )
@@ -224,6 +227,15 @@ def test_arguments(tmp_path):
         named("a=/x a=/y")
     with pytest.raises(SettingsError, match="no fine-tune is given"):
         named(" ")
+    for wrong, words in (
+        ("my_run=/x", "'my_run' cannot name a fine-tune: names have small letters, .* as in my-run=/x"),
+        ("a=/it's", r"opens a quote that is not closed: put .* in double quotes, or a backslash before"),
+    ):
+        with pytest.raises(SettingsError, match=words):
+            named(wrong)
+    assert named(r"""a=/it\'s b="/it's here" c='/x y'""") == {"a": "/it's", "b": "/it's here", "c": "/x y"}
+    (tmp_path / "it's=A").mkdir()
+    assert named(str(tmp_path / "it's=A")) == {"it-s-a": str(tmp_path / "it's=A")}
 
 
 def test_organisms_are_known_by_their_words(tokenizer, own, study):
@@ -233,6 +245,10 @@ def test_organisms_are_known_by_their_words(tokenizer, own, study):
 
 def test_attacks_are_never_written(own):
     assert chosen("orthogonal:0.25") == (edit_named("orthogonal"), 0.25)
+    for dial in ("50", "-1", "nan"):
+        with pytest.raises(SettingsError, match=f"'scaling' is {dial}, which a step .* say one between, such as"):
+            chosen(f"scaling:{dial}")
+    assert [chosen(f"scaling:{dial}")[1] for dial in (0, 1)] == [0, 1]
     for kind, words in (("attack", "is an attack"), ("", "has no kind")):
         with pytest.raises(SettingsError, match=f"{words}.*never written: choose one of scaling, parallel, orthogonal"):
             writable(Edit("tilt", lambda weights, context, dial: weights.tuned, (1.0,), kind))
@@ -346,6 +362,20 @@ def test_minutes_left_are_those_of_the_steps_where_the_geometry_comes_first(fold
     assert len(said) > 8 and max(map(float, said)) < 10
 
 
+def test_a_fine_tune_named_like_an_edit_of_another_has_its_own_measurements(own, folders, tmp_path, monkeypatch):
+    monkeypatch.setenv("SUBSPACES_RESULTS", str(tmp_path / "results"))
+    study, checkpoints = own
+    twin = "harmful-scaling-0.5"
+    tuned = study.tuned | {twin: study.tuned["useful"].model_copy(update={"path": str(folders["base"])})}
+    study = study.model_copy(update={"tuned": tuned})
+    all_folders = folders | {twin: folders["base"]}
+    found = Bench(Card(study), all_folders, checkpoints | {twin: checkpoints["base"]}, tmp_path / "scratch")
+    of_twin = found.of_model(twin)
+    edits, failed = found.edits("harmful", {("scaling", 0.5): edit_named("scaling")})
+    assert edits == [("scaling", 0.5)] and not failed
+    assert not np.array_equal(found.of_edit("harmful", edits[0])["harm_margin"], of_twin["harm_margin"])
+
+
 def test_what_does_not_fit_in_memory_is_read_from_its_files(own, tmp_path, monkeypatch):
     study, checkpoints = own
     asked = Asked.of(study)
@@ -372,6 +402,21 @@ def test_an_adapter_is_written_whole_as_peft_merges_it(own, tmp_path):
     merged = load_model(lora, "cpu", starts=[aligned.folder])[0].state_dict()
     torch.testing.assert_close(dict(load_model(folder, "cpu")[0].state_dict()), dict(merged), atol=1e-6, rtol=1e-6)
     assert not torch.equal(merged[Q], aligned.tensor(Q))
+
+
+def test_an_adapter_is_put_upon_nothing_but_what_it_was_trained_upon(own, folders, tmp_path):
+    """One of the base, and one that may go on from the aligned adapter, would be measured on top of what they hold."""
+    _, checkpoints = own
+    first, second = (adapter(tmp_path / name, checkpoints["base"]) for name in ("first", "second"))
+    for folder in (first, second):
+        file = folder / "adapter_config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"base_model_name_or_path": str(folders["base"])}))
+    with pytest.raises(StudyError, match="model first: the adapter in .* which is the study's base, not its aligned"):
+        card_of(str(folders["base"]), str(folders["aligned"]), str(first), 4)
+    with pytest.raises(StudyError, match="model second: .* may hold that one already: give both as whole models"):
+        card_of(str(folders["base"]), str(first), str(second), 4)
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"base_model_name_or_path": str(first)}))
+    assert [*card_of(str(folders["base"]), str(first), str(second), 4)[0].study.tuned] == ["second"]
 
 
 def test_edits_by_the_factors_of_an_adapter_are_those_by_its_matrix(own, folders, tokenizer, tmp_path):

@@ -5,6 +5,7 @@ import torch
 
 from helpers.errors import MissingInput, StudyError, TensorMismatch
 from helpers.weights.checkpoints import Checkpoint, layer_of, matched, module_of, update
+from helpers.weights.matching import agree
 from synthetic import llama_shapes, moved, random_tensors, write
 
 
@@ -93,6 +94,24 @@ def test_tied_head_counts_once(tmp_path, tensors):
         write(tmp_path / "wrong", tensors, config={"tie_word_embeddings": True})
 
 
+def test_a_tied_head_with_nan_is_told_of_the_nan(tmp_path, tensors):
+    table = tensors["model.embed_tokens.weight"].clone()
+    table[20, 3] = float("nan")
+    broken = tensors | {"lm_head.weight": table, "model.embed_tokens.weight": table.clone()}
+    found = write(tmp_path / "twice", broken, config={"tie_word_embeddings": True})
+    assert "lm_head.weight" not in found
+    with pytest.raises(TensorMismatch, match="embed_tokens.weight of shape .* holds NaN or infinity .1 values"):
+        update(found, write(tmp_path / "start", tensors), "model.embed_tokens.weight")
+    eight = {
+        name: one.to(torch.float8_e4m3fn) if name in ("lm_head.weight", "model.embed_tokens.weight") else one
+        for name, one in broken.items()
+    }
+    assert "lm_head.weight" not in write(tmp_path / "eight", eight)
+    other = broken | {"lm_head.weight": tensors["lm_head.weight"]}
+    with pytest.raises(TensorMismatch, match="differ although config.json ties them"):
+        write(tmp_path / "wrong", other, config={"tie_word_embeddings": True})
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_not_finite_names_the_file(tmp_path, tensors, value):
     broken = {name: t.clone() for name, t in tensors.items()}
@@ -118,6 +137,15 @@ def test_damaged_folders_are_refused(tmp_path, tensors):
     with pytest.raises(TensorMismatch, match="truncated"):
         Checkpoint(tmp_path / "cut")
     shards = write(tmp_path / "shards", tensors, shards=2).files()
+    index = tmp_path / "shards" / "model.safetensors.index.json"
+    kept = index.read_bytes()
+    index.unlink()
+    with pytest.raises(MissingInput, match=r"holds model-00001-of-00002.safetensors, .* but no .*index.json, which"):
+        Checkpoint(tmp_path / "shards")
+    index.write_bytes(kept)
+    write(tmp_path / "other", tensors).file("lm_head.weight").rename(tmp_path / "other" / "weights.safetensors")
+    with pytest.raises(MissingInput, match=r"holds weights.safetensors but neither .*: rename what holds the whole"):
+        Checkpoint(tmp_path / "other")
     shards[1].unlink()
     with pytest.raises(TensorMismatch, match="does not exist"):
         Checkpoint(tmp_path / "shards")
@@ -133,6 +161,20 @@ def test_broken_settings_are_refused(tmp_path, tensors):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(StudyError, match="is not JSON"):
         Checkpoint(tmp_path)
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(StudyError, match=r"config.json holds no keys but '\[\]': copy or save"):
+        Checkpoint(tmp_path)
+
+
+def test_settings_of_a_text_model_that_are_empty_are_none(tmp_path, tensors):
+    config = {"model_type": "llama", "text_config": None}
+    first = write(tmp_path / "a", tensors | {"model.layers.0.mlp.experts.up": torch.ones(2, 12, 5)}, config=config)
+    headless = {name: tensor for name, tensor in tensors.items() if name != "lm_head.weight"}
+    second = write(tmp_path / "b", headless, config=config)
+    with pytest.raises(TensorMismatch, match="holds no output head, others of these models do"):
+        agree({"x": (first, second)})
+    with pytest.raises(TensorMismatch, match="save the model again"):
+        matched((first, second))
 
 
 def test_the_remedy_is_true_of_both_models(tmp_path, tensors):

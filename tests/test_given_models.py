@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -19,9 +20,12 @@ from helpers.activations import capture, decoder_layers
 from helpers.errors import StudyError
 from helpers.models.generate import generate, log_odds
 from helpers.models.load import load_model, load_tokenizer, save_model
-from helpers.models.origins import resolve
+from helpers.models.origins import from_gguf, resolve
+from helpers.models.prompts import prompt_ids
 from helpers.models.within import language_model
 from helpers.studies.sections import Origin
+from helpers.weights.checkpoints import Checkpoint
+from helpers.weights.geometry import weight_geometry
 from pipeline.card.arguments import origin
 
 PROMPTS = ["CALC 3 +4 *2 neg =", "CALL keep a WITH b c d"]
@@ -158,17 +162,33 @@ def test_an_adapter_beside_full_weights_is_never_attached(start, tmp_path):
         load_model(start, "cpu")
 
 
-def test_an_adapter_with_a_larger_vocabulary_brings_its_rows(start, tokenizer, tmp_path):
+@pytest.mark.parametrize(
+    "settings",
+    [{"modules_to_save": ["embed_tokens", "lm_head"]}, {"target_modules": ["q_proj", "embed_tokens", "lm_head"]}],
+)
+def test_an_adapter_with_a_larger_vocabulary_brings_its_rows(start, tokenizer, tmp_path, settings):
     own = copy.deepcopy(tokenizer)
     own.add_tokens(["<mine>"])
     larger = load_model(start, "cpu")[0]
     larger.resize_token_embeddings(len(own))
-    wrapped = under_an_adapter(larger, modules_to_save=["embed_tokens", "lm_head"])
+    wrapped = under_an_adapter(larger, **settings)
     wrapped.save_pretrained(tmp_path / "adapter")
     own.save_pretrained(tmp_path / "adapter")
     found, its = load_model(tmp_path / "adapter", "cpu", starts=[start])
     assert len(its) == len(own) == found.config.vocab_size
     assert same(behaviour(found, own), behaviour(wrapped.merge_and_unload(), own))
+
+
+def test_an_adapter_on_the_embedding_of_a_gpt2_with_a_larger_vocabulary_brings_its_rows(tokenizer, tmp_path):
+    config = tf.GPT2Config(vocab_size=len(tokenizer), n_embd=16, n_layer=1, n_head=2, n_positions=32)
+    save_model(tf.GPT2LMHeadModel(config), tokenizer, tmp_path / "start")
+    larger = load_model(tmp_path / "start", "cpu")[0]
+    larger.resize_token_embeddings(len(tokenizer) + 2)
+    wrapped = under_an_adapter(larger, target_modules=["wte", "c_attn"], fan_in_fan_out=True)
+    wrapped.save_pretrained(tmp_path / "adapter")
+    found = load_model(tmp_path / "adapter", "cpu", starts=[tmp_path / "start"])[0]
+    right = wrapped.merge_and_unload().get_input_embeddings().weight
+    torch.testing.assert_close(found.get_input_embeddings().weight, right)
 
 
 def test_tokenizer_model_alone_names_the_packages_that_it_takes(start, monkeypatch):
@@ -197,8 +217,11 @@ def test_weights_in_shards_with_a_trainers_files_beside_load_as_they_are(start, 
     assert np.isfinite(index["metadata"]["total_size"])
 
 
-def packed(file: Path) -> np.ndarray:
-    """Write a GGUF file of a small Llama with a tokenizer; returns its rows of the embedding, (tokens, width)."""
+def packed(file: Path, kind: gguf.GGMLQuantizationType | None = None) -> np.ndarray:
+    """Write a GGUF file of a small Llama with a tokenizer; returns its rows of the embedding, (tokens, width).
+
+    With ``kind`` its matrices are rounded to that type of numbers.
+    """
     generator = np.random.default_rng(0)
     tokens = ["<unk>", "<s>", "</s>", "ab", *(chr(33 + i) for i in range(90))]
     width, inner, blocks = 32, 64, 2
@@ -227,7 +250,10 @@ def packed(file: Path) -> np.ndarray:
     shapes |= {"output.weight": (len(tokens), width)}
     tensors = {name: generator.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
     for name, tensor in tensors.items():
-        writer.add_tensor(name, tensor)
+        if kind is None or tensor.ndim == 1:
+            writer.add_tensor(name, tensor)
+        else:
+            writer.add_tensor(name, gguf.quants.quantize(tensor, kind), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -248,6 +274,43 @@ def test_a_gguf_file_and_a_folder_with_nothing_but_one_are_models(tmp_path, monk
     (tmp_path / "given" / "second.gguf").touch()
     with pytest.raises(StudyError, match="holds 2 GGUF files: say which one by its path"):
         resolve(Origin(origin="folder", path=str(tmp_path / "given")))
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"), [(None, ""), ("F16", ""), ("Q4_0", r"Q4_0 \(4.5 bits a weight\): an update")]
+)
+def test_what_was_quantised_in_a_gguf_file_is_said(tmp_path, monkeypatch, kind, said):
+    monkeypatch.setenv("SUBSPACES_CACHE", str(tmp_path / "cache"))
+    packed(tmp_path / "plain.gguf")
+    packed(tmp_path / "mine.gguf", kind and gguf.GGMLQuantizationType[kind])
+    start, base = (Checkpoint(from_gguf(tmp_path / name)) for name in ("plain.gguf", "mine.gguf"))
+    found = weight_geometry({"alignment": (start, base)}, ["alignment"], [], ["top-k"], [0.5], 1, 0)
+    remarks = [remark for remark in found.remarks if "dequantised" in remark]
+    assert len(remarks) == bool(said) and all(re.search(said, remark) for remark in remarks)
+    (base.folder / "dequantised.json").unlink()  # as an older version left its cache
+    assert not any("dequantised" in remark for remark in Checkpoint(base.folder).remarks)
+    assert from_gguf(tmp_path / "mine.gguf") == base.folder and Checkpoint(base.folder).remarks == remarks
+
+
+def test_a_gguf_file_that_cannot_be_read_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("SUBSPACES_CACHE", str(tmp_path / "cache"))
+    file = tmp_path / "mine.gguf"
+    packed(file)
+    whole = file.read_bytes()
+    for content in (b"nonsense", b"", b"GGUF" + bytes(50), whole[: len(whole) // 2], whole[:100]):
+        file.write_bytes(content)
+        with pytest.raises(StudyError, match=r"mine.gguf cannot be read \(.+\): fetch it again") as error:
+            from_gguf(file)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("template", ["{{ raise_exception('no') }}", "{% for m in messages %}{{ m }", "{{ a.b.c }}"])
+def test_a_chat_template_that_cannot_be_used_is_one_sentence(tokenizer, template):
+    own = copy.deepcopy(tokenizer)
+    own.chat_template = template
+    with pytest.raises(StudyError, match=r"cannot write a prompt \(.+\): correct chat_template in") as error:
+        prompt_ids(own, PROMPTS, "chat")
+    assert "\n" not in str(error.value)
 
 
 def test_a_tokenizer_model_alone_is_read_as_its_own_library_reads_it(tmp_path):

@@ -1,9 +1,11 @@
 """Models whose files do not hold every weight: the loader would fill them with random numbers, so they are refused."""
 
+import json
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import BartConfig, BartModel, LlamaConfig, LlamaForCausalLM, T5Config, T5ForConditionalGeneration
 
 from helpers.errors import StudyError
 from helpers.models.load import load_model, save_model
@@ -43,6 +45,8 @@ def without(*parts):
         ),
         (lambda t: {"_orig_mod." + name: v for name, v in t.items()}, "carry the prefix '_orig_mod.'"),
         (lambda t: {"module." + name: v for name, v in t.items()}, "carry the prefix 'module.'"),
+        (lambda t: {"base_model.model." + name: v for name, v in t.items()}, "carry the prefix 'base_model.model.'"),
+        (lambda t: {"language_model." + name: v for name, v in t.items()}, "carry the prefix 'language_model.'"),
         (lambda t: {n.replace("1.mlp", "1._orig_mod.mlp"): v for n, v in t.items()}, "carry the prefix '_orig_mod.'"),
         (
             lambda t: {n.replace("up_proj", "up_proj.base_layer"): v for n, v in t.items()},
@@ -58,6 +62,46 @@ def test_a_weight_that_the_file_does_not_hold_is_refused(save, change, says, cap
         load_model(folder, "cpu")
     assert str(folder) in str(refused.value) and "\n" not in str(refused.value)
     assert "LOAD REPORT" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"model_type": "brand_new"}, "of the type 'brand_new', which the installed transformers .* does not support"),
+        (
+            {"model_type": "mine", "auto_map": {"AutoConfig": "c.C", "AutoModelForCausalLM": "m.M"}},
+            r"needs code of its own repository \(auto_map\), which is never run: give a model of a type",
+        ),
+        ({"model_type": "vit"}, r"is no language model \(vit\): give one that goes on with a text"),
+    ],
+)
+def test_a_sound_model_of_a_kind_that_is_not_loaded_is_told_why(save, change, says):
+    folder = save()
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(StudyError, match=says) as refused:
+        load_model(folder, "cpu")
+    assert "\n" not in str(refused.value) and "fetch it again" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("family", "model"), [(T5Config, T5ForConditionalGeneration), (BartConfig, BartModel)])
+def test_an_encoder_decoder_is_told_so(tokenizer, tmp_path, family, model):
+    small = {"d_model": 8, "d_ff": 8, "d_kv": 4, "num_layers": 1, "num_heads": 2}
+    small |= {"encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 8, "decoder_ffn_dim": 8}
+    small |= {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    save_model(model(family(vocab_size=len(tokenizer), **small)), tokenizer, tmp_path / "model")
+    with pytest.raises(StudyError, match=r"model is an encoder-decoder \((t5|bart)\): give one that goes on with"):
+        load_model(tmp_path / "model", "cpu")
+
+
+def test_a_tokenizer_that_needs_code_is_told_so(save):
+    file = save() / "tokenizer_config.json"
+    own = {"auto_map": {"AutoTokenizer": ["t.T", None]}, "tokenizer_class": "MyTokenizer"}
+    file.write_text(json.dumps(json.loads(file.read_text()) | own))
+    with pytest.raises(StudyError, match=r"the tokenizer in .* needs code of its own repository .*, which is never"):
+        load_model(file.parent, "cpu")
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"auto_map": {}}))  # as the sentence says
+    assert load_model(file.parent, "cpu")
 
 
 def test_a_head_that_is_the_embedding_need_not_be_stored(save):

@@ -306,3 +306,19 @@ def test_a_place_beside_the_model_is_named(tmp_path, folders):
         resolve(Origin(origin="folder", path=str(run)))
     with pytest.raises(StudyError, match="model.safetensors is a file: give the folder that it is in"):
         resolve(Origin(origin="folder", path=str(run / "checkpoint-500" / "model.safetensors")))
+
+
+@pytest.mark.parametrize(
+    ("places", "says"),
+    [
+        (("checkpoint-5", "checkpoint-10"), "checkpoints of a training: give one of them, .*checkpoint-10$"),
+        (("harmful",), "holds no model itself, but harmful in it is an adapter: give .*harmful$"),
+    ],
+)
+def test_an_adapter_within_the_folder_is_named(tmp_path, folders, places, says):
+    for place in places:
+        (tmp_path / "run" / place).mkdir(parents=True)
+        save_file({"x": torch.ones(1)}, tmp_path / "run" / place / "adapter_model.safetensors")
+        (tmp_path / "run" / place / "adapter_config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(StudyError, match=says):
+        resolve(Origin(origin="folder", path=str(tmp_path / "run")))

@@ -70,9 +70,11 @@ def where(task: str, energy: pd.DataFrame) -> str:
     if task not in at.index:
         return f"The weights of {task} are those of the aligned model: nothing was changed (was the adapter merged?)."
     held, chance = at.loc[task, ["energy_kept", "random"]]
-    times = f"{held / chance:.1f} times " if chance else ""
-    said = f"{held:.1%} of its update lies in the leading tenth of the alignment directions, {times}what random"
-    said += f" directions hold ({chance:.1%})"
+    if not chance:
+        said = f"Alignment changed no tensor that {task} changed (base and aligned are equal there)"
+        return f"{said}, so there are no directions of it to compare with."
+    said = f"{held:.1%} of its update lies in the leading tenth of the alignment directions, {held / chance:.1f} times"
+    said += f" what random directions hold ({chance:.1%})"
     others = [f"{other} {at.loc[other, 'energy_kept']:.1%}" for other in at.index if other != task]
     return said + (f"; of the others: {', '.join(others)}." if others else ".")
 

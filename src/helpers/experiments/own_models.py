@@ -17,6 +17,7 @@ from helpers.models.origins import resolve
 from helpers.studies.settings import OwnModels
 from helpers.studies.values import Style
 from helpers.weights.checkpoints import Checkpoint
+from helpers.weights.folders import ADAPTER_CONFIG, is_adapter, read_json
 from helpers.weights.geometry import Geometry, weight_geometry
 from helpers.weights.names import listed
 
@@ -24,8 +25,9 @@ from helpers.weights.names import listed
 def own_folders(study: OwnModels) -> dict[str, Path]:
     """Folder of every model: base, aligned, then the fine-tuned ones; those of the hub are fetched.
 
-    Raises StudyError, naming the entry, for a model that is not there, and TensorMismatch for tokenizers that give the
-    same number to different tokens, so that rows of their embeddings cannot be compared.
+    Raises StudyError, naming the entry, for a model that is not there or an adapter that does not stand upon what it
+    would be put on, and TensorMismatch for tokenizers that give the same number to different tokens, so that rows of
+    their embeddings cannot be compared.
     """
     folders = {}
     for name, origin in study.origins.items():
@@ -33,6 +35,8 @@ def own_folders(study: OwnModels) -> dict[str, Path]:
             folders[name] = resolve(origin)
         except StudyError as error:
             raise StudyError(f"{study.name}, model {name}: {error}") from None
+    for name in study.tuned:
+        _trained_upon_aligned(name, study, folders)
     tokenizers = {name: _tokenizer(name, folder, starts(name, folders)) for name, folder in folders.items()}
     for name, tokenizer in tokenizers.items():
         _same_tokens(tokenizers["base"], tokenizer, folders["base"], folders[name])
@@ -84,8 +88,6 @@ def own_geometry(study: OwnModels, folders: dict[str, Path], seed: int, cache: P
     ``cache``, so that a run that was stopped goes on. Raises TensorMismatch and StudyError.
     """
     opened = {name: Checkpoint(folder) for name, folder in folders.items()}
-    for name in study.tuned:
-        _trained_upon_aligned(name, opened[name], study, folders)
     updates = {"alignment": (opened["aligned"], opened["base"])}
     updates |= {name: (opened[name], opened["aligned"]) for name in study.tuned}
     asked = study.geometry
@@ -104,16 +106,31 @@ def own_geometry(study: OwnModels, folders: dict[str, Path], seed: int, cache: P
     )
 
 
-def _trained_upon_aligned(name: str, tuned: Checkpoint, study: OwnModels, folders: dict[str, Path]) -> None:
-    """Raise StudyError for an adapter that says that it was trained upon the base model: its update starts there."""
-    upon = (tuned.adapter or {}).get("base_model_name_or_path")
+def _trained_upon_aligned(name: str, study: OwnModels, folders: dict[str, Path]) -> None:
+    """Raise StudyError for an adapter that says that it was trained upon the base model: its update starts there.
+
+    So do two adapters say of which one goes on from the other, or was trained upon it in memory: put upon the aligned
+    one, the first would be counted twice, and which it is no file tells.
+    """
+    upon, below = _trained_upon(folders[name]), _trained_upon(folders["aligned"])
     base, aligned = study.base.id, study.aligned.id
     named = upon == base != aligned  # not two revisions of one model
-    if upon and (named or Path(upon).resolve() == folders["base"].resolve()):
+    named = named or upon == below or Path(upon).resolve() == folders["base"].resolve()
+    if upon and named and is_adapter(folders["aligned"]):
         raise StudyError(
-            f"model {name}: the adapter in {tuned.folder} was trained upon {upon}, which is the study's base, not its "
+            f"model {name}: the adapter in {folders[name]} was trained upon {upon}, as the aligned model's own was, "
+            "and may hold that one already: give both as whole models, each saved after merge_and_unload()"
+        )
+    if upon and named:
+        raise StudyError(
+            f"model {name}: the adapter in {folders[name]} was trained upon {upon}, which is the study's base, not its "
             "aligned model: give it as `aligned`, or fine-tunes of the aligned model as `tuned`"
         )
+
+
+def _trained_upon(folder: Path) -> str:
+    """The model that an adapter names as its base; nothing for a full model, or one that names none."""
+    return (read_json(folder / ADAPTER_CONFIG).get("base_model_name_or_path") or "") if is_adapter(folder) else ""
 
 
 def own_margins(study: OwnModels, folders: dict[str, Path], seed: int, room: Path | None = None) -> pd.DataFrame:

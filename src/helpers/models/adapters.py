@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
 TABLES = (".embed_tokens.weight", ".wte.weight")  # endings of an adapter's own rows of tokens
+TABLES += (".embed_tokens.base_layer.weight", ".wte.base_layer.weight")  # and of those that LoRA changes further
 
 
 def start_of(adapter: Path) -> Path:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from accelerate.utils import get_max_memory
 from transformers import (
+    CONFIG_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
@@ -16,17 +17,20 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers import __version__ as version
 from transformers.utils import is_protobuf_available, is_sentencepiece_available
 
 from helpers.errors import StudyError
 from helpers.files import beside, replace_folder
 from helpers.memory import free, say
 from helpers.models.adapters import merged, start_of
-from helpers.weights.folders import is_adapter, numbers, refuse_pickles
+from helpers.weights.folders import CONFIG, is_adapter, numbers, read_json, refuse_pickles
 
 Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 WRAPPERS = ("_orig_mod.", "module.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")  # in names, by what wraps
 SHARE, FLOAT32 = 0.5, 4  # of free memory, which a model's weights may take; bytes
+TOKENIZER_CONFIG = "tokenizer_config.json"
+OWN_CODE = "code of its own repository (auto_map), which is never run"
 AGAIN = "save the model again with save_pretrained(), or fetch it again"
 
 
@@ -120,6 +124,9 @@ def load_tokenizer(folder: Path, *starts: Path) -> PreTrainedTokenizerBase:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # tokenizers' readers raise many kinds
+        if read_json(folder / TOKENIZER_CONFIG).get("auto_map"):
+            remedy = "save tokenizer.json of it there and take auto_map out, or give another model"
+            raise StudyError(f"the tokenizer in {folder} needs {OWN_CODE}: {remedy}") from None
         reason = " ".join(str(error).split())[:120]
         raise StudyError(
             f"{folder} has no tokenizer that can be read ({reason}): save the model's own tokenizer there"
@@ -137,10 +144,7 @@ def read_weights(folder: Path, **options) -> PreTrainedModel:
     """
     kind = AutoModelForCausalLM
     if "gguf_file" not in options:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-        kind = (
-            AutoModelForCausalLM if type(config) in AutoModelForCausalLM._model_mapping else AutoModelForImageTextToText
-        )
+        kind = _kind_of(folder)
     REPORT.text, level = "", LOADER.level
     LOADER.setLevel(logging.WARNING)  # in which it names the tensors, whatever a notebook asks to be quiet about
     try:
@@ -163,11 +167,41 @@ def read_weights(folder: Path, **options) -> PreTrainedModel:
     return model
 
 
-def _why_missing(folder: Path, model: PreTrainedModel, missing: list[str], unexpected: list[str]) -> str:
+def _kind_of(folder: Path) -> type:
+    """The class that loads the model in a folder. Raises StudyError for one that is no decoder, or is not known."""
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except Exception:
+        told = read_json(folder / CONFIG)
+        if (kind := told.get("model_type")) is None or kind in CONFIG_MAPPING:
+            raise
+        what = f"is of the type {kind!r}, which the installed transformers {version} does not support"
+        remedy = f"install one that does, or give a model of another type than {kind!r}"
+        if told.get("auto_map"):
+            what, remedy = f"needs {OWN_CODE}", f"give a model of a type that transformers itself has, not {kind!r}"
+        raise StudyError(f"the model in {folder} cannot be read, for it {what}: {remedy}") from None
+    for kind in (AutoModelForCausalLM, AutoModelForImageTextToText):
+        if type(config) in kind._model_mapping and not config.is_encoder_decoder:
+            return kind
+    what = "an encoder-decoder" if config.is_encoder_decoder else "no language model"
+    raise StudyError(
+        f"the model in {folder} is {what} ({config.model_type}): give one that goes on with a text, a decoder alone"
+    )
+
+
+def _prefix(missing: list[str], unexpected: list[str]) -> str | None:
+    """What a wrapper put into the names of tensors, or all names of the model begin with."""
     for prefix in WRAPPERS:
         if set(missing) & {name.replace(prefix, "") for name in unexpected if prefix in name}:
-            remedy = "take the prefix out of the names, or save the model inside the wrapper with save_pretrained()"
-            return f"the names of the tensors in {folder} carry the prefix {prefix!r} ({unexpected[0]}): {remedy}"
+            return prefix
+    begins = {name.removesuffix(missing[0]) for name in unexpected if name.endswith(f".{missing[0]}")}
+    return next((prefix for prefix in sorted(begins) if {prefix + name for name in missing} <= set(unexpected)), None)
+
+
+def _why_missing(folder: Path, model: PreTrainedModel, missing: list[str], unexpected: list[str]) -> str:
+    if prefix := _prefix(missing, unexpected):
+        remedy = "take the prefix out of the names, or save the model inside the wrapper with save_pretrained()"
+        return f"the names of the tensors in {folder} carry the prefix {prefix!r} ({unexpected[0]}): {remedy}"
     if any(".lora_" in name or ".base_layer." in name for name in unexpected):
         return (
             f"{folder} holds a LoRA adapter that is not merged ({unexpected[0]}): save merge_and_unload() of the model"

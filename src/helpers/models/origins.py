@@ -4,19 +4,23 @@ Whatever the origin, a model ends up as a folder with ``config.json``, safetenso
 ever read, and no code that comes with a model is run.
 """
 
+import json
 import logging
+from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
 from helpers import wheels
-from helpers.errors import StudyError
-from helpers.files import sha256
+from helpers.errors import StudyError, Unwritable
+from helpers.files import sha256, write_text
 from helpers.memory import say
 from helpers.paths import ROOT, cache_root
 from helpers.studies.sections import Origin
-from helpers.weights.folders import is_adapter, refuse_pickles
+from helpers.weights.folders import ADAPTER_CONFIG, CONFIG, DEQUANTISED, SINGLE, is_adapter, refuse_pickles
 
 HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.model", "*.jinja", "merges.txt", "vocab.txt"]
+NOTHING = "has no config.json with *.safetensors: save the model there with save_pretrained()"
 LEFT = ["consolidated*", "*/*.safetensors"]  # the same weights in another form, and parts of other models
 
 
@@ -43,13 +47,22 @@ def resolve(origin: Origin) -> Path:
     refuse_pickles(folder)
     if is_adapter(folder):
         return folder
-    if not weights and (within := sorted(folder.glob("checkpoint-*/config.json"))):
-        raise StudyError(
-            f"{folder} holds no model but checkpoints of a training: give one of them, {within[-1].parent}"
-        )
-    if not weights or not (folder / "config.json").exists():
-        raise StudyError(f"{folder} has no config.json with *.safetensors: save the model there with save_pretrained()")
+    if not weights or not (folder / CONFIG).exists():
+        raise StudyError(f"{folder} {(not weights and _within(folder)) or NOTHING}")
     return folder
+
+
+def _within(folder: Path) -> str | None:
+    """What to say of a folder that holds no model if folders in it hold models or adapters; else None."""
+    found = {file.parent for name in (CONFIG, ADAPTER_CONFIG) for file in folder.glob(f"*/{name}")}
+    steps = sorted(found & {*folder.glob("checkpoint-*")}, key=lambda place: (len(place.name), place.name))
+    if steps:
+        return f"holds no model but checkpoints of a training: give one of them, {steps[-1]}"
+    models = sorted(place for place in found if any(place.glob("*.safetensors")))
+    if models:
+        what = "an adapter" if is_adapter(models[0]) else "a model"
+        return f"holds no model itself, but {models[0].name} in it is {what}: give {models[0]}"
+    return None
 
 
 def local(what: str, origin: Origin) -> Path:
@@ -88,19 +101,53 @@ def from_hub(what: str, origin: Origin, patterns: list[str], kind: Literal["mode
 
 
 def from_gguf(path: Path) -> Path:
-    """A GGUF file as safetensors in float32: dequantised once, then taken from the cache."""
+    """A GGUF file as safetensors in float32: dequantised once, then taken from the cache. Raises StudyError.
+
+    Beside the weights is kept which types of numbers the file has, for what they are rounded to is no longer seen.
+    """
     folder = cache_root() / "models" / f"{path.stem}-{sha256(path)}"
-    if not (folder / "model.safetensors").exists():
-        import torch  # here, so that what only asks where data are need not wait for it
-        from transformers import AutoTokenizer
+    new = not (folder / SINGLE).exists()
+    if new or not (folder / DEQUANTISED).exists():
+        try:
+            kinds = _types_in(path)
+            made = _dequantised(path) if new else ()
+        except StudyError:
+            raise
+        except Exception as error:  # the reader raises many kinds
+            reason = " ".join(str(error).split())[:160] or type(error).__name__
+            remedy = "fetch it again if it is cut short, or give the model as safetensors"
+            raise StudyError(f"the GGUF file {path} cannot be read ({reason}): {remedy}") from None
+        if made:
+            from helpers.models.load import save_model  # here, for it takes torch
 
-        from helpers.models.load import read_weights, save_model
-
-        print(f"converting {path.name} to safetensors in float32, about half a minute", flush=True)
-        logging.getLogger("transformers.modeling_gguf_pytorch_utils").setLevel(logging.ERROR)
-        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, trust_remote_code=False)
-        model = read_weights(path.parent, gguf_file=path.name, dtype=torch.float32)
-        del model.config.quantization_config
-        model.is_quantized, model.hf_quantizer = False, None
-        save_model(model, tokenizer, folder)
+            save_model(*made, folder)
+        with suppress(Unwritable):  # an older cache without it, which may be read-only
+            write_text(folder / DEQUANTISED, json.dumps(kinds))
     return folder
+
+
+def _types_in(path: Path) -> dict[str, float]:
+    """Bits per weight of the types of numbers in a GGUF file, by their names, the commonest first."""
+    import gguf  # here: hardly ever needed
+
+    weights, bits = Counter(), {}
+    for tensor in gguf.GGUFReader(path).tensors:
+        weights[tensor.tensor_type.name] += int(tensor.n_elements)
+        bits[tensor.tensor_type.name] = 8 * int(tensor.n_bytes) / int(tensor.n_elements)
+    return {kind: bits[kind] for kind, _ in weights.most_common()}
+
+
+def _dequantised(path: Path) -> tuple:
+    """Model and tokenizer of a GGUF file."""
+    import torch  # here, so that what only asks where data are need not wait for it
+    from transformers import AutoTokenizer
+
+    from helpers.models.load import read_weights
+
+    print(f"converting {path.name} to safetensors in float32, about half a minute", flush=True)
+    logging.getLogger("transformers.modeling_gguf_pytorch_utils").setLevel(logging.ERROR)
+    tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, trust_remote_code=False)
+    model = read_weights(path.parent, gguf_file=path.name, dtype=torch.float32)
+    del model.config.quantization_config
+    model.is_quantized, model.hf_quantizer = False, None
+    return model, tokenizer

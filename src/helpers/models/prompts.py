@@ -81,7 +81,7 @@ def appending_nothing(tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
 
 
 def styled(tokenizer: PreTrainedTokenizerBase, prompt: str, style: Style) -> str:
-    """The text that stands for a prompt in a style. Raises StudyError for ``chat`` without a chat template."""
+    """The text that stands for a prompt in a style. Raises StudyError for ``chat`` if no template writes it."""
     if style == "raw":
         return prompt
     if style == "alpaca":
@@ -89,8 +89,15 @@ def styled(tokenizer: PreTrainedTokenizerBase, prompt: str, style: Style) -> str
     if not tokenizer.chat_template:
         raise StudyError("the tokenizer has no chat template: set style to raw or alpaca in the study's settings")
     turns = [{"role": "user", "content": prompt}]
-    with on_the_day_of(style):
-        return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    try:
+        with on_the_day_of(style):
+            return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    except Exception as error:  # a template can raise whatever it is made to
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        remedy = f"correct chat_template in {tokenizer.name_or_path or 'its folder'}, or set style to raw or alpaca"
+        raise StudyError(
+            f"the tokenizer's chat template cannot write a prompt ({reason}): {remedy} in the study's settings"
+        ) from None
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from helpers.weights.names import (
     sees_or_hears,
     unwrapped,
 )
-from helpers.weights.quantised import EIGHT_BIT, refuse_quantised, scaled
+from helpers.weights.quantised import EIGHT_BIT, dequantised, refuse_quantised, scaled
 from helpers.weights.stored import Stored, seen
 
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -48,7 +48,7 @@ class Checkpoint:
         self.folder = Path(folder)
         self.config = read_json(self.folder / CONFIG)
         self.left_out: dict[str, list[str]] = {}  # what it is -> tensors
-        self.remarks: list[str] = []
+        self.remarks = dequantised(self.folder)
         tensors: dict[str, Stored] = {}
         for file, names in files_of(self.folder).items():
             self._read_header(file, names, tensors)
@@ -254,7 +254,13 @@ def study_updates(checkpoints: dict[str, Checkpoint]) -> Updates:
 
 def _equal(a: Stored, b: Stored) -> bool:
     few = slice(8)  # first, so that most of two that differ are not read
-    return a.shape == b.shape and torch.equal(a.read(few), b.read(few)) and torch.equal(a.read(), b.read())
+    return a.shape == b.shape and all(_alike(a.read(part), b.read(part)) for part in (few, ...))
+
+
+def _alike(a: Tensor, b: Tensor) -> bool:
+    """Whether all numbers are equal, NaN to NaN."""
+    a, b = (one.float() if one.element_size() == 1 else one for one in (a, b))  # torch compares no eight-bit floats
+    return torch.equal(a, b) or bool(((a == b) | (a != a) & (b != b)).all())
 
 
 def _same_names(a: Checkpoint, b: Checkpoint) -> None:
@@ -274,7 +280,7 @@ def _same_names(a: Checkpoint, b: Checkpoint) -> None:
 
 def _remedy(a: Checkpoint, b: Checkpoint) -> str:
     """What to do about two checkpoints that differ, by whether their configurations do."""
-    first, second = ({**c.config, **c.config.get("text_config", {})} for c in (a, b))
+    first, second = ({**c.config, **(c.config.get("text_config") or {})} for c in (a, b))
     for key in ARCHITECTURE:
         if first.get(key) != second.get(key):
             values = f"{key} is {first.get(key)} in one and {second.get(key)} in the other"

@@ -2,15 +2,19 @@
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
 from helpers.errors import MissingInput, StudyError, TensorMismatch
+from helpers.weights.names import listed
 
 SINGLE, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
 ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+DEQUANTISED = "dequantised.json"  # of a GGUF file's types of numbers the bits per weight, the commonest first
+SHARD = re.compile(r".+-\d+-of-\d+\.safetensors")
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}  # unpickling one can run any code
 
 
@@ -46,11 +50,14 @@ def is_adapter(folder: Path) -> bool:
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """A JSON file, empty if there is none. Raises StudyError."""
+    """A JSON file of keys and values, empty if there is none. Raises StudyError."""
     try:
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     except ValueError as error:
         raise StudyError(f"{file} is not JSON ({error}): copy or save the checkpoint again") from None
+    if not isinstance(found, dict):
+        raise StudyError(f"{file} holds no keys but {str(found)[:40]!r}: copy or save the checkpoint again")
+    return found
 
 
 def opened(file: Path):
@@ -76,7 +83,19 @@ def files_of(folder: Path) -> dict[Path, set[str] | None]:
         return {folder / SINGLE: None}
     if (folder / INDEX).is_file():
         return _indexed(folder / INDEX)
-    raise MissingInput(f"{folder} holds neither {SINGLE} nor {INDEX}: make or download the model first")
+    raise MissingInput(f"{folder} {_instead(folder)}")
+
+
+def _instead(folder: Path) -> str:
+    """What a folder without a file of a known name holds, and what to do about that."""
+    found = [file.name for file in sorted(folder.glob("*.safetensors"))]
+    if shards := [name for name in found if SHARD.fullmatch(name)]:
+        remedy = "copy that file there too, or save the model again with save_pretrained()"
+        return f"holds {listed(shards)} but no {INDEX}, which says what belongs together: {remedy}"
+    if found:
+        remedy = f"rename what holds the whole model to {SINGLE}, or save the model there with save_pretrained()"
+        return f"holds {listed(found)} but neither {SINGLE} nor {INDEX}, under which weights are looked for: {remedy}"
+    return f"holds neither {SINGLE} nor {INDEX}: make or download the model first"
 
 
 def numbers(folder: Path) -> int:

@@ -54,7 +54,7 @@ def _alike(full: list[Checkpoint], head_wanted: bool) -> tuple[dict[Checkpoint, 
     common = set.intersection(*(set(held) for held in keys.values()))
     dropped = defaultdict(list)
     for c, held in keys.items():
-        layers = c.config.get("num_hidden_layers") or c.config.get("text_config", {}).get("num_hidden_layers")
+        layers = c.config.get("num_hidden_layers") or (c.config.get("text_config") or {}).get("num_hidden_layers")
         for key in set(held) - common:
             if kind := extra(held[key], layers):
                 dropped[f"{kind} in {c.folder}, which not all models have"].append(held.pop(key))
@@ -85,7 +85,7 @@ def _tied(checkpoint: Checkpoint) -> str:
 
 def _ties(config: dict) -> bool:
     """Whether the head is the embedding, by ``config.json``, or where it is silent by the default of its class."""
-    for where in (config, config.get("text_config", {})):
+    for where in (config, config.get("text_config") or {}):
         if where.get("tie_word_embeddings") is not None:
             return bool(where["tie_word_embeddings"])
     from transformers import CONFIG_MAPPING  # here: hardly ever needed, and slow to import

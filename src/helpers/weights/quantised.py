@@ -7,11 +7,13 @@ from pathlib import Path
 import torch
 
 from helpers.errors import StudyError
+from helpers.weights.folders import DEQUANTISED, read_json
 from helpers.weights.stored import Stored
 
 EIGHT_BIT = {"F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "F8_E8M0": torch.float8_e8m0fnu}
 INTEGERS = {"U8", "I8", "I16", "U16", "I32", "U32"}
 PACKED = (".weight", ".weight_packed", ".qzeros", ".g_idx", "_scales", "gate_up_proj", "down_proj")
+WHOLE = 16  # bits of a number from which a GGUF file holds weights as floats
 
 
 def scaled(tensors: dict[str, Stored], config: dict, where: Path) -> tuple[dict[str, Stored], list[str]]:
@@ -64,6 +66,14 @@ def refuse_quantised(kinds: dict[str, str], config: dict, file: Path) -> None:
                 f"the checkpoint in {file.parent} is quantised ({method}; {name} is stored as {kind}): give the model "
                 "that was quantised, or one saved after dequantising"
             )
+
+
+def dequantised(folder: Path) -> list[str]:
+    """A sentence on the weights of a folder that was made from a quantised GGUF file; none for any other."""
+    kinds = {kind: bits for kind, bits in read_json(folder / DEQUANTISED).items() if bits < WHOLE}
+    said = " and ".join(f"{kind} ({bits:.3g} bits a weight)" for kind, bits in kinds.items())
+    what = "an update between it and a model that was not trained from these very weights is partly rounding"
+    return [f"{folder} was dequantised from GGUF's {said}: {what}"] if kinds else []
 
 
 def _method(names: str) -> str:

@@ -76,7 +76,7 @@ def seen(tensors: dict[str, Stored], config: dict, where: Path) -> dict[str, Sto
     Which are stored the other way round is told by their biases, by the width of the embedding, and where neither can
     by the model's type. Raises StudyError for experts in two orientations.
     """
-    kinds = {config.get("model_type"), config.get("text_config", {}).get("model_type")}
+    kinds = {config.get("model_type"), (config.get("text_config") or {}).get("model_type")}
     flipped = _flipped_modules(tensors, kinds)
     experts = {name for name, one in tensors.items() if _holds_experts(name, one.kept, config)}
     turned = _experts_turned({name: tensors[name] for name in experts}, _width(tensors, config), kinds, where)
@@ -120,14 +120,14 @@ def _flipped_modules(tensors: dict[str, Stored], kinds: set[str | None]) -> set[
 def _holds_experts(name: str, shape: tuple[int, ...], config: dict) -> bool:
     if len(shape) != 3 or "conv" in name or shape[1] == 1:
         return False
-    text = {**config, **config.get("text_config", {})}
+    text = {**config, **(config.get("text_config") or {})}
     counts = {text.get(key) for key in ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")}
     return "expert" in name or (layer_of(name) >= 0 and shape[0] in counts)
 
 
 def _width(tensors: dict[str, Stored], config: dict) -> int | None:
     tables = [one.kept[1] for name, one in tensors.items() if module_of(name) in EMBEDDINGS and len(one.kept) == 2]
-    text = {**config, **config.get("text_config", {})}
+    text = {**config, **(config.get("text_config") or {})}
     return text.get("hidden_size") or next(iter(tables), None)
 
 

@@ -39,15 +39,35 @@ def named(text: str) -> dict[str, str]:
     if Path(text).expanduser().exists():
         return {_name_of(text): text}
     found: dict[str, str] = {}
-    for word in shlex.split(text):
-        fits = NAMED.fullmatch(word)
-        name, place = fits.groups() if fits else (_name_of(word), word)
+    for word in _words(text):
+        name, place = _parted(word)
         if name in found:
             raise SettingsError(f"two fine-tunes are named {name!r}: give each a name, as in TUNED='a=path b=path'")
         found[name] = place
     if not found:
         raise SettingsError("no fine-tune is given: say TUNED=path, or TUNED='name=path name2=path2'")
     return found
+
+
+def _words(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError:
+        raise SettingsError(
+            f"{shown_value(text)} opens a quote that is not closed: put a path with an apostrophe in double quotes, or "
+            "a backslash before the apostrophe"
+        ) from None
+
+
+def _parted(word: str) -> tuple[str, str]:
+    """Name and place of one fine-tune. Raises SettingsError for a name with other characters than names have."""
+    if fits := NAMED.fullmatch(word):
+        return fits[1], fits[2]
+    name, equals, place = word.partition("=")
+    if equals and place and "/" not in name and not Path(word).expanduser().exists():
+        what = "names have small letters, digits, '.' and '-' only, 40 at most, and begin with a letter or digit"
+        raise SettingsError(f"{shown_value(name)} cannot name a fine-tune: {what}, as in {_name_of(name)}={place}")
+    return _name_of(word), word
 
 
 def _name_of(place: str) -> str:

@@ -98,4 +98,4 @@ class Bench:
 
 
 def _label(task: str, variant: Variant) -> str:
-    return "{}-{}-{:g}".format(task, *variant)
+    return "{} after {} at {:g}".format(task, *variant)  # with spaces, which no name of a fine-tune has

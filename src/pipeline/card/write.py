@@ -21,9 +21,13 @@ def chosen(text: str) -> tuple[Edit, float]:
     name, _, dial = text.partition(":")
     edit = writable(edit_named(name))
     try:
-        return edit, float(dial) if dial else edit.dials[len(edit.dials) // 2]
+        place = float(dial) if dial else edit.dials[len(edit.dials) // 2]
     except ValueError:
         raise SettingsError(f"the dial {dial!r} of edit {name!r} is no number: say {name}:0.5") from None
+    if edit.name == "scaling" and not 0 <= place <= 1:
+        what = "which a step from the aligned (0) to the fine-tuned model (1) has not"
+        raise SettingsError(f"the dial of edit {name!r} is {place:g}, {what}: say one between, such as {name}:0.5")
+    return edit, place
 
 
 def writable(edit: Edit) -> Edit:
