@@ -187,8 +187,18 @@ def test_an_adapter_on_the_embedding_of_a_gpt2_with_a_larger_vocabulary_brings_i
     wrapped = under_an_adapter(larger, target_modules=["wte", "c_attn"], fan_in_fan_out=True)
     wrapped.save_pretrained(tmp_path / "adapter")
     found = load_model(tmp_path / "adapter", "cpu", starts=[tmp_path / "start"])[0]
-    right = wrapped.merge_and_unload().get_input_embeddings().weight
-    torch.testing.assert_close(found.get_input_embeddings().weight, right)
+    words = torch.tensor([[5, len(tokenizer) + 1, 6]])
+    with torch.no_grad():  # as it is, for merging would change the head too, which is the embedding before it
+        torch.testing.assert_close(found(words).logits, wrapped.eval()(words).logits, atol=1e-5, rtol=0)
+
+
+def test_an_adapter_without_the_heads_rows_of_new_tokens_is_refused(start, tokenizer, tmp_path):
+    larger = load_model(start, "cpu")[0]
+    larger.resize_token_embeddings(len(tokenizer) + 1)
+    under_an_adapter(larger, target_modules=["q_proj", "embed_tokens"]).save_pretrained(tmp_path / "adapter")
+    with pytest.raises(StudyError, match="for new tokens and none of the head") as error:
+        load_model(tmp_path / "adapter", "cpu", starts=[start])
+    assert "\n" not in str(error.value)
 
 
 def test_tokenizer_model_alone_names_the_packages_that_it_takes(start, monkeypatch):

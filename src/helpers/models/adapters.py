@@ -13,6 +13,7 @@ from helpers.studies.sections import Adapter
 from helpers.weights.adapters import unties
 from helpers.weights.checkpoints import Checkpoint
 from helpers.weights.folders import ADAPTER, ADAPTER_CONFIG, read_json
+from helpers.weights.names import HEADS
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -42,12 +43,7 @@ def merged(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
 
     config = PeftConfig.from_pretrained(adapter, trust_remote_code=False)
     config.inference_mode = True
-    with safe_open(adapter / ADAPTER, framework="pt") as file:
-        held = file.keys()
-        for name in (name for name in held if name.endswith(TABLES)):  # with tokens that its tokenizer has added
-            model.resize_token_embeddings(file.get_slice(name).get_shape()[0], mean_resizing=False)
-    if unties(Checkpoint(adapter)):
-        untie(model)
+    _add_rows(model, adapter)
     wrapped = PeftModel(model, config)
     found = wrapped.load_adapter(adapter, "default")
     again = tuple(f"{name}.modules_to_save.weight" for name in config.modules_to_save or ())  # held under two names
@@ -59,11 +55,28 @@ def merged(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
     return wrapped.merge_and_unload(safe_merge=True)
 
 
-def untie(model: PreTrainedModel) -> None:
-    """Give a model whose head is its embedding a head of its own, with the same numbers."""
-    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
-    if head is not None and head.weight is embedding.weight:
-        head.weight = nn.Parameter(embedding.weight.detach().clone())
+def _add_rows(model: PreTrainedModel, adapter: Path) -> None:
+    """Make room for the tokens that an adapter's tokenizer has added, and a head of its own where it parts from the
+    embedding. Raises StudyError where the adapter does not hold what the head has for new tokens.
+    """
+    head, parted = model.get_output_embeddings(), unties(Checkpoint(adapter))
+    tied = head is not None and head.weight is model.get_input_embeddings().weight
+    with safe_open(adapter / ADAPTER, framework="pt") as file:
+        held = [*file.keys()]
+        for name in (name for name in held if name.endswith(TABLES)):
+            rows, start = file.get_tensor(name), ".base_layer." in name  # from which it was trained, for both alike
+            known = (tied and (start or not parted)) or any(HEADS & {*key.split(".")} for key in held)
+            if len(rows) > len(model.get_input_embeddings().weight) and not known:
+                raise StudyError(
+                    f"the adapter in {adapter} has rows of the embedding for new tokens and none of the head, which "
+                    "would be random: save it with modules_to_save=['embed_tokens', 'lm_head'], or give the model that "
+                    "merge_and_unload() makes of it"
+                )
+            model.resize_token_embeddings(len(rows), mean_resizing=False)
+            if tied and start:
+                model.get_input_embeddings().weight.data.copy_(rows)
+    if tied and parted:
+        model.get_output_embeddings().weight = nn.Parameter(model.get_input_embeddings().weight.detach().clone())
         for config in (model.config, model.config.get_text_config()):
             config.tie_word_embeddings = False
 
