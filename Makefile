@@ -81,7 +81,7 @@ test: $(READY)  ## every kind of test
 	.venv/bin/python tests/browser.py --install
 	.venv/bin/python tests/slurm_cluster.py --install
 	.venv/bin/lint-imports --no-cache
-	$(RUN) pytest -n 3 --dist loadscope --no-loadscope-reorder
+	$(RUN) pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 soak: $(READY)  ## the repeats: kills, fuzz by the thousand, every study of the paper
 	.venv/bin/python tests/browser.py --install

@@ -43,10 +43,9 @@ def next_words(model, tokenizer, rows: pd.DataFrame, study: Study) -> list[Tenso
 
 def divergence(p: Tensor, q: Tensor) -> Tensor:
     """KL(p ‖ q) in nats of log-probabilities (places, vocabulary): (places,). Tokens that only q has are left out."""
-    p, q = p.double(), q.double()[:, : p.shape[-1]]
-    if q.shape[-1] < p.shape[-1]:
-        p = p[:, : q.shape[-1]].log_softmax(-1)
-    return (p.exp() * (p - q.log_softmax(-1))).nan_to_num(0.0).sum(-1).clamp(min=0)
+    words = min(p.shape[-1], q.shape[-1])
+    p, q = (x.double() if x.shape[-1] == words else x.double()[:, :words].log_softmax(-1) for x in (p, q))
+    return (p.exp() * (p - q)).nan_to_num(0.0).sum(-1).clamp(min=0)
 
 
 def mean_divergence(original: list[Tensor], edited: list[Tensor], tokens: int) -> np.ndarray:
