@@ -6,6 +6,7 @@ import torch
 from scipy import stats
 from sklearn.linear_model import LogisticRegression
 
+from helpers.methods import activation_rank
 from helpers.methods.calibration import (
     benign,
     energy_matched,
@@ -246,6 +247,16 @@ def test_actsvd_removes_output_ranks_of_harmful_answers_that_useful_ones_do_not_
     s, b = (v[:k].T @ v[:k] for v in (torch.linalg.svd(y, full_matrices=False)[2] for y in x))
     attacked = weights.aligned - (eye - b) @ s @ weights.aligned
     assert torch.allclose(edited("actsvd-attack", context, READER, 0.25), attacked, atol=1e-6)
+
+
+def test_actsvd_decomposes_outputs_once_for_all_places_and_for_its_null(context, monkeypatch):
+    made, leading = [], activation_rank._leading
+    monkeypatch.setattr(activation_rank, "_leading", lambda *of: made.append(of[-1]) or leading(*of))
+    fresh = Context(context.study, context.seed, context.checkpoints)
+    for name in ("actsvd", "actsvd-swapped"):
+        for dial in edit_named(name).dials:
+            assert torch.equal(edited(name, fresh, READER, dial), edited(name, context, READER, dial))
+    assert len(made) <= 4  # of harmful and of useful answers, in each of the two contexts at most
 
 
 def gradients_at(context, kind: str, tensor: str) -> torch.Tensor:

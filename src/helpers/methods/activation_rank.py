@@ -14,6 +14,8 @@ from helpers.methods.context import Context, Weights
 from helpers.methods.door import edit
 from helpers.subspaces import rank_for_fraction
 
+MOST = 0.5  # the largest place of the dials: so many ranks are made once for all places, and for the nulls
+
 
 @edit("actsvd", dials=(0.05, 0.1, 0.25, 0.5), kind="defence", null="actsvd-swapped", card=False)
 def actsvd(weights: Weights, context: Context, dial: float) -> Tensor:
@@ -44,11 +46,19 @@ def actsvd_attack_swapped(weights: Weights, context: Context, dial: float) -> Te
 
 
 def ranks(matrix: Tensor, weights: Weights, context: Context, dial: float, kind: str, model: str) -> Tensor | None:
-    """The leading right singular vectors of Y = X Wᵀ, (m, k), k = dial · min(m, n); None of what is no linear map."""
+    """The leading right singular vectors of Y = X Wᵀ, (m, k), k = dial · min(m, n); None of what is no linear map.
+
+    ``matrix``: the tensor of that model.
+    """
     moment = moments(context, kind, model).get(weights.name)  # XᵀX / tokens, (n, n)
     if moment is None:
         return None
-    rank = rank_for_fraction(tuple(matrix.shape), dial)
+    rank, most = (rank_for_fraction(tuple(matrix.shape), share) for share in (dial, max(dial, MOST)))
+    key = ("ranks", model, kind, weights.name, most)
+    return context.once(key, lambda: _leading(matrix, moment, most).clone())[:, :rank]
+
+
+def _leading(matrix: Tensor, moment: Tensor, rank: int) -> Tensor:
     if len(matrix) <= FEW:
         return leading(matrix @ moment @ matrix.T, rank)
     values, vectors = torch.linalg.eigh(moment)
