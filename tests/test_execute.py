@@ -35,9 +35,10 @@ def test_a_cell_that_fails_is_one_sentence_and_kept_for_reading(tmp_path):
     assert (tmp_path / "all" / "notebooks" / "out.failed.ipynb").exists()
 
 
-def test_what_only_looks_after_notebooks_does_not_wait_for_torch():
+@pytest.mark.parametrize("module", ["pipeline.build", "pipeline.runs.execute", "pipeline.publish"])
+def test_what_only_looks_after_notebooks_does_not_wait_for_torch(module):
     """A second ``make book``, and every command that is mistyped, would take seconds longer."""
     slow = {"torch", "transformers", "rfc3987_syntax.syntax_helpers"}
-    code = f"import sys, pipeline.build, pipeline.runs.execute; print(*{slow} & {{*sys.modules}})"
+    code = f"import sys, {module}; print(*{slow} & {{*sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""

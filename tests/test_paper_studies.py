@@ -218,6 +218,7 @@ def check(clone: Clone, name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 def test_end_to_end_with_report(clone):
     """One study as ``make book STUDY=…`` runs it, to the report."""
     clone.run("-m", "pipeline.build", WITH_REPORT, "--report", str(clone.folder / "_build"))
@@ -225,11 +226,13 @@ def test_end_to_end_with_report(clone):
     assert (clone.folder / "_build" / "html" / "index.html").exists()
 
 
+REPEATS = [name for name in NAMES if name not in (SWEPT, WITH_REPORT, "qwen2.5-3b")]  # of three of one family, one
+
+
 @pytest.mark.slow
-@pytest.mark.soak
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in (WITH_REPORT, "qwen2.5-3b")])
+@pytest.mark.parametrize("name", [SWEPT, *(pytest.param(name, marks=pytest.mark.soak) for name in REPEATS)])
 def test_end_to_end(clone, name):
-    """The others, which differ in family, head and biases, to their verdicts; of three of one family, two."""
+    """From stand-ins of the weights to the verdicts: one in every run of the tests, the other families in the soak."""
     toy.keep(clone.folder, (*PER_SEED, "15_verdict"))
     clone.run("-c", toy.RUN, name, str(SEED), "2", "local")
     check(clone, name)

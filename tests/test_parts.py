@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from helpers.experiments.bases import bases_of
 from helpers.files import write_tensors
-from helpers.paths import ROOT, RunPaths
+from helpers.paths import ROOT
 from helpers.studies.settings import load_study
 from helpers.weights.checkpoints import Checkpoint
 from pipeline.plan.demands import divided
-from pipeline.runs import execute, parts
+from pipeline.runs import parts
 from pipeline.runs.jobs import Job
-from pipeline.runs.parts import DIVIDED, SHARDS, make_part, parts_of
+from pipeline.runs.parts import SHARDS, parts_of
 from pipeline.runs.pieces import Pieces
 
 STUDY = load_study("smoke")
@@ -117,34 +117,7 @@ def test_an_unknown_part_is_one_sentence(part, capsys):
 
 
 @pytest.mark.slow
-def test_parts_one_by_one_give_the_same_tables(smoke, tmp_path, monkeypatch):
-    """In one process, where the jobs of a cluster are processes each; the notebooks then find all parts made."""
-    results = tmp_path / "results"
-    shutil.copytree(smoke.results / "smoke" / "seed-0" / "models", results / "smoke" / "seed-0" / "models")
-    monkeypatch.setenv("SUBSPACES_RESULTS", str(results))
-    for notebook in DIVIDED:
-        for part in parts_of(notebook, STUDY):
-            make_part(notebook, "smoke", 0, part)
-        output = RunPaths("smoke", 0).notebook(notebook)
-        assert (
-            execute.main([f"notebooks/{notebook}.ipynb", str(output), "-p", "study", "smoke", "-p", "seed", "0"]) == 0
-        )
-    assert_same_tables(smoke.results, results, UPDATES + PROJECTION)
-
-
-UPDATES, PROJECTION = ("update_overlap", "energy"), ("projection", "scaling", "projection_prompts")
-
-
-def assert_same_tables(whole, results, tables):
-    """The tables of a notebook that was divided are byte for byte the same, and nothing is left of the parts."""
-    for table in tables:
-        place = f"smoke/seed-0/tables/{table}.csv"
-        assert (results / place).read_bytes() == (whole / place).read_bytes(), table
-    assert not [path for path in (results / "smoke" / "seed-0" / "scratch").rglob("*") if path.is_file()]
-
-
-@pytest.mark.slow
-@pytest.mark.soak  # the same parts again, by processes of a workflow each
+@pytest.mark.soak  # the parts of test_workflow again, by processes of a workflow each
 def test_jobs_apart_give_the_same_tables(smoke, tmp_path):
     results = tmp_path / "results"
     shutil.copytree(smoke.results / "smoke" / "seed-0" / "models", results / "smoke" / "seed-0" / "models")
@@ -156,4 +129,7 @@ def test_jobs_apart_give_the_same_tables(smoke, tmp_path):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert all(f" {part}: " in done.stdout for part in parts_of("04_update_overlap", STUDY)), done.stdout
-    assert_same_tables(smoke.results, results, UPDATES)
+    for table in ("update_overlap", "energy"):
+        place = f"smoke/seed-0/tables/{table}.csv"
+        assert (results / place).read_bytes() == (smoke.results / place).read_bytes(), table
+    assert not [path for path in (results / "smoke" / "seed-0" / "scratch").rglob("*") if path.is_file()]

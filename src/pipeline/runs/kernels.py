@@ -17,7 +17,8 @@ from jupyter_client import AsyncKernelManager
 
 from helpers.lifeline import end_with
 
-LIGHT = ("ipykernel.kernelapp", "pandas", "matplotlib.pyplot", "seaborn", "scipy.stats", "pydantic", "yaml", "nbformat")
+FIRST = ("helpers", "ipykernel.kernelapp", "pandas")
+LIGHT = (*FIRST, "matplotlib.pyplot", "seaborn", "scipy.stats", "pydantic", "yaml", "nbformat")
 HEAVY = ("torch", "transformers.models.llama.modeling_llama", "transformers.trainer", "tokenizers", "tqdm")
 OWN = ("helpers", "pipeline")  # what a kernel imports anew: its code may have changed since
 
