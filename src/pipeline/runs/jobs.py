@@ -231,7 +231,8 @@ def _chosen(study: Settings, stage: Stage) -> dict[str, list[str]]:
         kinds = {"subspace": own.subspaces, "edit": own.edits, "training": own.during_training}
         kinds = {kind: own.with_nulls(names) for kind, names in kinds.items()}
         kinds = {"subspace": own.compared} if "bench.labelled" in stage.settings else kinds
-    methods = [tenants("methods", kind)[name].module for kind, names in kinds.items() for name in names]
+    known = {kind: tenants("methods", kind) for kind in kinds}
+    methods = [known[kind][name].module for kind, names in kinds.items() for name in names]
     judges = [study.evaluation.judge, *study.evaluation.second_judges]
     return {
         "helpers.evaluation.judges": [f"helpers.evaluation.judges.{JUDGES[one.kind].module}" for one in judges],
