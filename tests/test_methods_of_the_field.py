@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from scipy import stats
 from sklearn.linear_model import LogisticRegression
 
@@ -23,9 +24,11 @@ from helpers.methods.context import Context, Weights
 from helpers.methods.door import edit_named, subspace_named
 from helpers.methods.refusal_direction import WRITERS, added, along, direction, refusal
 from helpers.methods.safelora import cosines
+from helpers.methods.safemerge import factors, turned
 from helpers.methods.sparse_masks import top
 from helpers.studies.doors import tenants
 from helpers.training.examples import collate, tokenised
+from helpers.weights.checkpoints import Checkpoint
 from helpers.weights.names import layer_of, module_of
 
 TASK = "contaminated"
@@ -156,7 +159,12 @@ def test_safemerge_mixes_and_its_code_adds_cross_terms(context):
     formula = edited("safemerge-all", context, WRITER, w) - weights.aligned
     assert close(formula, 0.8 * weights.update + 0.2 * safe[WRITER])
     (u, s, v), (a, t, b) = (torch.linalg.svd(d, full_matrices=False) for d in (weights.update, safe[WRITER]))
-    cross = (u * s.sqrt()) @ (t.sqrt()[:, None] * b) + (a * t.sqrt()) @ (s.sqrt()[:, None] * v)
+    cross = torch.zeros_like(weights.update)
+    for i in range(len(s)):  # of each pair the sign that brings it nearer to the task's
+        nearer = (s[i] * t[i]).sqrt() * (u[:, i] @ a[:, i] + v[i] @ b[i]) >= 0
+        cross += (
+            (1 if nearer else -1) * (s[i] * t[i]).sqrt() * (torch.outer(u[:, i], b[i]) + torch.outer(a[:, i], v[i]))
+        )
     assert close(edited("safemerge-code", context, WRITER, w) - weights.aligned, formula + (0.16**0.5) * cross)
     assert close(edited("safemerge-all", context, WRITER, 1.0), weights.aligned + safe[WRITER])
     assert close(edited("safemerge-all", context, EMBEDDING, w), context.weights(EMBEDDING, TASK).tuned)
@@ -171,6 +179,52 @@ def test_the_safe_update_is_trained_from_the_aligned_model(context):
     with torch.no_grad():  # as edits are made
         found = edited("safemerge-all", context, WRITER, 1.0) - context.weights(WRITER, TASK).aligned
     assert 0 < found.norm() < 10 and torch.isfinite(found).all()
+
+
+def test_factors_are_merged_alike_whatever_signs_the_decomposition_gives():
+    """Each pair may come with either sign: the product is the same, the cross terms of a merge were not."""
+    generator = torch.Generator().manual_seed(0)
+    task, safe = (torch.randn(6, 4, generator=generator).double() for _ in range(2))
+    merged = []
+    for signs in ([1, 1, 1, 1], [-1, 1, -1, -1], [1, -1, 1, -1]):
+        given = torch.tensor(signs).double()
+        b, a = factors(safe)
+        b, a = turned(b * given, a * given[:, None], *factors(task))
+        assert close(b @ a, safe)
+        merged.append((factors(task)[0] + b) @ (factors(task)[1] + a))
+    assert close(merged[0], merged[1]) and close(merged[0], merged[2])
+    near = [b @ bt + a @ at for b, bt, a, at in zip(b.T, factors(task)[0].T, a, factors(task)[1], strict=True)]
+    assert min(map(float, near)) > 0
+
+
+@pytest.fixture
+def aligned_by_two(context, tmp_path):
+    """The context whose alignment is of rank 2 in one matrix and nothing in another and in a norm."""
+    start = {name: context.checkpoints["aligned"].tensor(name).double() for name in context.names}
+    (m, n), generator = start[WRITER].shape, torch.Generator().manual_seed(0)
+    start[WRITER] += torch.randn(m, 2, generator=generator).double() @ torch.randn(2, n, generator=generator).double()
+    save_file(start, tmp_path / "base" / "model.safetensors", metadata={"format": "pt"})
+    return Context(context.study, 0, context.checkpoints | {"base": Checkpoint(tmp_path / "base")})
+
+
+def test_nulls_of_an_alignment_of_low_rank_take_no_more_directions_than_it_has(aligned_by_two):
+    context, dial = aligned_by_two, 0.5
+    own, null = (edited(f"{name}-removed", context, WRITER, dial) for name in ("alignment", "random"))
+    tuned = context.weights(WRITER, TASK).tuned
+    assert [int(torch.linalg.matrix_rank(tuned - one, atol=1e-5)) for one in (own, null)] == [2, 2]
+    for tensor in (READER, NORM):
+        for name in ("alignment", "random", "energy"):
+            assert close(edited(f"{name}-removed", context, tensor, dial), context.weights(tensor, TASK).tuned), name
+
+
+def test_energy_is_matched_in_a_vector_that_is_longer_than_matrices_are_wide(context):
+    update = torch.randn(5000, generator=torch.Generator().manual_seed(0)).double()
+    weights = Weights("model.norm.weight", *[torch.zeros_like(update)] * 2, update, TASK)
+    q = torch.randn(5000, 1, generator=torch.Generator().manual_seed(1)).double()
+    q = q / q.norm() + 0.7 * (update / update.norm())[:, None]
+    kept, removed = (energy_matched(context, q / q.norm(), weights, mode) for mode in ("parallel", "orthogonal"))
+    share = float((q[:, 0] / q.norm() @ update).square() / update.square().sum())
+    assert close(kept + removed, update) and float(kept.norm() / update.norm()) ** 2 == pytest.approx(share, abs=0.03)
 
 
 def test_the_refusal_direction_is_a_difference_of_means_and_is_ablated_from_writers(context):
@@ -318,7 +372,7 @@ def test_top_takes_exactly_a_share_even_of_ties():
 def test_a_bias_that_writes_to_the_residual_stream_loses_the_direction_too(context):
     """Of models with biases; of the embedding and of what reads there is none to lose."""
     unit, name = torch.tensor([0.6, 0.8], dtype=torch.float64), "model.layers.1.mlp.down_proj.bias"
-    assert close(along(torch.tensor([1.0, 2.0]).double(), name, unit), 2.2 * unit)
+    assert close(along(torch.tensor([1.0, 2.0]).double(), name, context, unit), 2.2 * unit)
     for layer in (0, 1):
         weights = Weights(f"model.layers.{layer}.mlp.down_proj.bias", *[torch.ones(2, dtype=torch.float64)] * 3, TASK)
         assert not added(weights, context, unit).any()

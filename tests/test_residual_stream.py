@@ -4,13 +4,15 @@ import copy
 
 import pytest
 import torch
+import transformers
 from torch.nn import Parameter
 from torch.nn.functional import normalize
 
 from helpers.methods import refusal_cone
 from helpers.methods.calibration import benign, harmful, refused
 from helpers.methods.door import subspace_named
-from helpers.methods.residual_stream import means_apart
+from helpers.methods.refusal_direction import along
+from helpers.methods.residual_stream import means_apart, read, written
 from helpers.weights.names import module_of
 
 WRITER, READER = "model.layers.1.mlp.down_proj.weight", "model.layers.2.mlp.up_proj.weight"
@@ -114,3 +116,48 @@ def test_the_cone_is_found_by_descent_and_is_the_same_again(context, monkeypatch
     assert torch.equal(basis("refusal-cone", context, WRITER), found[60])
     assert not torch.allclose(basis("refusal-cone-benign", context, WRITER), found[60], atol=0.1)
     assert subspace_named("refusal-cone").modes(READER, context) is None
+
+
+SMALL = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 40}
+SMALL |= {"num_key_value_heads": 2, "head_dim": 8, "pad_token_id": 0}
+
+
+@pytest.fixture(params=["Gemma3Text", "Olmo2"])
+def normed(request, context):
+    """The context with a model in whose blocks norms with gains follow what writes, and a direction (width,)."""
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{request.param}Config")(**SMALL)
+    family = "Gemma3" if request.param.startswith("Gemma3") else request.param
+    model = getattr(transformers, f"{family}ForCausalLM")(config).double().eval()
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if "norm" in name:
+                p.copy_(torch.rand_like(p) * 2 - 0.5)
+    context._kept["model", "aligned"] = (model, context.loaded[1])
+    return context, normalize(torch.randn(32, generator=torch.Generator().manual_seed(1)).double(), dim=0)
+
+
+def test_behind_a_norm_with_gain_nothing_is_written_along_an_ablated_direction(normed):
+    """In the stream itself: what is written there comes out of the norms."""
+    context, r = normed
+    model, tokens = context.loaded[0], torch.arange(1, 13)[None]
+    without = copy.deepcopy(model)
+    with torch.no_grad():
+        for name, p in without.named_parameters():
+            p.sub_(along(p.detach().clone(), name, context, r))
+        before, after = (m(tokens, output_hidden_states=True).hidden_states[:-1] for m in (model, without))
+        with refusal_cone.ablated(model, r[None]):
+            hooked = model(tokens, output_hidden_states=True).hidden_states[:-1]
+    along_r = [max(float((h @ r).abs().max() / h.norm(dim=-1).max()) for h in one) for one in (before, after, hooked)]
+    assert along_r[0] > 0.01 and max(along_r[1:]) < 1e-6
+    basis = written(WRITER, context, r[:, None])[:, 0]
+    gain = model.model.layers[1].post_feedforward_layernorm
+    assert same_span(basis[:, None], (r * gain(torch.ones(32).double())).detach()[:, None])
+
+
+def test_what_reads_the_stream_behind_a_norm_has_its_gain_and_else_none(normed):
+    context, r = normed
+    block, name = context.loaded[0].model.layers[1], "model.layers.1.mlp.up_proj.weight"
+    norm = getattr(block, "pre_feedforward_layernorm", None)  # OLMo 2 has no norm there
+    seen = r if norm is None else r * norm(torch.ones(32).double()).detach()
+    assert same_span(read(name, context, r[:, None]), seen[:, None])

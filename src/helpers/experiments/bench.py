@@ -162,7 +162,7 @@ class Bench:
 
     def _removed(self, name: str, shares: Iterable[float] = ()) -> Iterator[float]:
         method = subspace_named(name)
-        bases = {tensor: modes.vectors for tensor, modes in method.every_modes(self.context).items()}
+        bases = {name: modes.vectors[:, : modes.rank] for name, modes in method.every_modes(self.context).items()}
         several = any(basis.shape[1] > 1 for basis in bases.values())
         shares = shares or (SHARES if several else SHARES[:1])
         return self.live.sweep(bases, shares, "orthogonal", side=method.side)

@@ -152,7 +152,7 @@ def haar_part(matrix: Tensor, rank: int, generator: torch.Generator) -> Tensor:
         return project(haar(m, rank, generator), matrix, rank, "parallel") if rank else torch.zeros_like(matrix)
     seed, inner = int(torch.randint(2**31, (1,), generator=generator)), torch.linalg.qr(matrix)[0]  # (m, n)
     inside, outside = (
-        torch.from_numpy(wishart(freedom, torch.eye(n).numpy()).rvs(random_state=seed + i)).reshape(n, n)
+        torch.tensor(wishart(freedom, torch.eye(n).numpy()).rvs(random_state=seed + i)).reshape(n, n).double()
         for i, freedom in enumerate((rank, m - rank))
     )
     root = torch.linalg.cholesky(inside + outside)
@@ -167,14 +167,15 @@ def haar_part(matrix: Tensor, rank: int, generator: torch.Generator) -> Tensor:
 def energy_matched(context: Context, basis: Tensor, weights: Weights, mode: Mode) -> Tensor:
     """An update projected on, or off, a uniformly random subspace that holds as much of its energy as ``basis`` does.
 
-    In expectation: of a Haar subspace of rank k′ the share is k′ / m, so k′ is that share of m, rounded, at least 1.
+    In expectation: of a Haar subspace of rank k′ the share is k′ / m, so k′ is that share of m, rounded, at least 1 if
+    the basis holds any.
     """
     update = weights.update
     change = as_matrix(update)
     share = float((basis.T @ change).square().sum() / change.square().sum()) if change.any() else 0.0
-    rank = max(1, round(share * len(change)))
+    rank = max(1, round(share * len(change))) if share else 0
     generator = context.generator("energy-matched", weights.name)
-    if len(change) <= FEW:
+    if rank and len(change) <= FEW:
         return project(haar(len(change), rank, generator), update, rank, mode)
     part = haar_part(change, rank, generator).reshape(update.shape)
     return part if mode == "parallel" else update - part

@@ -56,7 +56,9 @@ def unrelated_removed(weights: Weights, context: Context, dial: float) -> Tensor
 @edit("random-removed", dials=(0.1, 0.25, 0.5, 0.75), card=False)
 def random_removed(weights: Weights, context: Context, dial: float) -> Tensor:
     """Null of the alignment subspace removed: a uniformly random one of the same rank."""
-    rank = rank_for_fraction(tuple(weights.update.shape), dial)
+    rank = _first(weights, context, dial, "alignment")[1]
+    if not rank:  # nothing was aligned there
+        return weights.tuned
     basis = haar(len(weights.update), rank, context.generator("random-removed", weights.name))
     return weights.aligned + project(basis, weights.update, rank, "orthogonal")
 

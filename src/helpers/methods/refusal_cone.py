@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 from helpers.methods.calibration import USEFUL, benign, harmful, refused
 from helpers.methods.context import Context
 from helpers.methods.door import subspace
-from helpers.methods.refusal_direction import LAYERS, WRITERS
+from helpers.methods.refusal_direction import LAYERS, WRITERS, norm_after
 from helpers.methods.residual_stream import means_apart, written
 from helpers.models.within import decoder_layers
 from helpers.spectra import householder
@@ -36,13 +36,13 @@ Batch = dict[str, Tensor]
 @subspace("refusal-cone", twin="refusal-cone-benign")
 def refusal_cone(tensor: str, context: Context) -> Tensor | None:
     """Three directions every mixture of which mediates refusal, found by gradient descent, in what writes."""
-    return written(tensor, cone(context, harmful(context), refused(context)))
+    return written(tensor, context, cone(context, harmful(context), refused(context)))
 
 
 @subspace("refusal-cone-benign")
 def refusal_cone_benign(tensor: str, context: Context) -> Tensor | None:
     """Twin of the cone: useful requests, and their answers, in the place of harmful ones and of refusals."""
-    return written(tensor, cone(context, USEFUL, USEFUL))
+    return written(tensor, context, cone(context, USEFUL, USEFUL))
 
 
 def cone(context: Context, asked: str, declined: str) -> Tensor:
@@ -115,7 +115,12 @@ def loss(model: PreTrainedModel, mixtures: Tensor, batches: list[Batch], layer: 
 def ablated(model: PreTrainedModel, directions: Tensor):
     """A context in which nothing is written along unit directions (batch, width) of the residual stream."""
     r = directions[:, None]  # (batch, 1, width)
-    writers = [module for name, module in model.named_modules() if name.rsplit(".", 1)[-1] in WRITERS]
+    writers = [
+        norm_after(block, kind) or module
+        for block in decoder_layers(model)
+        for name, module in block.named_modules()
+        if (kind := name.rsplit(".", 1)[-1]) in WRITERS
+    ]
     return _hooked([model.get_input_embeddings(), *writers], lambda h: h - (h * r).sum(-1, keepdim=True) * r)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from helpers.methods.calibration import USEFUL, benign, refused
 from helpers.methods.context import Context
 from helpers.methods.door import subspace
-from helpers.methods.refusal_direction import WRITERS, separation
+from helpers.methods.refusal_direction import WRITERS, norm_after, separation, with_gain
 from helpers.models.within import decoder_layers
 from helpers.subspaces import Modes, decompose
 from helpers.weights.names import EMBEDDINGS, HEADS, layer_of, module_of
@@ -25,13 +25,13 @@ NORMS |= dict.fromkeys(("gate_proj", "up_proj"), _FEED_FORWARD)
 @subspace("mean-difference-stacked", twin="mean-difference-stacked-benign")
 def stacked(tensor: str, context: Context) -> Tensor | None:
     """Mean residual of refused less that of benign requests, of all layers, in what writes to the residual stream."""
-    return written(tensor, differences(context, refused(context), benign(context)))
+    return written(tensor, context, differences(context, refused(context), benign(context)))
 
 
 @subspace("mean-difference-stacked-benign")
 def stacked_benign(tensor: str, context: Context) -> Tensor | None:
     """Twin of the stacked differences in what writes: useful requests less benign ones."""
-    return written(tensor, differences(context, USEFUL, benign(context)))
+    return written(tensor, context, differences(context, USEFUL, benign(context)))
 
 
 @subspace("mean-difference-stacked-input", side="input", twin="mean-difference-stacked-input-benign")
@@ -71,9 +71,16 @@ def _orthonormal(directions: list[Tensor]) -> Tensor:
     return torch.linalg.qr(torch.stack(directions, 1))[0]
 
 
-def written(tensor: str, directions: Tensor) -> Tensor | None:
-    """Directions of the residual stream (width, k) as outputs of what writes to it; None of any other tensor."""
-    return directions if module_of(tensor) in WRITERS else None
+def written(tensor: str, context: Context, directions: Tensor) -> Tensor | None:
+    """Directions of the residual stream (width, k) as outputs of what writes to it; None of any other tensor.
+
+    In front of the norm that follows a writer, if one does: without them it writes nothing along the directions.
+    """
+    if module_of(tensor) not in WRITERS:
+        return None
+    rows = directions.T
+    before = with_gain(tensor, context, rows)
+    return directions if before is rows else _orthonormal([*before])
 
 
 @torch.no_grad()
@@ -92,10 +99,12 @@ def read(tensor: str, context: Context, directions: Tensor) -> Tensor | None:
 
 
 def _norm_before(tensor: str, context: Context) -> nn.Module | None:
-    """The norm through which a linear map reads the residual stream, by the names of Llama, Qwen and Gemma."""
+    """The norm through which a linear map reads the residual stream, by the names of Llama, Qwen, Gemma and OLMo 2."""
     network = context.loaded[0]
     if module_of(tensor) in HEADS:
         return getattr(network.get_decoder(), "norm", None)
     names = NORMS.get(module_of(tensor), ())
     block = decoder_layers(network)[layer_of(tensor)] if names else None
+    if names and norm_after(block, "o_proj") and not hasattr(block, "pre_feedforward_layernorm"):
+        return nn.Identity()  # all its norms come after what writes
     return next((getattr(block, name) for name in names if hasattr(block, name)), None)

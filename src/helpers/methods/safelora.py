@@ -26,7 +26,7 @@ def safelora(weights: Weights, context: Context, dial: float) -> Tensor:
 
 @edit("safelora-projector", dials=(0.11, 0.25, 0.5, 1.0), kind="defence", null="safelora-random", card=False)
 def safelora_projector(weights: Weights, context: Context, dial: float) -> Tensor:
-    """As SafeLoRA, with the projector on the first half of the modes of D_A in the place of Ĉ."""
+    """As SafeLoRA, in the same matrices, with the projector on the first half of the modes of D_A in the place of Ĉ."""
     if weights.name not in lowest_cosines(context, weights.task, dial):
         return weights.tuned
     modes = context.modes("alignment", weights.name)

@@ -4,7 +4,8 @@ Read in code: where cos(Ĉ D_T, D_T) < τ = 0.35, D ← (1 − w) D_T + w D_safe
 two factors apart, with weights √(1 − w) and √w, which adds the cross terms B_T A_safe and B_safe A_T. From the paper:
 D_safe comes from refusal tuning of the aligned model. Ours: it is the study's safety objective, trained from the
 aligned model on the same rows, without adapters, so that factors are those of the singular value decomposition, U√S and
-√S Vᵀ.
+√S Vᵀ. It leaves the sign of each pair of vectors open: those of D_safe have the one that brings them nearer to D_T's.
+Until 2026-11-27 signs were as the library gave them; the published benches are from before.
 """
 
 import torch
@@ -38,7 +39,8 @@ def safemerge_code(weights: Weights, context: Context, dial: float) -> Tensor:
     """SafeMERGE in every matrix of the blocks as its code merges: factor by factor, with cross terms."""
     if weights.name not in matrices(context):
         return weights.tuned
-    (b_t, a_t), (b_s, a_s) = factors(weights.update), factors(safe_update(context)[weights.name])
+    b_t, a_t = factors(weights.update)
+    b_s, a_s = turned(*factors(safe_update(context)[weights.name]), b_t, a_t)
     own, other = (1 - dial) ** 0.5, dial**0.5
     return weights.aligned + (own * b_t + other * b_s) @ (own * a_t + other * a_s)
 
@@ -74,6 +76,13 @@ def factors(update: Tensor) -> tuple[Tensor, Tensor]:
     """U√S (m, r) and √S Vᵀ (r, n) of an update, whose product it is."""
     u, s, vt = torch.linalg.svd(update, full_matrices=False)
     return u * s.sqrt(), s.sqrt()[:, None] * vt
+
+
+def turned(b: Tensor, a: Tensor, b_to: Tensor, a_to: Tensor) -> tuple[Tensor, Tensor]:
+    """Factors B (m, r) and A (r, n) with the sign of each column and its row that is nearer to those of two others."""
+    nearer = (b * b_to).sum(0) + (a * a_to).sum(1) >= 0  # (r,)
+    signs = nearer.to(b) * 2 - 1
+    return b * signs, a * signs[:, None]
 
 
 def safe_update(context: Context) -> dict[str, Tensor]:

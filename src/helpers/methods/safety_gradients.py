@@ -41,11 +41,11 @@ def spf_benign(context: Context, dial: float) -> Course:
 
 @training("spf-random", dials=(0.05, 0.25))
 def spf_random(context: Context, dial: float) -> Course:
-    """Null of SPF: as many uniformly random directions."""
+    """Null of SPF: as many uniformly random directions as D_A has modes there."""
 
     def drawn(tensor: str) -> Tensor:
-        shape = context.shape(tensor)
-        return haar(shape[0], rank_for_fraction(shape, dial), context.generator("spf", tensor))
+        rows, rank = modes_of_alignment(context, tensor, dial).shape
+        return haar(rows, rank, context.generator("spf", tensor)) if rank else torch.zeros(rows, 0)
 
     return steps_without_outputs(context, dial, drawn)
 
