@@ -201,8 +201,7 @@ def test_a_null_that_keeps_too_little_counts_as_scaling_and_a_method_as_not_meas
 def test_a_method_works_only_where_every_seed_can_be_measured():
     row = {
         "mean": 0.6,
-        "high": 0.7,
-        "above_null_least": 0.5,
+        "p_below": 1.0,
         "p_holm": 1e-6,
         "judged": 0.5,
         "worse": 1.0,
@@ -211,6 +210,18 @@ def test_a_method_works_only_where_every_seed_can_be_measured():
     }
     assert decision(row, RULE, 0.95, seeds=4) == WORKS and decision(row, RULE, 0.95, seeds=5) == UNDECIDED
     assert decision(row | {"p_holm": 0.03}, RULE, 0.95, seeds=4) == UNDECIDED  # two-sided, 0.025 on a side
+
+
+def test_one_of_several_bounds_is_missed_only_after_a_correction():
+    """S is above its margin; its lead over one null lies below 0 at p = 0.02, which of two bounds is no sure miss."""
+    lead = np.array([-0.10, -0.03, -0.06, -0.13, -0.01])
+    plain = stats.ttest_1samp(lead, 0, alternative="less").pvalue
+    assert 0.0125 < plain < 0.025
+    rows = [row for seed, own in enumerate(lead) for row in (
+        scaling(seed), point("resta", 0.5, 0.9, 0.3, seed), point("resta-unrelated", 0.5, 0.9, 0.3 + own, seed)
+    )]  # fmt: skip
+    found = bench_summary(of_study(["resta"]), table(*rows), RULE).set_index("method").loc["resta"]
+    assert found["p_below"] == pytest.approx(2 * plain, rel=1e-6) and found["decision"] == UNDECIDED
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))

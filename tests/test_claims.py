@@ -345,6 +345,15 @@ def test_the_share_of_seeds_is_of_those_that_were_measured():
     assert row["share_low"] == pytest.approx(0.025 ** (1 / 2))
 
 
+@pytest.mark.parametrize(("lacking", "expected"), [(0, "distinct"), (2, "undecided")])
+def test_what_some_of_the_seeds_lack_is_not_distinct(lacking, expected):
+    """In those no size keeps the utility, which is no accident: three that are distinct do not speak for all five."""
+    tables = {seed: results(seed, **SEPARABLE) for seed in range(5 - lacking)}
+    tables |= {seed: results(seed, left=lambda f: (0.5, 0.0)) for seed in range(5 - lacking, 5)}
+    row = verdicts_of(tables).loc["C2"]
+    assert (row["strict"], row["seeds"]) == (expected, 5 - lacking)
+
+
 def test_what_was_not_measured_is_no_number():
     """Nothing judged, no unrelated update, no matched activations: not measurable, and never 0 or favourable."""
     tables = {}

@@ -18,7 +18,7 @@ from helpers.studies.values import EDITS, TRAININGS
 WORKS, FAILS, UNDECIDED, UNMEASURED = "works beyond scaling", "does not", "undecided", "not measurable"
 DIVERGENCES = ["kl_tuned_1", "kl_tuned_8", "kl_aligned_1", "kl_aligned_8"]
 # of the chosen places, means
-BESIDE = ["utility_share", "second_change", "harm_share", "judged_share", "over_refusal", *DIVERGENCES]
+BESIDE = ["utility_share", "exact_share", "second_change", "harm_share", "judged_share", "over_refusal", *DIVERGENCES]
 ATTACK, TRAINED = "attack", "during training"
 
 
@@ -73,7 +73,6 @@ def _method(name: str, nulls: Iterable[str], found: pd.DataFrame, study: Study, 
     hardest = min(paired, key=lambda null: _low(paired[null].to_numpy(), study.confidence))
     beyond = interval(paired[hardest].to_numpy(), study.confidence)
     tests = [(own[by], rule.margin), *((difference, 0.0) for difference in paired.values())]
-    highs = [interval(difference.to_numpy(), study.confidence)["high"] for difference in paired.values()]
     return {
         "method": name,
         "kind": kind,
@@ -81,12 +80,12 @@ def _method(name: str, nulls: Iterable[str], found: pd.DataFrame, study: Study, 
         **interval(own[by].to_numpy(), study.confidence),
         "null": hardest,
         **{f"above_null_{end}": beyond[end] for end in ("mean", "low", "high")},
-        "above_null_least": min(highs),
         "judged": float(own[judged].mean()),
         "worse": float(own["worse"].mean()),
         **{column: float(own[column].mean()) for column in BESIDE},
         "seconds": float(found.loc[found["method"] == name, "seconds"].mean()),
         "p": max(p_above(values.to_numpy(float), bound) for values, bound in tests),
+        "p_below": min(1.0, len(tests) * min(p_above(-values.to_numpy(float), -bound) for values, bound in tests)),
     }
 
 
@@ -129,9 +128,10 @@ def decision(row: dict, rule: BenchRule, confidence: float, seeds: int) -> str:
     """
     if np.isnan(row["mean"]):
         return UNMEASURED
-    if row["high"] < rule.margin or row["above_null_least"] < 0:
+    level = (1 - confidence) / 2
+    if row["p_below"] < level:
         return FAILS
-    sure = row["p_holm"] < (1 - confidence) / 2 and row["seeds"] == seeds
+    sure = row["p_holm"] < level and row["seeds"] == seeds
     return WORKS if sure and row["judged"] > 0 and _harmless(row, rule) else UNDECIDED
 
 

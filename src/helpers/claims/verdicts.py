@@ -17,22 +17,23 @@ NOT_TESTED, NOT_MEASURABLE, NO_RISE = "not tested", "not measurable", "no sure r
 STATED = ("no", NOT_MEASURABLE, "undecided", "direction", "yes")  # from the weakest on
 STRICT = ("not distinct", NOT_MEASURABLE, "undecided", "distinct")
 FOUND = ["mean", "low", "high", "seeds", "over"]
-ALONE = "one of several seeds"  # in the place of what an interval is over, where only one seed has the number
+PART = "some of the seeds"  # in the place of what an interval is over, where others lack the number
 AGREE = 1e-4  # largest difference of a published mean to the one that is computed: tables are published with six digits
 
 
 def intervals(study: Study, statistics: pd.DataFrame, uncertainty: pd.DataFrame) -> pd.DataFrame:
     """Mean and interval of every statistic, by claim and statistic: columns mean, low, high, seeds, over.
 
-    Of ``claim_uncertainty`` where it has one, which knows of shared prompts; else a t interval over seeds.
+    Of ``claim_uncertainty`` where it has one, which knows of shared prompts; else a t interval over seeds. ``over``
+    says where some seeds lack the statistic, which they hardly do by chance.
     """
     known = uncertainty.set_index(["claim", "statistic"])
     rows = {}
     for key, values in statistics.groupby(["claim", "statistic"], sort=False)["value"]:
         found = interval(values.dropna().to_numpy(), study.confidence) | {"over": "seeds"}
         rows[key] = known.loc[key, FOUND].to_dict() if key in known.index and found["seeds"] else found
-        if found["seeds"] == 1 < len(values) and np.isnan(rows[key]["low"]):
-            rows[key]["over"] = ALONE
+        if 0 < found["seeds"] < len(values):
+            rows[key]["over"] = PART
     return pd.DataFrame.from_dict(rows, orient="index", columns=FOUND)
 
 
@@ -70,7 +71,7 @@ def outcome(criterion: Criterion, found: Mapping[str, float]) -> str:
 def _ends(found: Mapping[str, float]) -> tuple[float, float]:
     """An interval; of a number without one that number, or everything where it is of one of several seeds."""
     if np.isnan(found["low"]):
-        return (-np.inf, np.inf) if found.get("over") == ALONE else (found["mean"], found["mean"])
+        return (-np.inf, np.inf) if found.get("over") == PART else (found["mean"], found["mean"])
     return found["low"], found["high"]
 
 
@@ -91,11 +92,17 @@ def strict_table(study: Study, found: pd.DataFrame) -> pd.DataFrame:
     rows = [
         {"study": study.name, "claim": name, "statistic": guard.statistic, "margin": guard.margin}
         | (own := _of(found, name, guard.statistic))
-        | {"decision": decision(own, guard.margin) if own["seeds"] or name in found.index else NOT_TESTED}
+        | {"decision": _decided(own, guard.margin) if own["seeds"] or name in found.index else NOT_TESTED}
         for name, claim in study.claims.items()
         for guard in claim.strict
     ]
     return pd.DataFrame(rows)
+
+
+def _decided(found: Mapping[str, float], margin: float) -> str:
+    """The decision on a statistic; what some of the seeds lack is not distinct in them."""
+    decided = decision(found, margin)
+    return "undecided" if decided == "distinct" and found["over"] == PART else decided
 
 
 def _of(found: pd.DataFrame, claim: str, statistic: str) -> dict:
