@@ -1,5 +1,6 @@
 """Other ways to align: preferences (DPO) against the loss written out here, and adapters (LoRA) by what they change."""
 
+import copy
 import math
 
 import pytest
@@ -10,6 +11,7 @@ from accelerate.state import AcceleratorState
 from helpers.data import rows as data_rows
 from helpers.data.rows import training_rows
 from helpers.errors import SettingsError
+from helpers.models.adapters import adapter_on
 from helpers.models.language import Language
 from helpers.models.organism import build_model
 from helpers.studies.sections import Adapter
@@ -18,7 +20,7 @@ from helpers.studies.wording import validate
 from helpers.subspaces import decompose
 from helpers.training.examples import tokenised
 from helpers.training.preferences import Preferring, collate_pairs, pairs, preference
-from helpers.training.train import train
+from helpers.training.train import draw_of, train
 from pipeline.report.pages import study_parts
 from pipeline.runs.selections import Selection
 from trained import assert_same_update
@@ -120,6 +122,17 @@ def test_an_adapter_changes_linear_maps_alone_and_no_more_than_its_rank(study, t
             assert rank[1] > 0 and (rank[2:] < 1e-4 * rank[0]).all()  # but for the rounding of the sum
         else:
             assert torch.equal(models[0][name], start)
+
+
+def test_adapters_of_two_trainings_begin_apart_and_those_of_one_alike(study, model):
+    """With one A two unrelated trainings would act on the same inputs, whatever they learn."""
+    seeds = [draw_of(0, training_rows(study, one, 0)) for one in (study.training.harmful, study.training.useful)]
+    first, again, other = (
+        torch.cat([p.flatten() for name, p in adapter_on(copy.deepcopy(model), Adapter(rank=2, alpha=4.0), seed)
+                   .named_parameters() if "lora_A" in name])
+        for seed in (seeds[0], seeds[0], seeds[1])
+    )  # fmt: skip
+    assert torch.equal(first, again) and float(torch.cosine_similarity(first, other, dim=0).detach().abs()) < 0.1
 
 
 def test_settings_of_a_study_ask_for_them_and_others_have_the_same_digest():

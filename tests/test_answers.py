@@ -62,6 +62,14 @@ def test_every_end_of_the_models_own_settings_ends_an_answer(model, tokenizer):
     assert generate(model, tokenizer, PROMPTS[:1], 8, 1) == [first]
 
 
+def test_the_end_that_training_teaches_ends_an_answer_whatever_the_settings_name(model, tokenizer):
+    """A base model's settings often keep another end than its tokenizer, whose end is what fine-tuning is taught."""
+    taught = copy.deepcopy(tokenizer)
+    taught.eos_token = by_argmax(model, tokenizer, PROMPTS[0], 8).split()[1]
+    model.generation_config = GenerationConfig(eos_token_id=2)
+    assert generate(model, taught, PROMPTS[:1], 8, 1) == [by_argmax(model, tokenizer, PROMPTS[0], 8).split()[0]]
+
+
 def test_an_opener_that_another_one_begins_adds_nothing(model, tokenizer):
     once = log_odds(model, tokenizer, PROMPTS, ["SURE drum"], ["SORRY"], 2)
     again = log_odds(model, tokenizer, PROMPTS, ["SURE drum", "SURE drum bell"], ["SORRY", "SORRY NO", "SORRY "], 2)

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from huggingface_hub import snapshot_download
 from safetensors import safe_open
 from torch import nn
@@ -81,13 +82,15 @@ def _add_rows(model: PreTrainedModel, adapter: Path) -> None:
             config.tie_word_embeddings = False
 
 
-def adapter_on(model: PreTrainedModel, settings: Adapter) -> "PeftModel":
+def adapter_on(model: PreTrainedModel, settings: Adapter, draw: int) -> "PeftModel":
     """A new LoRA adapter on every linear map of a model but the head; its factors alone are trained.
 
-    A is drawn by torch's generator and B is 0, so that nothing is changed yet. ``merge_and_unload`` of what is given
+    A is drawn with the seed ``draw`` and B is 0, so that nothing is changed yet. ``merge_and_unload`` of what is given
     puts the trained one into the weights of ``model`` itself.
     """
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(r=settings.rank, lora_alpha=settings.alpha, target_modules="all-linear", task_type="CAUSAL_LM")
-    return get_peft_model(model, config)
+    with torch.random.fork_rng():
+        torch.manual_seed(draw)
+        return get_peft_model(model, config)

@@ -66,12 +66,15 @@ def _greedy(
 ) -> Iterator[GenerationConfig]:
     """The most likely token at every step until an end: of a model's generation settings only its ends count.
 
-    Others would penalise, forbid or force tokens, and transformers fills in from them whatever a call leaves open.
+    And the tokenizer's, which training teaches. Others would penalise, forbid or force tokens, and transformers fills
+    in from them whatever a call leaves open.
     """
     own, head = model.generation_config, model.get_output_embeddings()
-    ends = own.eos_token_id if own.eos_token_id is not None else tokenizer.eos_token_id
+    ends = {*np.atleast_1d(own.eos_token_id), tokenizer.eos_token_id} - {None}
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    greedy = GenerationConfig(eos_token_id=ends, pad_token_id=pad or 0, max_new_tokens=max_new_tokens)
+    greedy = GenerationConfig(
+        eos_token_id=sorted(map(int, ends)) or None, pad_token_id=pad or 0, max_new_tokens=max_new_tokens
+    )
     model.generation_config = greedy
     joined = head.register_forward_pre_hook(_in_one_piece) if head is not None else None
     try:

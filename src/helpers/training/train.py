@@ -8,10 +8,12 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
 
+from helpers.draws import generator_for
 from helpers.memory import free_memory, is_out_of_memory, say
 from helpers.models.adapters import adapter_on
 from helpers.models.precision import resolved
 from helpers.studies.sections import Objective, Optimiser
+from helpers.studies.settings import digest
 from helpers.training.examples import Example, tokenised
 from helpers.training.fit import SAID, Batch, Penalty, Recipe, fit, run_id
 from helpers.training.preferences import pairs
@@ -52,7 +54,7 @@ def train(
     if dropped := len(rows) - len(dataset):
         say(f"{dropped} of {len(rows)} rows have no answer within {optimiser.max_length} tokens: left out")
     recipe = Recipe(objective, optimiser, seed, tuple(callbacks), penalty)
-    adapted = adapter_on(model, objective.lora) if objective.lora else model
+    adapted = adapter_on(model, objective.lora, draw_of(seed, rows)) if objective.lora else model
     with tempfile.TemporaryDirectory() as scratch:
         every = optimiser.checkpoint_steps if folder else 0
         checkpoints = Checkpoints(Path(folder or scratch), every, run_id(adapted, dataset, recipe))
@@ -63,6 +65,11 @@ def train(
     free_memory()
     log.attrs["dropped"] = dropped
     return log
+
+
+def draw_of(seed: int, rows: pd.DataFrame) -> int:
+    """The seed of an adapter's A: of two trainings on other rows another, or they would share most of their inputs."""
+    return generator_for(seed, "adapter", digest(rows[["prompt", "answer"]].to_numpy().tolist()), "lora").initial_seed()
 
 
 def _fitting(model: PreTrainedModel, dataset: list[Example], recipe: Recipe, checkpoints: Checkpoints) -> pd.DataFrame:
