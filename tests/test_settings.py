@@ -8,7 +8,8 @@ import yaml
 
 from helpers.errors import SettingsError
 from helpers.paths import ROOT, STUDIES
-from helpers.studies.settings import available, digest, load_study, parse_seeds, read_study
+from helpers.studies.settings import Study, available, digest, load_study, parse_seeds, read_study
+from helpers.studies.wording import validate
 from helpers.studies.yaml_files import parse_yaml
 
 ORGANISM = yaml.safe_load((STUDIES / "organism.yml").read_text(encoding="utf-8"))
@@ -72,6 +73,14 @@ def test_what_is_wrong_is_one_sentence(tmp_path, path, value, words):
     sentence = str(error.value)
     assert sentence.startswith("organism.yml") and "\n" not in sentence
     assert [word for word in words if word not in sentence] == [], sentence
+
+
+@pytest.mark.parametrize(("part", "said"), [("model", "has both an origin"), ("training", "needs one of an origin")])
+def test_a_model_has_an_origin_or_a_training(part, said):
+    values = load_study("smollm2-135m").model_dump(mode="json", exclude_unset=True)
+    values[part]["aligned"] = values["model"]["base"] if part == "model" else None
+    with pytest.raises(SettingsError, match=f"aligned {said} in model.aligned and training in training.aligned: "):
+        validate(Study, values, "mine")
 
 
 @pytest.mark.parametrize("text", ["", "- a\n- b\n", "a: [1,\n", "1: 2\n", "\x00"])

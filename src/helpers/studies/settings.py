@@ -168,8 +168,10 @@ class Study(AnyStudy):
             for place in condition.places:
                 self.changed(place.changes)
         for name in ("base", "aligned"):
-            if (getattr(self.model, name, None) is None) == (getattr(self.training, name) is None):
-                raise ValueError(f"{name} needs either an origin in model.{name} or training in training.{name}")
+            given = [getattr(part, name, None) is not None for part in (self.model, self.training)]
+            if sum(given) != 1:
+                wrong = "has both" if all(given) else "needs one of"
+                raise ValueError(f"{name} {wrong} an origin in model.{name} and training in training.{name}: give one")
         return self
 
     def sources(self) -> list[tuple[str, str]]:
