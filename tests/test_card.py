@@ -44,6 +44,7 @@ from synthetic import moved
 
 NAMES = ("base", "aligned", "useful", "harmful")
 Q = "model.layers.0.self_attn.q_proj.weight"
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 
 @pytest.fixture
@@ -286,6 +287,92 @@ def test_an_edited_adapter_keeps_its_form(own, tmp_path):
     assert json.loads((tmp_path / "out" / "adapter_config.json").read_text())["lora_alpha"] == 6
     with pytest.raises(StudyError, match="rank above the adapter's 3"):
         write_adapter(tuned, lambda name: base.tensor(name).double(), tmp_path / "full")
+
+
+def weights_alone(monkeypatch, *tuned: str) -> None:
+    """Have a card measure weights alone, and say 0 of what models do."""
+    still = {name: {"refusal": np.zeros(2)} for name in ("aligned", *tuned)}
+    monkeypatch.setattr(making, "_behaviours", lambda *given: (still, {}))
+    monkeypatch.setattr(making, "_every_edit", lambda *given: (pd.DataFrame(), {}))
+
+
+def tied(folder: Path) -> None:
+    """Have a model's head be its embedding, which its file then holds once."""
+    tensors = load_file(folder / "model.safetensors")
+    del tensors[HEAD]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": True}))
+
+
+def aligned_is_an_adapter(folders: dict[str, Path]) -> dict[str, torch.Tensor]:
+    """The aligned model as a LoRA adapter of the base; returns the aligned model's tensors."""
+    lora = adapter(folders["base"].parent / "lora", Checkpoint(folders["base"]))
+    folders["aligned"] = lora
+    start, held = load_file(folders["base"] / "model.safetensors"), load_file(lora / "adapter_model.safetensors")
+    b, a = (held[f"base_model.model.{Q.removesuffix('.weight')}.lora_{x}.weight"] for x in "BA")
+    return start | {Q: start[Q] + 2 * b @ a}
+
+
+def base_has_no_prefix(folders: dict[str, Path]) -> dict[str, torch.Tensor]:
+    """The base with the names of its decoder's tensors from its layers on, as GPT-2 has them on the hub."""
+    file = folders["base"] / "model.safetensors"
+    save_file({name.removeprefix("model."): t for name, t in load_file(file).items()}, file, {"format": "pt"})
+    aligned = load_file(folders["aligned"] / "model.safetensors")
+    return {name.removeprefix("model."): tensor for name, tensor in aligned.items()}
+
+
+def tuned_has_a_head(folders: dict[str, Path]) -> dict[str, torch.Tensor]:
+    """Base and aligned model with a head that is the embedding, the fine-tune with one of its own."""
+    tied(folders["base"])
+    tied(folders["aligned"])
+    aligned = load_file(folders["aligned"] / "model.safetensors")
+    return aligned | {HEAD: aligned[EMBEDDING]}
+
+
+def base_has_a_head(folders: dict[str, Path]) -> dict[str, torch.Tensor]:
+    """Aligned model and fine-tune with a head that is the embedding, the base with one of its own."""
+    tied(folders["aligned"])
+    tied(folders["useful"])
+    aligned = load_file(folders["aligned"] / "model.safetensors")
+    return aligned | {HEAD: aligned[EMBEDDING]}
+
+
+def tuned_saves_the_embedding(folders: dict[str, Path]) -> dict[str, torch.Tensor]:
+    """Models with a head that is the embedding, and an adapter upon them that holds a new embedding alone."""
+    tied(folders["base"])
+    tied(folders["aligned"])
+    aligned, lora = load_file(folders["aligned"] / "model.safetensors"), folders["base"].parent / "lora"
+    lora.mkdir()
+    moved_ = {f"base_model.model.{EMBEDDING}": aligned[EMBEDDING] * 1.5}
+    save_file(moved_, lora / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "modules_to_save": ["embed_tokens"]}
+    (lora / "adapter_config.json").write_text(json.dumps(config))
+    folders["useful"] = lora
+    return aligned | {HEAD: aligned[EMBEDDING]}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [aligned_is_an_adapter, base_has_no_prefix, tuned_has_a_head, base_has_a_head, tuned_saves_the_embedding],
+)
+def test_the_tables_have_the_names_that_the_models_share(folders, tmp_path, monkeypatch, changed):
+    """Sizes of updates over those of the aligned model's tensors, from what the files hold, under the base's names."""
+    monkeypatch.setenv("SUBSPACES_RESULTS", str(tmp_path / "results"))
+    after = load_file(folders["useful"] / "model.safetensors")
+    aligned = changed(folders)
+    if "embed_tokens.weight" in aligned:
+        after = {name.removeprefix("model."): tensor for name, tensor in after.items()}
+    if changed is base_has_a_head:
+        after[HEAD] = after[EMBEDDING]
+    if changed is tuned_saves_the_embedding:
+        after = aligned | {EMBEDDING: aligned[EMBEDDING] * 1.5}  # what PEFT trains so does not reach the head
+    card_, places, _ = card_of(*(str(folders[name]) for name in ("base", "aligned", "useful")), 4)
+    weights_alone(monkeypatch, *card_.study.tuned)
+    making.make(card_, places, None)
+    found = card_.read("card_tensors").set_index("tensor")["relative_change"].to_dict()
+    sizes = {n: float((after[n].double() - t.double()).norm() / t.double().norm()) for n, t in aligned.items()}
+    assert found == pytest.approx({name: size for name, size in sizes.items() if size}, rel=1e-5)
 
 
 @pytest.mark.slow

@@ -71,7 +71,7 @@ def make(card: Card, folders: dict[str, Path], seconds: float | None) -> dict[st
         cache = card.folder.root / "geometry"
         geometry = beside.submit(geometry_of, study, updates_of(study, checkpoints), cache, scratch / MODES)
         bench = Bench(card, folders, checkpoints, scratch)
-        if not _room_for_both(study, checkpoints["aligned"]):
+        if not _room_for_both(study, bench.context.checkpoints["aligned"]):
             say("there is no room in memory for models beside the geometry of the updates, which is done first")
             geometry.result()
         left = None if seconds is None else max(0.0, seconds - (time.monotonic() - started))
@@ -86,7 +86,7 @@ def make(card: Card, folders: dict[str, Path], seconds: float | None) -> dict[st
         "card_behaviour": _compared(measured, tuned, study.confidence),
         "card_prompts": _prompts(measured),
         "card_energy": energies(found, tuned),
-        "card_tensors": tensor_table(found, checkpoints["aligned"], tuned),
+        "card_tensors": tensor_table(found, bench.context.checkpoints["aligned"], tuned),
         "card_spectrum": spectra(found),
         "card_updates": found.rounding,
         "card_edits": edits,
