@@ -375,6 +375,37 @@ def test_the_tables_have_the_names_that_the_models_share(folders, tmp_path, monk
     assert found == pytest.approx({name: size for name, size in sizes.items() if size}, rel=1e-5)
 
 
+def test_no_model_is_written_by_a_card_that_has_not_measured_it(folders, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SUBSPACES_RESULTS", str(tmp_path / "results"))
+    card_, places, _ = card_of(str(folders["base"]), str(folders["aligned"]), quoted(folders), 4)
+    card_.save()
+    out = tmp_path / "out"
+    write = ["write", card_.study.name, "harmful", "orthogonal:0.5", str(out)]
+
+    def refused(words: str) -> None:
+        assert main(write) == 1 and words in capsys.readouterr().err
+        assert not [*tmp_path.glob("*out*")]
+
+    refused("is not finished: the same `make card` goes on with it")
+    weights_alone(monkeypatch, *card_.study.tuned)
+    making.make(card_, places, None)
+    edits = card_.folder.table("card_edits").rename(tmp_path / "edits.csv")
+    refused("is not finished: the same `make card` goes on with it")
+    edits.rename(card_.folder.table("card_edits"))
+    for name in ("base", "aligned", "harmful"):
+        file = folders[name] / "model.safetensors"
+        kept = file.read_bytes()
+        save_file({key: tensor + 0.1 for key, tensor in load_file(file).items()}, file, metadata={"format": "pt"})
+        refused(f"{name} in {folders[name]} has changed since the card was made: make the card again")
+        file.write_bytes(kept)
+    (folders["harmful"] / "README.md").write_text("Words.")
+    (folders["useful"] / "model.safetensors").unlink()
+    (folders["harmful"] / "model.safetensors").rename(folders["useful"] / "model.safetensors")
+    shutil.copyfile(folders["useful"] / "model.safetensors", folders["harmful"] / "model.safetensors")
+    assert main(write) == 0  # what lies beside the weights, and another fine-tune, are not what is written
+    assert "harmful after orthogonal at 0.5" in (out / "README.md").read_text()
+
+
 @pytest.mark.slow
 def test_from_folders_to_a_page(folders, tmp_path, monkeypatch, capsys, chromium):
     monkeypatch.setenv("SUBSPACES_RESULTS", str(tmp_path / "results"))
