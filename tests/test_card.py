@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import re
 import shutil
 import time
@@ -40,6 +41,7 @@ from pipeline.card.arguments import card_study, named, organism_of, origin, sett
 from pipeline.card.bench import Bench
 from pipeline.card.record import Card, open_card
 from pipeline.card.write import chosen, writable
+from pipeline.runs.lock import only_run
 from synthetic import moved
 
 NAMES = ("base", "aligned", "useful", "harmful")
@@ -404,6 +406,19 @@ def test_no_model_is_written_by_a_card_that_has_not_measured_it(folders, tmp_pat
     shutil.copyfile(folders["useful"] / "model.safetensors", folders["harmful"] / "model.safetensors")
     assert main(write) == 0  # what lies beside the weights, and another fine-tune, are not what is written
     assert "harmful after orthogonal at 0.5" in (out / "README.md").read_text()
+
+
+def test_a_card_is_made_by_one_run_at_a_time(folders, tmp_path, monkeypatch, capsys):
+    """A second one would throw away the models that the first is about to measure."""
+    monkeypatch.setenv("SUBSPACES_RESULTS", str(tmp_path / "results"))
+    given = [str(folders[name]) for name in ("base", "aligned", "useful")]
+    card_ = card_of(*given, 4)[0]
+    about = card_.folder.scratch("variants") / "scaling-0.5"
+    about.mkdir(parents=True)
+    with only_run(card_.study.name):
+        assert main(["--base", given[0], "--aligned", given[1], "--tuned", given[2], "--prompts", "4"]) == 1
+    said = f"this card is already being made by process {os.getpid()}: wait for it or stop it"
+    assert said in capsys.readouterr().err and about.is_dir()
 
 
 @pytest.mark.slow
