@@ -24,7 +24,7 @@ from helpers.errors import SettingsError, StudyError
 from helpers.evaluation.divergence import divergence
 from helpers.experiments import card
 from helpers.experiments.card import Asked
-from helpers.experiments.card_variants import CardContext, variants_of, write_whole
+from helpers.experiments.card_variants import CardContext, variants_of, write_variants, write_whole
 from helpers.figures.cards import layer_map
 from helpers.methods.door import Edit, edit_named
 from helpers.models import load
@@ -419,6 +419,28 @@ def test_a_card_is_made_by_one_run_at_a_time(folders, tmp_path, monkeypatch, cap
         assert main(["--base", given[0], "--aligned", given[1], "--tuned", given[2], "--prompts", "4"]) == 1
     said = f"this card is already being made by process {os.getpid()}: wait for it or stop it"
     assert said in capsys.readouterr().err and about.is_dir()
+
+
+def test_a_base_with_more_rows_leaves_the_tokens_and_every_other_matrix_is_edited(folders, tokenizer, tmp_path):
+    file = folders["base"] / "model.safetensors"
+    base = load_file(file)
+    base |= {name: torch.cat([base[name], torch.ones(8, base[name].shape[1])]) for name in (EMBEDDING, HEAD)}
+    save_file(base, file, metadata={"format": "pt"})
+    values = settings(str(folders["base"]), str(folders["aligned"]), quoted(folders))
+    study = card_study(values, [tokenizer], 0, 8)
+    context = CardContext(study, {name: Checkpoint(folder) for name, folder in folders.items()})
+    assert context.left("harmful") == sorted([EMBEDDING, HEAD])
+    variants = {(name, 0.5): edit_named(name) for name in ("parallel", "orthogonal")}
+    made = write_variants(context, "harmful", variants, tmp_path / "edits")
+    aligned, tuned = (load_file(folders[name] / "model.safetensors") for name in ("aligned", "harmful"))
+    u = np.linalg.svd((aligned[Q].double() - base[Q].double()).numpy())[0][:, : round(0.5 * min(base[Q].shape))]
+    moved_ = (tuned[Q].double() - aligned[Q].double()).numpy()
+    right = {"parallel": aligned[Q].numpy() + u @ (u.T @ moved_), "orthogonal": tuned[Q].numpy() - u @ (u.T @ moved_)}
+    assert not made["failed"] and len(made["folders"]) == 2
+    for (name, _), folder in made["folders"].items():
+        found = Checkpoint(folder)
+        np.testing.assert_allclose(found.tensor(Q).numpy(), right[name], atol=1e-6)
+        assert torch.equal(found.tensor(HEAD), tuned[HEAD])
 
 
 @pytest.mark.slow
