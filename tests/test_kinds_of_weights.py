@@ -123,6 +123,20 @@ def test_experts_are_matrices_of_their_own(tmp_path, turn):
     assert energy(found) == pytest.approx(expected(*split))
 
 
+@pytest.mark.parametrize("other", ["mtp.lm_head.weight", "second.lm_head.weight"])
+def test_a_second_head_does_not_hide_the_first(tmp_path, other):
+    three = steps(llama_shapes() | {other: (37, 12)})
+    found = geometry(*written(tmp_path, three))
+    assert {other, "lm_head.weight"} < set(found.shapes) and energy(found) == pytest.approx(expected(*three))
+
+
+def test_a_head_for_further_tokens_in_one_model_alone_is_left_out(tmp_path):
+    three, more = steps(llama_shapes()), {"mtp.lm_head.weight": torch.ones(37, 12)}
+    seen = {name.replace("lm_head", "language_model.lm_head"): tensor for name, tensor in three[2].items()}
+    found = geometry(*written(tmp_path, [*three[:2], seen | more]))
+    assert energy(found) == pytest.approx(expected(*three)) and len(found.left_out) == 1
+
+
 def test_kernels_are_out_by_rest_and_buffers_are_left_out(tmp_path):
     shapes = llama_shapes(layers=1) | {
         "model.layers.0.conv.conv1d.weight": (20, 1, 4),

@@ -1,6 +1,7 @@
 """Checkpoints as folders of safetensors, read one tensor at a time, and updates between them matched by name."""
 
 import copy
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -112,8 +113,12 @@ class Checkpoint:
         return self._tensors[name]
 
     def keys(self) -> dict[str, str]:
-        """Its names by what models of one architecture share, wherever their decoder lies."""
-        return {key_of(name, self.place): name for name in self.names}
+        """Its names by what models of one architecture share, wherever their decoder lies; by themselves where two
+        would share it.
+        """
+        keys = {name: key_of(name, self.place) for name in self.names}
+        held = Counter(keys.values())
+        return {key if held[key] == 1 else name: name for name, key in keys.items()}
 
     def renamed(self, names: dict[str, str]) -> "Checkpoint":
         """The same checkpoint with the tensors ``names`` (new name -> name here) only."""
