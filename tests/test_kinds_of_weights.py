@@ -137,6 +137,15 @@ def test_a_head_for_further_tokens_in_one_model_alone_is_left_out(tmp_path):
     assert energy(found) == pytest.approx(expected(*three)) and len(found.left_out) == 1
 
 
+def test_the_layers_are_the_list_with_most_tensors(tmp_path):
+    """Gemma 3n's projections share as long a prefix with its embedding; its routers are of language, despite a name."""
+    router = "model.layers.0.altup.modality_router.weight"
+    shapes = llama_shapes() | {f"model.altup_projections.{i}.weight": (12, 12) for i in range(3)} | {router: (4, 12)}
+    three = steps(shapes)
+    found = geometry(*written(tmp_path, three))
+    assert router in found.shapes and not found.left_out and energy(found) == pytest.approx(expected(*three))
+
+
 def test_kernels_are_out_by_rest_and_buffers_are_left_out(tmp_path):
     shapes = llama_shapes(layers=1) | {
         "model.layers.0.conv.conv1d.weight": (20, 1, 4),

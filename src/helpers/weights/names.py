@@ -76,13 +76,14 @@ def unwrapped(names: Iterable[str]) -> tuple[dict[str, str], list[str]]:
 def decoder_of(names: Iterable[str]) -> tuple[str, str]:
     """Where the decoder lies: the prefix of its names (``model.``) and that of its numbered layers (``model.layers.``).
 
-    The first is what its embedding and its layers share. In a model that also sees or hears it is the language part's.
+    The first is what its embedding and its layers share; of lists that share as much, the layers are the one with most
+    tensors. In a model that also sees or hears it is the language part's.
     """
     names = [name for name in names if not sees_or_hears(name)]
-    stacks = sorted({found.group(1) for name in names if (found := re.match(r"(|.*?\.)\d+\.", name))})
+    stacks = Counter(found.group(1) for name in names if (found := re.match(r"(|.*?\.)\d+\.", name)))
     tables = [name for name in names if layer_of(name) < 0 and module_of(name) in EMBEDDINGS]
-    shared = [(_common(table, stack), stack) for table in tables for stack in stacks]
-    return max(shared, key=lambda pair: len(pair[0]), default=("", ""))
+    shared = [(_common(table, stack), stack) for table in tables for stack in sorted(stacks)]
+    return max(shared, key=lambda pair: (len(pair[0]), stacks[pair[1]]), default=("", ""))
 
 
 def _common(a: str, b: str) -> str:
