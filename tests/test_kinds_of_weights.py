@@ -123,6 +123,23 @@ def test_experts_are_matrices_of_their_own(tmp_path, turn):
     assert energy(found) == pytest.approx(expected(*split))
 
 
+@pytest.mark.parametrize("turn", [False, True])
+def test_the_biases_of_experts_are_vectors_of_their_own(tmp_path, turn):
+    block = "model.layers.0.mlp.experts"
+    shapes = {"model.embed_tokens.weight": (37, 12), f"{block}.gate_up_proj": (4, 24, 12)}
+    shapes |= {f"{block}.gate_up_proj_bias": (4, 24), f"{block}.down_proj_bias": (4, 12)}
+    three = steps(shapes)
+    stored = [{n: t.mT if turn and t.ndim == 3 else t for n, t in one.items()} for one in three]
+    found = geometry(*written(tmp_path, stored, {"model_type": "gpt_oss"}))
+    split = [
+        {f"{n}.{e}": t[e] for n, t in one.items() if ".experts." in n for e in range(4)}
+        | {n: t for n, t in one.items() if ".experts." not in n}
+        for one in three
+    ]
+    assert found.shapes[f"{block}.3.down_proj_bias"] == (12,) and found.shapes[f"{block}.0.gate_up_proj"] == (24, 12)
+    assert energy(found) == pytest.approx(expected(*split))
+
+
 @pytest.mark.parametrize("other", ["mtp.lm_head.weight", "second.lm_head.weight"])
 def test_a_second_head_does_not_hide_the_first(tmp_path, other):
     three = steps(llama_shapes() | {other: (37, 12)})

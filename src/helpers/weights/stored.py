@@ -71,7 +71,7 @@ def _slices(part: Any) -> tuple[slice, slice]:
 
 
 def seen(tensors: dict[str, Stored], config: dict, where: Path) -> dict[str, Stored]:
-    """The same tensors as matrices (out, in) or vectors: experts one by one, kernels as (out, rest).
+    """The same tensors as matrices (out, in) or vectors: experts and their biases one by one, kernels as (out, rest).
 
     Which are stored the other way round is told by their biases, by the width of the embedding, and where neither can
     by the model's type. Raises StudyError for experts in two orientations.
@@ -79,13 +79,15 @@ def seen(tensors: dict[str, Stored], config: dict, where: Path) -> dict[str, Sto
     kinds = {config.get("model_type"), (config.get("text_config") or {}).get("model_type")}
     flipped = _flipped_modules(tensors, kinds)
     experts = {name for name, one in tensors.items() if _holds_experts(name, one.kept, config)}
-    turned = _experts_turned({name: tensors[name] for name in experts}, _width(tensors, config), kinds, where)
+    matrices = {name: tensors[name] for name in experts if len(tensors[name].kept) == 3}
+    turned = _experts_turned(matrices, _width(tensors, config), kinds, where)
     result = {}
     for name, one in tensors.items():
         if name in experts:
             for i in range(one.kept[0]):
                 scale = one.scale and replace(one.scale, expert=i, flipped=turned)
-                result[_of_expert(name, i)] = replace(one, expert=i, flipped=turned, scale=scale)
+                flip = turned and name in matrices
+                result[_of_expert(name, i)] = replace(one, expert=i, flipped=flip, scale=scale)
         elif "dbrx" in kinds and ".experts.mlp." in name:
             count = config["ffn_config"]["moe_num_experts"]
             for i in range(count):
@@ -123,6 +125,9 @@ def _holds_experts(name: str, shape: tuple[int, ...], config: dict) -> bool:
     text = {**config, **(config.get("text_config") or {})}
     counts = {text.get(key) for key in ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")}
     return "expert" in name or (layer_of(name) >= 0 and shape[0] in counts)
+    """Whether a tensor holds all experts: their matrices (experts, m, n), or their biases (experts, m)."""
+    if len(shape) == 2:
+        return "experts" in name and name.endswith("bias")
 
 
 def _width(tensors: dict[str, Stored], config: dict) -> int | None:
