@@ -6,12 +6,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from helpers.errors import StudyError, TensorMismatch
 from helpers.weights.checkpoints import Checkpoint
 from helpers.weights.edits import LiveUpdate
 from helpers.weights.geometry import energy_table, weight_geometry
+from helpers.weights.written import write_model
 from synthetic import llama_shapes, random_tensors, write
 
 FRACTION = 0.25
@@ -138,6 +139,19 @@ def test_the_biases_of_experts_are_vectors_of_their_own(tmp_path, turn):
     ]
     assert found.shapes[f"{block}.3.down_proj_bias"] == (12,) and found.shapes[f"{block}.0.gate_up_proj"] == (24, 12)
     assert energy(found) == pytest.approx(expected(*split))
+
+
+def test_a_vector_with_sides_of_one_is_a_vector(tmp_path):
+    """RWKV's mixes are (1, 1, width): as a matrix of one row one would lie in any subspace."""
+    mix = "rwkv.blocks.0.attention.time_mix_key"
+    three = steps({"rwkv.embeddings.weight": (37, 12), mix: (1, 1, 12), "rwkv.blocks.0.conv.weight": (20, 1, 4)})
+    opened = written(tmp_path, three)
+    found = geometry(*opened)
+    flat = [{n: t.flatten() if n == mix else t.reshape(len(t), -1) for n, t in one.items()} for one in three]
+    assert found.shapes[mix] == (12,) and energy(found) == pytest.approx(expected(*flat))
+    write_model(opened[2], lambda name: opened[2].tensor(name) / 2 if name == mix else None, tmp_path / "half")
+    (file,) = (tmp_path / "half").glob("*.safetensors")
+    assert torch.equal(load_file(file)[mix], three[2][mix] / 2)
 
 
 @pytest.mark.parametrize("other", ["mtp.lm_head.weight", "second.lm_head.weight"])

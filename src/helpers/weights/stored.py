@@ -24,7 +24,10 @@ INTO_HIDDEN = ("down_proj", "w2", "wo", "output_linear")  # of experts: from the
 
 @dataclass(frozen=True)
 class Stored:
-    """Where a tensor lies, and how it is seen: (out, in), also where the file has (in, out); kernels as (out, rest)."""
+    """Where a tensor lies, and how it is seen: (out, in), also where the file has (in, out); kernels as (out, rest).
+
+    Of more than two sides a single long one is a vector.
+    """
 
     file: Path
     key: str  # in the file
@@ -47,7 +50,9 @@ class Stored:
             tensor = tensor.view(self.stacked, -1, tensor.shape[-1])
         if self.expert is not None:
             tensor = tensor[self.expert]
-        tensor = tensor.flatten(1) if tensor.ndim > 2 else tensor.reshape(1) if tensor.ndim == 0 else tensor
+        if tensor.ndim > 2:
+            tensor = tensor.flatten(0 if max(tensor.shape) == tensor.numel() else 1)
+        tensor = tensor.reshape(1) if tensor.ndim == 0 else tensor
         return tensor.T if self.flipped else tensor
 
     def read(self, part: Any = ...) -> Tensor:
@@ -120,14 +125,14 @@ def _flipped_modules(tensors: dict[str, Stored], kinds: set[str | None]) -> set[
 
 
 def _holds_experts(name: str, shape: tuple[int, ...], config: dict) -> bool:
+    """Whether a tensor holds all experts: their matrices (experts, m, n), or their biases (experts, m)."""
+    if len(shape) == 2:
+        return "experts" in name and name.endswith("bias")
     if len(shape) != 3 or "conv" in name or shape[1] == 1:
         return False
     text = {**config, **(config.get("text_config") or {})}
     counts = {text.get(key) for key in ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")}
     return "expert" in name or (layer_of(name) >= 0 and shape[0] in counts)
-    """Whether a tensor holds all experts: their matrices (experts, m, n), or their biases (experts, m)."""
-    if len(shape) == 2:
-        return "experts" in name and name.endswith("bias")
 
 
 def _width(tensors: dict[str, Stored], config: dict) -> int | None:
