@@ -270,9 +270,24 @@ def _check(adapter: Checkpoint) -> None:
         raise StudyError(f"{where} is of the kind {config.get('peft_type')}, of which only LORA is read: {MERGE}")
     begun = str(config.get("init_lora_weights")).lower()
     if begun.startswith(CHANGES_THE_START):
+def refuse_doubled(adapter: Checkpoint) -> None:
+    """Raise StudyError for LoRA of an embedding that is the head too: PEFT writes it twice, and merges it twice."""
+    if not adapter.adapter.get("ensure_weight_tying"):
+        return
+    ends = ((HEADS, "lora_A.weight"), (EMBEDDINGS, "lora_embedding_B"))
+    heads, tables = ([n for n in adapter.names if set(n.split(".")) & kind and n.endswith(end)] for kind, end in ends)
+    if any(torch.equal(adapter.tensor(h), adapter.tensor(t).T) for h in heads for t in tables):
+        raise StudyError(
+            f"the adapter in {adapter.folder} holds its change of an embedding that is the output head too twice "
+            "(ensure_weight_tying with LoRA), and PEFT itself merges it twice: train it again with "
+            "modules_to_save=['embed_tokens'] instead, or without ensure_weight_tying"
+        )
+
+
         raise StudyError(
             f"{where} was begun by {begun}, which also changes the weights that it stands on: {MERGE}, or save it with "
             "path_initial_model_for_weight_conversion"
         )
     if used := [key for key in BEYOND if config.get(key)]:
         raise StudyError(f"{where} uses {listed(used)}, which is not read here: {MERGE}")
+    refuse_doubled(adapter)
