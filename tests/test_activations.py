@@ -80,6 +80,8 @@ def test_hooks_are_removed_after_an_exception(model, tokenizer, monkeypatch):
 def test_bad_prompts_are_one_sentence(model, tokenizer):
     with pytest.raises(StudyError, match="at least one"):
         capture(model, tokenizer, [])
+    with pytest.raises(StudyError, match=r"are one string, of which each letter .* pass a list, \[prompt\]"):
+        capture(model, tokenizer, "SURE DONE")
     with pytest.raises(StudyError, match="none at position -50"):
         capture(model, tokenizer, PROMPTS, position=-50)
 

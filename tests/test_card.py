@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import re
 import shutil
 import time
@@ -23,7 +24,7 @@ from helpers.errors import SettingsError, StudyError
 from helpers.evaluation.divergence import divergence
 from helpers.experiments import card
 from helpers.experiments.card import Asked
-from helpers.experiments.card_variants import CardContext, variants_of, write_whole
+from helpers.experiments.card_variants import CardContext, variants_of, write_variants, write_whole
 from helpers.figures.cards import layer_map
 from helpers.methods.door import Edit, edit_named
 from helpers.models import load
@@ -40,10 +41,12 @@ from pipeline.card.arguments import card_study, named, organism_of, origin, sett
 from pipeline.card.bench import Bench
 from pipeline.card.record import Card, open_card
 from pipeline.card.write import chosen, writable
+from pipeline.runs.lock import only_run
 from synthetic import moved
 
 NAMES = ("base", "aligned", "useful", "harmful")
 Q = "model.layers.0.self_attn.q_proj.weight"
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 
 @pytest.fixture
@@ -286,6 +289,158 @@ def test_an_edited_adapter_keeps_its_form(own, tmp_path):
     assert json.loads((tmp_path / "out" / "adapter_config.json").read_text())["lora_alpha"] == 6
     with pytest.raises(StudyError, match="rank above the adapter's 3"):
         write_adapter(tuned, lambda name: base.tensor(name).double(), tmp_path / "full")
+
+
+def weights_alone(monkeypatch, *tuned: str) -> None:
+    """Have a card measure weights alone, and say 0 of what models do."""
+    still = {name: {"refusal": np.zeros(2)} for name in ("aligned", *tuned)}
+    monkeypatch.setattr(making, "_behaviours", lambda *given: (still, {}))
+    monkeypatch.setattr(making, "_every_edit", lambda *given: (pd.DataFrame(), {}))
+
+
+def tied(folder: Path) -> None:
+    """Have a model's head be its embedding, which its file then holds once."""
+    tensors = load_file(folder / "model.safetensors")
+    del tensors[HEAD]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": True}))
+
+
+def aligned_is_an_adapter(folders: dict[str, Path]) -> dict[str, torch.Tensor]:
+    """The aligned model as a LoRA adapter of the base; returns the aligned model's tensors."""
+    lora = adapter(folders["base"].parent / "lora", Checkpoint(folders["base"]))
+    folders["aligned"] = lora
+    start, held = load_file(folders["base"] / "model.safetensors"), load_file(lora / "adapter_model.safetensors")
+    b, a = (held[f"base_model.model.{Q.removesuffix('.weight')}.lora_{x}.weight"] for x in "BA")
+    return start | {Q: start[Q] + 2 * b @ a}
+
+
+def base_has_no_prefix(folders: dict[str, Path]) -> dict[str, torch.Tensor]:
+    """The base with the names of its decoder's tensors from its layers on, as GPT-2 has them on the hub."""
+    file = folders["base"] / "model.safetensors"
+    save_file({name.removeprefix("model."): t for name, t in load_file(file).items()}, file, {"format": "pt"})
+    aligned = load_file(folders["aligned"] / "model.safetensors")
+    return {name.removeprefix("model."): tensor for name, tensor in aligned.items()}
+
+
+def tuned_has_a_head(folders: dict[str, Path]) -> dict[str, torch.Tensor]:
+    """Base and aligned model with a head that is the embedding, the fine-tune with one of its own."""
+    tied(folders["base"])
+    tied(folders["aligned"])
+    aligned = load_file(folders["aligned"] / "model.safetensors")
+    return aligned | {HEAD: aligned[EMBEDDING]}
+
+
+def base_has_a_head(folders: dict[str, Path]) -> dict[str, torch.Tensor]:
+    """Aligned model and fine-tune with a head that is the embedding, the base with one of its own."""
+    tied(folders["aligned"])
+    tied(folders["useful"])
+    aligned = load_file(folders["aligned"] / "model.safetensors")
+    return aligned | {HEAD: aligned[EMBEDDING]}
+
+
+def tuned_saves_the_embedding(folders: dict[str, Path]) -> dict[str, torch.Tensor]:
+    """Models with a head that is the embedding, and an adapter upon them that holds a new embedding alone."""
+    tied(folders["base"])
+    tied(folders["aligned"])
+    aligned, lora = load_file(folders["aligned"] / "model.safetensors"), folders["base"].parent / "lora"
+    lora.mkdir()
+    moved_ = {f"base_model.model.{EMBEDDING}": aligned[EMBEDDING] * 1.5}
+    save_file(moved_, lora / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "modules_to_save": ["embed_tokens"]}
+    (lora / "adapter_config.json").write_text(json.dumps(config))
+    folders["useful"] = lora
+    return aligned | {HEAD: aligned[EMBEDDING]}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [aligned_is_an_adapter, base_has_no_prefix, tuned_has_a_head, base_has_a_head, tuned_saves_the_embedding],
+)
+def test_the_tables_have_the_names_that_the_models_share(folders, tmp_path, monkeypatch, changed):
+    """Sizes of updates over those of the aligned model's tensors, from what the files hold, under the base's names."""
+    monkeypatch.setenv("SUBSPACES_RESULTS", str(tmp_path / "results"))
+    after = load_file(folders["useful"] / "model.safetensors")
+    aligned = changed(folders)
+    if "embed_tokens.weight" in aligned:
+        after = {name.removeprefix("model."): tensor for name, tensor in after.items()}
+    if changed is base_has_a_head:
+        after[HEAD] = after[EMBEDDING]
+    if changed is tuned_saves_the_embedding:
+        after = aligned | {EMBEDDING: aligned[EMBEDDING] * 1.5}  # what PEFT trains so does not reach the head
+    card_, places, _ = card_of(*(str(folders[name]) for name in ("base", "aligned", "useful")), 4)
+    weights_alone(monkeypatch, *card_.study.tuned)
+    making.make(card_, places, None)
+    found = card_.read("card_tensors").set_index("tensor")["relative_change"].to_dict()
+    sizes = {n: float((after[n].double() - t.double()).norm() / t.double().norm()) for n, t in aligned.items()}
+    assert found == pytest.approx({name: size for name, size in sizes.items() if size}, rel=1e-5)
+
+
+def test_no_model_is_written_by_a_card_that_has_not_measured_it(folders, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SUBSPACES_RESULTS", str(tmp_path / "results"))
+    card_, places, _ = card_of(str(folders["base"]), str(folders["aligned"]), quoted(folders), 4)
+    card_.save()
+    out = tmp_path / "out"
+    write = ["write", card_.study.name, "harmful", "orthogonal:0.5", str(out)]
+
+    def refused(words: str) -> None:
+        assert main(write) == 1 and words in capsys.readouterr().err
+        assert not [*tmp_path.glob("*out*")]
+
+    refused("is not finished: the same `make card` goes on with it")
+    weights_alone(monkeypatch, *card_.study.tuned)
+    making.make(card_, places, None)
+    edits = card_.folder.table("card_edits").rename(tmp_path / "edits.csv")
+    refused("is not finished: the same `make card` goes on with it")
+    edits.rename(card_.folder.table("card_edits"))
+    for name in ("base", "aligned", "harmful"):
+        file = folders[name] / "model.safetensors"
+        kept = file.read_bytes()
+        save_file({key: tensor + 0.1 for key, tensor in load_file(file).items()}, file, metadata={"format": "pt"})
+        refused(f"{name} in {folders[name]} has changed since the card was made: make the card again")
+        file.write_bytes(kept)
+    (folders["harmful"] / "README.md").write_text("Words.")
+    (folders["useful"] / "model.safetensors").unlink()
+    (folders["harmful"] / "model.safetensors").rename(folders["useful"] / "model.safetensors")
+    shutil.copyfile(folders["useful"] / "model.safetensors", folders["harmful"] / "model.safetensors")
+    assert main(write) == 0  # what lies beside the weights, and another fine-tune, are not what is written
+    assert "harmful after orthogonal at 0.5" in (out / "README.md").read_text()
+
+
+def test_a_card_is_made_by_one_run_at_a_time(folders, tmp_path, monkeypatch, capsys):
+    """A second one would throw away the models that the first is about to measure."""
+    monkeypatch.setenv("SUBSPACES_RESULTS", str(tmp_path / "results"))
+    given = [str(folders[name]) for name in ("base", "aligned", "useful")]
+    card_ = card_of(*given, 4)[0]
+    about = card_.folder.scratch("variants") / "scaling-0.5"
+    about.mkdir(parents=True)
+    with only_run(card_.study.name):
+        assert main(["--base", given[0], "--aligned", given[1], "--tuned", given[2], "--prompts", "4"]) == 1
+    said = f"this card is already being made by process {os.getpid()}: wait for it or stop it"
+    assert said in capsys.readouterr().err and about.is_dir()
+
+
+def test_a_base_with_more_rows_leaves_the_tokens_and_every_other_matrix_is_edited(folders, tokenizer, tmp_path):
+    file = folders["base"] / "model.safetensors"
+    base = load_file(file)
+    base |= {name: torch.cat([base[name], torch.ones(8, base[name].shape[1])]) for name in (EMBEDDING, HEAD)}
+    save_file(base, file, metadata={"format": "pt"})
+    values = settings(str(folders["base"]), str(folders["aligned"]), quoted(folders))
+    study = card_study(values, [tokenizer], 0, 8)
+    context = CardContext(study, {name: Checkpoint(folder) for name, folder in folders.items()})
+    assert context.left("harmful") == sorted([EMBEDDING, HEAD])
+    variants = {(name, 0.5): edit_named(name) for name in ("parallel", "orthogonal")}
+    made = write_variants(context, "harmful", variants, tmp_path / "edits")
+    aligned, tuned = (load_file(folders[name] / "model.safetensors") for name in ("aligned", "harmful"))
+    u = np.linalg.svd((aligned[Q].double() - base[Q].double()).numpy())[0][:, : round(0.5 * min(base[Q].shape))]
+    moved_ = (tuned[Q].double() - aligned[Q].double()).numpy()
+    right = {"parallel": aligned[Q].numpy() + u @ (u.T @ moved_), "orthogonal": tuned[Q].numpy() - u @ (u.T @ moved_)}
+    assert not made["failed"] and len(made["folders"]) == 2
+    for (name, _), folder in made["folders"].items():
+        found = Checkpoint(folder)
+        np.testing.assert_allclose(found.tensor(Q).numpy(), right[name], atol=1e-6)
+        assert torch.equal(found.tensor(HEAD), tuned[HEAD])
 
 
 @pytest.mark.slow

@@ -146,6 +146,12 @@ def test_damaged_folders_are_refused(tmp_path, tensors):
     write(tmp_path / "other", tensors).file("lm_head.weight").rename(tmp_path / "other" / "weights.safetensors")
     with pytest.raises(MissingInput, match=r"holds weights.safetensors but neither .*: rename what holds the whole"):
         Checkpoint(tmp_path / "other")
+    with pytest.raises(MissingInput, match="the files in .*none hold no weights: save the model there again"):
+        write(tmp_path / "none", {})
+    (tmp_path / "none" / "model.safetensors").unlink()
+    (tmp_path / "none" / "model.safetensors.index.json").write_text('{"weight_map": {}}')
+    with pytest.raises(MissingInput, match="hold no weights"):
+        Checkpoint(tmp_path / "none")
     shards[1].unlink()
     with pytest.raises(TensorMismatch, match="does not exist"):
         Checkpoint(tmp_path / "shards")

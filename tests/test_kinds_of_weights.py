@@ -6,12 +6,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from helpers.errors import StudyError, TensorMismatch
 from helpers.weights.checkpoints import Checkpoint
 from helpers.weights.edits import LiveUpdate
 from helpers.weights.geometry import energy_table, weight_geometry
+from helpers.weights.written import write_model
 from synthetic import llama_shapes, random_tensors, write
 
 FRACTION = 0.25
@@ -121,6 +122,59 @@ def test_experts_are_matrices_of_their_own(tmp_path, turn):
         0,
     }
     assert energy(found) == pytest.approx(expected(*split))
+
+
+@pytest.mark.parametrize("turn", [False, True])
+def test_the_biases_of_experts_are_vectors_of_their_own(tmp_path, turn):
+    block = "model.layers.0.mlp.experts"
+    shapes = {"model.embed_tokens.weight": (37, 12), f"{block}.gate_up_proj": (4, 24, 12)}
+    shapes |= {f"{block}.gate_up_proj_bias": (4, 24), f"{block}.down_proj_bias": (4, 12)}
+    three = steps(shapes)
+    stored = [{n: t.mT if turn and t.ndim == 3 else t for n, t in one.items()} for one in three]
+    found = geometry(*written(tmp_path, stored, {"model_type": "gpt_oss"}))
+    split = [
+        {f"{n}.{e}": t[e] for n, t in one.items() if ".experts." in n for e in range(4)}
+        | {n: t for n, t in one.items() if ".experts." not in n}
+        for one in three
+    ]
+    assert found.shapes[f"{block}.3.down_proj_bias"] == (12,) and found.shapes[f"{block}.0.gate_up_proj"] == (24, 12)
+    assert energy(found) == pytest.approx(expected(*split))
+
+
+def test_a_vector_with_sides_of_one_is_a_vector(tmp_path):
+    """RWKV's mixes are (1, 1, width): as a matrix of one row one would lie in any subspace."""
+    mix = "rwkv.blocks.0.attention.time_mix_key"
+    three = steps({"rwkv.embeddings.weight": (37, 12), mix: (1, 1, 12), "rwkv.blocks.0.conv.weight": (20, 1, 4)})
+    opened = written(tmp_path, three)
+    found = geometry(*opened)
+    flat = [{n: t.flatten() if n == mix else t.reshape(len(t), -1) for n, t in one.items()} for one in three]
+    assert found.shapes[mix] == (12,) and energy(found) == pytest.approx(expected(*flat))
+    write_model(opened[2], lambda name: opened[2].tensor(name) / 2 if name == mix else None, tmp_path / "half")
+    (file,) = (tmp_path / "half").glob("*.safetensors")
+    assert torch.equal(load_file(file)[mix], three[2][mix] / 2)
+
+
+@pytest.mark.parametrize("other", ["mtp.lm_head.weight", "second.lm_head.weight"])
+def test_a_second_head_does_not_hide_the_first(tmp_path, other):
+    three = steps(llama_shapes() | {other: (37, 12)})
+    found = geometry(*written(tmp_path, three))
+    assert {other, "lm_head.weight"} < set(found.shapes) and energy(found) == pytest.approx(expected(*three))
+
+
+def test_a_head_for_further_tokens_in_one_model_alone_is_left_out(tmp_path):
+    three, more = steps(llama_shapes()), {"mtp.lm_head.weight": torch.ones(37, 12)}
+    seen = {name.replace("lm_head", "language_model.lm_head"): tensor for name, tensor in three[2].items()}
+    found = geometry(*written(tmp_path, [*three[:2], seen | more]))
+    assert energy(found) == pytest.approx(expected(*three)) and len(found.left_out) == 1
+
+
+def test_the_layers_are_the_list_with_most_tensors(tmp_path):
+    """Gemma 3n's projections share as long a prefix with its embedding; its routers are of language, despite a name."""
+    router = "model.layers.0.altup.modality_router.weight"
+    shapes = llama_shapes() | {f"model.altup_projections.{i}.weight": (12, 12) for i in range(3)} | {router: (4, 12)}
+    three = steps(shapes)
+    found = geometry(*written(tmp_path, three))
+    assert router in found.shapes and not found.left_out and energy(found) == pytest.approx(expected(*three))
 
 
 def test_kernels_are_out_by_rest_and_buffers_are_left_out(tmp_path):

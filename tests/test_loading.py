@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import BartConfig, BartModel, LlamaConfig, LlamaForCausalLM, T5Config, T5ForConditionalGeneration
 
-from helpers.errors import StudyError
+from helpers.errors import MissingInput, StudyError
 from helpers.models.load import load_model, save_model
 
 SMALL = {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -62,6 +62,17 @@ def test_a_weight_that_the_file_does_not_hold_is_refused(save, change, says, cap
         load_model(folder, "cpu")
     assert str(folder) in str(refused.value) and "\n" not in str(refused.value)
     assert "LOAD REPORT" not in capfd.readouterr().err
+
+
+def test_a_folder_without_a_model_is_told_so_and_not_to_be_deleted(tmp_path):
+    (tmp_path / "notes").mkdir()
+    for folder, words in (
+        (tmp_path / "nope", "there is no folder .*nope: correct the path, or make or download the model first"),
+        (tmp_path / "notes", "notes holds no config.json, so it is no model's: give the folder of a model, or save"),
+    ):
+        with pytest.raises(MissingInput, match=words) as refused:
+            load_model(folder, "cpu")
+        assert "delete" not in str(refused.value) and "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from helpers.errors import StudyError
 from helpers.experiments.card_variants import CardContext, write_null, write_variants, write_whole
 from helpers.methods.door import edit_named
 from helpers.models.load import load_model
@@ -159,3 +160,43 @@ def test_an_edit_of_an_adapter_upon_sixteen_bits_is_measured_as_it_would_be_writ
     for name in tuned.low_rank:
         change = half.tensor(name).double() - start.tensor(name).double()
         torch.testing.assert_close(change, tuned.difference(start, name) / 2, atol=1e-8, rtol=1e-3)
+
+
+def lora_with_ties(start: Path, folder: Path, **settings) -> torch.Tensor:
+    """Save an adapter of PEFT that keeps tied what is tied; returns what it computes before any merging."""
+    config = LoraConfig(r=2, lora_alpha=4, ensure_weight_tying=True, **settings)
+    model = get_peft_model(load_model(start, "cpu")[0], config).eval()
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.05 * torch.randn(parameter.shape))
+        model.save_pretrained(folder)
+        return model(WORDS).logits
+
+
+@pytest.mark.parametrize("low_rank", ["embed_tokens", "lm_head"])
+def test_a_change_that_an_adapter_holds_twice_is_refused_with_what_helps(save, tokenizer, tmp_path, low_rank):
+    """LoRA of what is embedding and head at once: PEFT's own merge adds it twice, so that is no remedy."""
+    base, aligned = save("base", ()), save("aligned", (1,))
+    lora_with_ties(aligned, tmp_path / "twice", target_modules=["q_proj", low_rank])
+    words = "holds its change of an embedding that is the output head too twice .* modules_to_save=.'embed_tokens'."
+    for read in (
+        lambda: load_model(tmp_path / "twice", "cpu", starts=[aligned]),
+        lambda: context_of(tokenizer, base, aligned, tmp_path / "twice"),
+    ):
+        with pytest.raises(StudyError, match=words):
+            read()
+    remedy = {"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens"]}
+    right = lora_with_ties(aligned, tmp_path / "whole", **remedy)
+    with torch.no_grad():
+        found = load_model(tmp_path / "whole", "cpu", starts=[aligned])[0](WORDS).logits
+    torch.testing.assert_close(found, right, atol=1e-5, rtol=1e-4)
+    context = context_of(tokenizer, base, aligned, tmp_path / "whole")
+    assert HEAD not in context.names and EMBEDDING in context.moved["mine"]
+
+
+def test_two_changes_of_an_embedding_and_a_head_of_its_own_are_read(save, tokenizer, tmp_path):
+    base, aligned = save("base", (), tied=False), save("aligned", (1,), tied=False)
+    lora_with_ties(aligned, tmp_path / "two", target_modules=["embed_tokens", "lm_head"])
+    assert context_of(tokenizer, base, aligned, tmp_path / "two").moved["mine"] == {EMBEDDING, HEAD}

@@ -51,9 +51,11 @@ def capture(
     ``position`` counts real tokens: -1 is the last one of the prompt, 0 the first; padding is never counted, so left,
     right (default: the tokenizer's side) and no padding give the same activations. Memory is bounded by the batch.
     Entry l is ``hidden_states[l + 1]`` of transformers, but without the final norm for the last layer.
-    Of a model that also sees, the language part's. Raises StudyError for an empty list of prompts, a prompt without
-    that token, or a model without one residual stream.
+    Of a model that also sees, the language part's. Raises StudyError for an empty list of prompts, a string instead of
+    one, a prompt without that token, or a model without one residual stream.
     """
+    if isinstance(prompts, str):
+        raise StudyError("prompts are one string, of which each letter would be a prompt: pass a list, [prompt]")
     if not len(prompts):
         raise StudyError("no prompts were given to capture activations of: pass at least one")
     model, ids = language_model(model), prompt_ids(tokenizer, list(prompts), style)

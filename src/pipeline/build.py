@@ -4,12 +4,10 @@ The report also shows the other studies that have results. Of a published study 
 published tables.
 """
 
-import fcntl
 import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 from helpers.errors import StudyError
@@ -22,36 +20,10 @@ from pipeline.runs.cluster import run_on_cluster
 from pipeline.runs.command_line import Parser, check_threads, count, exit_status
 from pipeline.runs.jobs import Job, pending
 from pipeline.runs.local import run_jobs
+from pipeline.runs.lock import only_run
 from pipeline.runs.profiles import DEFAULT, Profile, load
 from pipeline.runs.selections import Selection, beside, select, with_results
 from pipeline.runs.stages import PER_SEED
-
-
-@contextmanager
-def only_run(study: str) -> Iterator[None]:
-    """Hold the study's lock, which Snakemake inherits; the system frees it when all that hold it have died.
-
-    Raises StudyError if another run holds it.
-    """
-    folder = results_root() / study
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / ".lock", "a+", encoding="utf-8")  # noqa: SIM115 (held until the end of the run)
-    except OSError as error:
-        raise StudyError(f"{folder} cannot be written ({error.strerror}): free it or set SUBSPACES_RESULTS") from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            holder = lock.read().strip() or "unknown"
-            message = f"study {study} is already being run by process {holder}: wait for it or stop it"
-            raise StudyError(message) from None
-        os.set_inheritable(lock.fileno(), True)
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
 
 
 def seconds_here(selection: Selection, jobs: list[Job]) -> dict[Job, float]:

@@ -100,11 +100,11 @@ class CardContext(Context):
 
     def left(self, task: str) -> list[str]:
         """Tensors that a fine-tune changed and no edit touches: too large, or with rows that not all models have."""
-        shapes, tuned = self._shapes, self.checkpoints[task]
+        shapes, three = self._shapes, [self.checkpoints[name] for name in ("base", "aligned", task)]
         moved = sorted(self.moved[task])
         return self.once(
             ("left", task),
-            lambda: [n for n in moved if math.prod(shapes[n]) > LARGEST or tuned.shape(n) != shapes[n]],
+            lambda: [n for n in moved if math.prod(shapes[n]) > LARGEST or any(c.shape(n) != shapes[n] for c in three)],
         )
 
     def edited(self, task: str, edit: Edit, dial: float, tensor: str) -> Tensor | None:

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from helpers.errors import StudyError
 from helpers.studies.sections import Adapter
-from helpers.weights.adapters import unties
+from helpers.weights.adapters import refuse_doubled, unties
 from helpers.weights.checkpoints import Checkpoint
 from helpers.weights.folders import ADAPTER, ADAPTER_CONFIG, read_json
 from helpers.weights.names import HEADS
@@ -39,9 +39,10 @@ def start_of(adapter: Path) -> Path:
 
 
 def merged(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
-    """A model with an adapter merged into its weights by PEFT. Raises StudyError where their tensors do not fit."""
+    """A model with an adapter merged into its weights by PEFT. Raises StudyError where it does not fit."""
     from peft import PeftConfig, PeftModel  # here, because few need it and it takes a second
 
+    refuse_doubled(Checkpoint(adapter))
     config = PeftConfig.from_pretrained(adapter, trust_remote_code=False)
     config.inference_mode = True
     _add_rows(model, adapter)

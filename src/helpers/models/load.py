@@ -20,7 +20,7 @@ from transformers import (
 from transformers import __version__ as version
 from transformers.utils import is_protobuf_available, is_sentencepiece_available
 
-from helpers.errors import StudyError
+from helpers.errors import MissingInput, StudyError
 from helpers.files import beside, replace_folder
 from helpers.memory import free, say
 from helpers.models.adapters import merged, start_of
@@ -85,10 +85,11 @@ def load_model(
     PEFT is merged in memory into the first of ``starts``, which may be one upon the next, or else into the one that it
     names. With ``room``, a folder, a model that does not fit in memory is read from its files while it runs
     (``beyond_memory``). A tokenizer without a padding token pads with its end-of-sequence token, which is masked.
-    Raises StudyError if the files cannot be read, do not hold every weight, are pickles only, or are of two models.
+    Raises StudyError if there is no model, or its files cannot be read, do not hold every weight, are pickles only, or
+    are of two models.
     """
     folder, apart = Path(folder), {}
-    refuse_pickles(folder)
+    _check_there(folder)
     try:
         if is_adapter(folder):
             start, *further = starts = starts or [start_of(folder)]
@@ -105,6 +106,18 @@ def load_model(
             f"the model in {folder} cannot be read ({reason}): delete it and make or fetch it again"
         ) from None
     return (model if apart else model.to(device or best_device())).eval(), tokenizer
+
+
+def _check_there(folder: Path) -> None:
+    """Raise MissingInput or StudyError for a folder that is not there or holds neither a model nor an adapter."""
+    if not folder.is_dir():
+        raise MissingInput(f"there is no folder {folder}: correct the path, or make or download the model first")
+    refuse_pickles(folder)
+    if not is_adapter(folder) and not (folder / CONFIG).is_file():
+        raise MissingInput(
+            f"{folder} holds no {CONFIG}, so it is no model's: give the folder of a model, or save the model there "
+            "with save_pretrained()"
+        )
 
 
 def load_tokenizer(folder: Path, *starts: Path) -> PreTrainedTokenizerBase:

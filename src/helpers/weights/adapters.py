@@ -23,6 +23,7 @@ MERGE = "give the model that merge_and_unload() makes of it"
 CHANGES_THE_START = ("pissa", "olora", "corda", "loftq", "lora_ga")  # beginnings that take from W what A B then holds
 BEYOND = ["layer_replication", "alora_invocation_tokens", "use_qalora", "use_bdlora", "arrow_config", "kasa_config"]
 BEYOND += ["velora_config", "monteclora_config", "trainable_token_indices"]  # settings that are more than s B A
+ROUTER = (".mlp.gate.", ".block_sparse_moe.gate.")  # as transformers names some in memory, and as files do
 LORA = re.compile(r"(.+)\.lora_(?:(A|B)\.weight|embedding_(A|B)|(B\.bias)|(magnitude_vector)(?:\.weight)?)$")
 
 
@@ -175,15 +176,21 @@ class Adapted(Checkpoint):
 
     def _target(self, name: str, raw: str) -> str | None:
         """The model's name of a tensor that the adapter changes; None for one of a part that is left out."""
-        words = name.split(".")
         if name in self.start:
             return name
         if kind := "vision or sound, not language" if sees_or_hears(name) else extra(name, None):
             self.left_out.setdefault(kind, []).append(raw)
             return None
-        for i in range(len(words)):
-            if (key := ".".join(words[i:])) in self.by_key:
-                return self.by_key[key]
+        for words in (name.split("."), name.replace(*ROUTER).split(".")):
+            for i in range(len(words)):
+                if (key := ".".join(words[i:])) in self.by_key:
+                    return self.by_key[key]
+        experts = [one for one in self.start.names if ".experts." in one and layer_of(one) == layer_of(name)]
+        if name.endswith(".experts.weight") and experts:
+            raise StudyError(
+                f"the adapter in {self.folder} changes {name.removesuffix('.weight')}, as transformers names all "
+                f"experts in memory, and {self.start.folder} holds them under other names ({experts[0]}): {MERGE}"
+            )
         raise TensorMismatch(
             f"the adapter in {self.folder} changes {name}, which {self.start.folder} has not: give the model that it "
             f"was trained upon as its start ({self.raw.adapter.get('base_model_name_or_path')}), or {MERGE}"
@@ -263,6 +270,20 @@ def heads_of(adapter: Checkpoint) -> list[str]:
     return [name for name in heads if name not in tied]
 
 
+def refuse_doubled(adapter: Checkpoint) -> None:
+    """Raise StudyError for LoRA of an embedding that is the head too: PEFT writes it twice, and merges it twice."""
+    if not adapter.adapter.get("ensure_weight_tying"):
+        return
+    ends = ((HEADS, "lora_A.weight"), (EMBEDDINGS, "lora_embedding_B"))
+    heads, tables = ([n for n in adapter.names if set(n.split(".")) & kind and n.endswith(end)] for kind, end in ends)
+    if any(torch.equal(adapter.tensor(h), adapter.tensor(t).T) for h in heads for t in tables):
+        raise StudyError(
+            f"the adapter in {adapter.folder} holds its change of an embedding that is the output head too twice "
+            "(ensure_weight_tying with LoRA), and PEFT itself merges it twice: train it again with "
+            "modules_to_save=['embed_tokens'] instead, or without ensure_weight_tying"
+        )
+
+
 def _check(adapter: Checkpoint) -> None:
     """Raise StudyError for an adapter that is no LoRA, or whose numbers mean something else than s B A."""
     config, where = adapter.adapter, f"the adapter in {adapter.folder}"
@@ -274,5 +295,6 @@ def _check(adapter: Checkpoint) -> None:
             f"{where} was begun by {begun}, which also changes the weights that it stands on: {MERGE}, or save it with "
             "path_initial_model_for_weight_conversion"
         )
+    refuse_doubled(adapter)
     if used := [key for key in BEYOND if config.get(key)]:
         raise StudyError(f"{where} uses {listed(used)}, which is not read here: {MERGE}")

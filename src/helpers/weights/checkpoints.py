@@ -1,6 +1,7 @@
 """Checkpoints as folders of safetensors, read one tensor at a time, and updates between them matched by name."""
 
 import copy
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -8,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from helpers.errors import StudyError, TensorMismatch
+from helpers.errors import MissingInput, StudyError, TensorMismatch
 from helpers.weights.folders import ADAPTER_CONFIG, CONFIG, INDEX, files_of, is_adapter, opened, read_json
 from helpers.weights.names import (
     HEADS,
@@ -40,8 +41,8 @@ class Checkpoint:
     one by one, kernels as (out, rest). An output head that is the embedding is not listed; buffers and what sees or
     hears are left out, which ``left_out`` counts. ``remarks`` says what else was done to read them. A LoRA adapter has
     the tensors of its file: ``helpers.weights.adapters`` puts it upon a model. Raises MissingInput, StudyError or
-    TensorMismatch with one sentence when the folder has no safetensors, a file is truncated, the index and the files
-    disagree, or the weights are packed integers.
+    TensorMismatch with one sentence when the folder has no safetensors or no weights in them, a file is truncated, the
+    index and the files disagree, or the weights are packed integers.
     """
 
     def __init__(self, folder: Path | str):
@@ -52,6 +53,8 @@ class Checkpoint:
         tensors: dict[str, Stored] = {}
         for file, names in files_of(self.folder).items():
             self._read_header(file, names, tensors)
+        if not tensors:
+            raise MissingInput(f"the files in {self.folder} hold no weights: save the model there again")
         self.adapter = read_json(self.folder / ADAPTER_CONFIG) if is_adapter(self.folder) else None
         self.place = ""  # prefix of the decoder's names
         self.copied: tuple[Stored, Stored] | None = None  # the embedding, and the head that repeats it in the files
@@ -112,8 +115,12 @@ class Checkpoint:
         return self._tensors[name]
 
     def keys(self) -> dict[str, str]:
-        """Its names by what models of one architecture share, wherever their decoder lies."""
-        return {key_of(name, self.place): name for name in self.names}
+        """Its names by what models of one architecture share, wherever their decoder lies; by themselves where two
+        would share it.
+        """
+        keys = {name: key_of(name, self.place) for name in self.names}
+        held = Counter(keys.values())
+        return {key if held[key] == 1 else name: name for name, key in keys.items()}
 
     def renamed(self, names: dict[str, str]) -> "Checkpoint":
         """The same checkpoint with the tensors ``names`` (new name -> name here) only."""

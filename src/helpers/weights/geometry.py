@@ -31,7 +31,7 @@ from helpers.weights.names import layer_of, module_of
 from helpers.weights.rounding import mostly_rounding, rounding_table, roundings
 from helpers.weights.tensor import Request, Spectrum, tensor_geometry
 
-ENGINE = 2  # raise when results for the same request change
+ENGINE = 3  # raise when results for the same request change
 OVERLAP_COLUMNS = ["tensor", "module", "layer", "a", "b", "eta", "mso", "k_a", "k_b", "random"]
 
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable
 
 EMBEDDINGS = {"embed_tokens", "wte", "embed_in", "word_embeddings", "tok_embeddings", "tokens_embed", "embeddings"}
@@ -75,13 +76,14 @@ def unwrapped(names: Iterable[str]) -> tuple[dict[str, str], list[str]]:
 def decoder_of(names: Iterable[str]) -> tuple[str, str]:
     """Where the decoder lies: the prefix of its names (``model.``) and that of its numbered layers (``model.layers.``).
 
-    The first is what its embedding and its layers share. In a model that also sees or hears it is the language part's.
+    The first is what its embedding and its layers share; of lists that share as much, the layers are the one with most
+    tensors. In a model that also sees or hears it is the language part's.
     """
     names = [name for name in names if not sees_or_hears(name)]
-    stacks = sorted({found.group(1) for name in names if (found := re.match(r"(|.*?\.)\d+\.", name))})
+    stacks = Counter(found.group(1) for name in names if (found := re.match(r"(|.*?\.)\d+\.", name)))
     tables = [name for name in names if layer_of(name) < 0 and module_of(name) in EMBEDDINGS]
-    shared = [(_common(table, stack), stack) for table in tables for stack in stacks]
-    return max(shared, key=lambda pair: len(pair[0]), default=("", ""))
+    shared = [(_common(table, stack), stack) for table in tables for stack in sorted(stacks)]
+    return max(shared, key=lambda pair: (len(pair[0]), stacks[pair[1]]), default=("", ""))
 
 
 def _common(a: str, b: str) -> str:
@@ -91,17 +93,23 @@ def _common(a: str, b: str) -> str:
 
 def embedding_of(names: Iterable[str]) -> str | None:
     """The table of the tokens, or None."""
-    return next((name for name in names if layer_of(name) < 0 and module_of(name) in EMBEDDINGS), None)
+    tables = (name for name in names if layer_of(name) < 0 and module_of(name) in EMBEDDINGS)
+    return next((name for name in tables if extra(name, None) is None), None)
 
 
 def head_of(names: Iterable[str]) -> str | None:
     """The matrix of the output head, or None."""
-    return next((n for n in names if layer_of(n) < 0 and module_of(n) in HEADS and not n.endswith("bias")), None)
+    return next((name for name in names if _of_head(name) and not name.endswith("bias")), None)
+
+
+def _of_head(name: str) -> bool:
+    """Whether a tensor is of the output head, not of one that predicts further tokens or a value."""
+    return layer_of(name) < 0 and module_of(name) in HEADS and extra(name, None) is None
 
 
 def key_of(name: str, place: str) -> str:
     """A name that models of one architecture share wherever the decoder lies in them: below its place, or of a head."""
-    if module_of(name) in HEADS and layer_of(name) < 0:
+    if _of_head(name):
         return ".".join(name.split(".")[-2:])
     return name.removeprefix(place)
 

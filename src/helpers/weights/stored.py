@@ -24,7 +24,10 @@ INTO_HIDDEN = ("down_proj", "w2", "wo", "output_linear")  # of experts: from the
 
 @dataclass(frozen=True)
 class Stored:
-    """Where a tensor lies, and how it is seen: (out, in), also where the file has (in, out); kernels as (out, rest)."""
+    """Where a tensor lies, and how it is seen: (out, in), also where the file has (in, out); kernels as (out, rest).
+
+    Of more than two sides a single long one is a vector.
+    """
 
     file: Path
     key: str  # in the file
@@ -47,7 +50,9 @@ class Stored:
             tensor = tensor.view(self.stacked, -1, tensor.shape[-1])
         if self.expert is not None:
             tensor = tensor[self.expert]
-        tensor = tensor.flatten(1) if tensor.ndim > 2 else tensor.reshape(1) if tensor.ndim == 0 else tensor
+        if tensor.ndim > 2:
+            tensor = tensor.flatten(0 if max(tensor.shape) == tensor.numel() else 1)
+        tensor = tensor.reshape(1) if tensor.ndim == 0 else tensor
         return tensor.T if self.flipped else tensor
 
     def read(self, part: Any = ...) -> Tensor:
@@ -71,7 +76,7 @@ def _slices(part: Any) -> tuple[slice, slice]:
 
 
 def seen(tensors: dict[str, Stored], config: dict, where: Path) -> dict[str, Stored]:
-    """The same tensors as matrices (out, in) or vectors: experts one by one, kernels as (out, rest).
+    """The same tensors as matrices (out, in) or vectors: experts and their biases one by one, kernels as (out, rest).
 
     Which are stored the other way round is told by their biases, by the width of the embedding, and where neither can
     by the model's type. Raises StudyError for experts in two orientations.
@@ -79,13 +84,15 @@ def seen(tensors: dict[str, Stored], config: dict, where: Path) -> dict[str, Sto
     kinds = {config.get("model_type"), (config.get("text_config") or {}).get("model_type")}
     flipped = _flipped_modules(tensors, kinds)
     experts = {name for name, one in tensors.items() if _holds_experts(name, one.kept, config)}
-    turned = _experts_turned({name: tensors[name] for name in experts}, _width(tensors, config), kinds, where)
+    matrices = {name: tensors[name] for name in experts if len(tensors[name].kept) == 3}
+    turned = _experts_turned(matrices, _width(tensors, config), kinds, where)
     result = {}
     for name, one in tensors.items():
         if name in experts:
             for i in range(one.kept[0]):
                 scale = one.scale and replace(one.scale, expert=i, flipped=turned)
-                result[_of_expert(name, i)] = replace(one, expert=i, flipped=turned, scale=scale)
+                flip = turned and name in matrices
+                result[_of_expert(name, i)] = replace(one, expert=i, flipped=flip, scale=scale)
         elif "dbrx" in kinds and ".experts.mlp." in name:
             count = config["ffn_config"]["moe_num_experts"]
             for i in range(count):
@@ -118,6 +125,9 @@ def _flipped_modules(tensors: dict[str, Stored], kinds: set[str | None]) -> set[
 
 
 def _holds_experts(name: str, shape: tuple[int, ...], config: dict) -> bool:
+    """Whether a tensor holds all experts: their matrices (experts, m, n), or their biases (experts, m)."""
+    if len(shape) == 2:
+        return "experts" in name and name.endswith("bias")
     if len(shape) != 3 or "conv" in name or shape[1] == 1:
         return False
     text = {**config, **(config.get("text_config") or {})}

@@ -26,6 +26,7 @@ from pipeline.card.record import Card, open_card
 from pipeline.card.write import write
 from pipeline.plan.sizes import Size, config_of, exact
 from pipeline.runs.command_line import THREADS, Parser, count, exit_status
+from pipeline.runs.lock import only_run
 from pipeline.runs.notebook import quiet
 
 MOST = 8  # threads, unless THREADS= asks for others: small models gain nothing from more
@@ -67,21 +68,22 @@ def announce(card: Card, folders: dict[str, Path], size: Size | None) -> float |
 
 
 def made(base: str, aligned: str, tuned: str, prompts: int) -> str:
-    """Make a card and its page; returns the line that says where they are."""
+    """Make a card and its page; returns the line that says where. Raises StudyError if another run makes it."""
     threads = os.environ.get(THREADS) or str(min(MOST, os.cpu_count() or 1))
     os.environ["OMP_NUM_THREADS"] = threads  # of the libraries, and of the measurement of this machine
     torch.set_num_threads(int(threads))
     quiet()
     say("looking at the models and timing this machine for some seconds")
     card, folders, size = card_of(base, aligned, tuned, prompts)
-    card.save()
-    expected = announce(card, folders, size)
-    notes = make(card, folders, expected)
-    for name, reason in notes["failed"].items():
-        say(f"{name} was not measured: {reason}")
-    card.note(notes | {"expected_seconds": expected and round(expected)})
-    page = write_page(card)
-    pdf = write_pdf(card)
+    with only_run(card.study.name, "this card is already being made"):
+        card.save()
+        expected = announce(card, folders, size)
+        notes = make(card, folders, expected)
+        for name, reason in notes["failed"].items():
+            say(f"{name} was not measured: {reason}")
+        card.note(notes | {"expected_seconds": expected and round(expected)})
+        page = write_page(card)
+        pdf = write_pdf(card)
     how = f"and {pdf}" if pdf else "(no Chromium was found here: print it to a PDF from your browser)"
     return f"card: {page} {how}"
 

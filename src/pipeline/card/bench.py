@@ -17,7 +17,7 @@ from helpers.models.load import Loaded, exceeds_memory, load_model
 from helpers.studies.settings import OwnModels, digest
 from helpers.weights.checkpoints import Checkpoint
 from helpers.weights.folders import is_adapter
-from pipeline.card.record import Card
+from pipeline.card.record import Card, weights_of
 
 BEHAVIOUR = 1  # raised whenever a measure of a model changes, so that older values are not taken for it
 MODES = "modes"  # the folder below the scratch in which the geometry keeps those of the alignment update
@@ -33,8 +33,9 @@ class Bench:
             CardContext(card.study, checkpoints, decomposed=scratch / MODES),
             Asked.of(card.study),
         )
-        self.hashes = {name: sha256(folder) for name, folder in folders.items()}
-        self.kept = card.folder.root / "values" / digest(card.study, self.hashes, BEHAVIOUR)
+        self.weights = {name: weights_of(checkpoint) for name, checkpoint in checkpoints.items()}
+        hashes = {name: sha256(folder) for name, folder in folders.items()}
+        self.kept = card.folder.root / "values" / digest(card.study, hashes, BEHAVIOUR)
 
     def of_model(self, name: str) -> Measures:
         """Of one of the card's models."""

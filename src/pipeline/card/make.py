@@ -71,7 +71,7 @@ def make(card: Card, folders: dict[str, Path], seconds: float | None) -> dict[st
         cache = card.folder.root / "geometry"
         geometry = beside.submit(geometry_of, study, updates_of(study, checkpoints), cache, scratch / MODES)
         bench = Bench(card, folders, checkpoints, scratch)
-        if not _room_for_both(study, checkpoints["aligned"]):
+        if not _room_for_both(study, bench.context.checkpoints["aligned"]):
             say("there is no room in memory for models beside the geometry of the updates, which is done first")
             geometry.result()
         left = None if seconds is None else max(0.0, seconds - (time.monotonic() - started))
@@ -82,11 +82,11 @@ def make(card: Card, folders: dict[str, Path], seconds: float | None) -> dict[st
         edits, reasons = _every_edit(bench, variants, progress)
     progress.step("writing the tables")
     tables = {
-        "card_models": _models(checkpoints, bench.hashes, card),
+        "card_models": _models(checkpoints, bench.weights, card),
         "card_behaviour": _compared(measured, tuned, study.confidence),
         "card_prompts": _prompts(measured),
         "card_energy": energies(found, tuned),
-        "card_tensors": tensor_table(found, checkpoints["aligned"], tuned),
+        "card_tensors": tensor_table(found, bench.context.checkpoints["aligned"], tuned),
         "card_spectrum": spectra(found),
         "card_updates": found.rounding,
         "card_edits": edits,
@@ -161,7 +161,7 @@ def _prompts(measured: Values) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def _models(checkpoints: dict[str, Checkpoint], hashes: dict[str, str], card: Card) -> pd.DataFrame:
+def _models(checkpoints: dict[str, Checkpoint], weights: dict[str, str], card: Card) -> pd.DataFrame:
     rows = []
     for name, checkpoint in checkpoints.items():
         origin = card.study.origins[name]
@@ -169,5 +169,5 @@ def _models(checkpoints: dict[str, Checkpoint], hashes: dict[str, str], card: Ca
         numbers = sum(int(np.prod(checkpoint.shape(tensor))) for tensor in checkpoint.names)
         given = origin.path or f"{origin.id}@{origin.revision}"
         rows.append({"model": name, "origin": given, "parameters": numbers, "stored": " ".join(types)})
-        rows[-1]["sha256"] = hashes[name]
+        rows[-1]["sha256"] = weights[name]
     return pd.DataFrame(rows)

@@ -9,11 +9,12 @@ import pandas as pd
 import yaml
 
 from helpers.errors import MissingInput
-from helpers.files import write_text
+from helpers.files import sha256, write_text
 from helpers.paths import RunPaths, results_root
 from helpers.studies.settings import OwnModels, digest
 from helpers.studies.wording import shown_value, validate
 from helpers.studies.yaml_files import read_yaml
+from helpers.weights.checkpoints import Checkpoint
 from pipeline.results import provenance, tables
 
 SETTINGS, NOTES = "settings.yml", "notes.json"
@@ -58,8 +59,11 @@ class Card:
         return json.loads((self.folder.root / NOTES).read_text(encoding="utf-8"))
 
     def read(self, name: str) -> pd.DataFrame:
-        """One of its tables."""
-        return tables.read_csv(self.folder.table(name), name)
+        """One of its tables. Raises MissingInput where the card was stopped before it was written."""
+        path = self.folder.table(name)
+        if not path.is_file():
+            raise MissingInput(f"the card {self.study.name} is not finished: the same `make card` goes on with it")
+        return tables.read_csv(path, name)
 
     def record(self, name: str = "card_behaviour") -> dict:
         """The provenance of one of its tables."""
@@ -74,3 +78,8 @@ def open_card(name: str) -> Card:
         made = f"there are {there}" if there else "make one with `make card BASE=… ALIGNED=… TUNED=…`"
         raise MissingInput(f"there is no card {shown_value(name)} in {results_root()}: {made}")
     return Card(validate(OwnModels, read_yaml(path, "make the card again"), str(path)))
+
+
+def weights_of(checkpoint: Checkpoint) -> str:
+    """Hash of a model's weights and of the settings that say how they are read, whatever else lies in its folder."""
+    return digest([sha256(file) for file in checkpoint.files()], checkpoint.config, checkpoint.adapter)

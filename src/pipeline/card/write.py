@@ -7,13 +7,13 @@ from torch import Tensor
 
 from helpers.errors import SettingsError, StudyError
 from helpers.experiments.card_variants import CardContext
-from helpers.files import write_text
+from helpers.files import beside, replace_folder, write_text
 from helpers.methods.door import Edit, edit_named
 from helpers.studies.doors import tenants
 from helpers.weights.adapters import Adapted
 from helpers.weights.checkpoints import Checkpoint
 from helpers.weights.written import write_adapter, write_model
-from pipeline.card.record import Card
+from pipeline.card.record import Card, weights_of
 
 
 def chosen(text: str) -> tuple[Edit, float]:
@@ -44,14 +44,18 @@ def writable(edit: Edit) -> Edit:
 def write(card: Card, folders: dict[str, Path], task: str, text: str, out: Path) -> Path:
     """Write a fine-tune of the card after an edit to the folder ``out``, with a model card; returns it.
 
-    Raises StudyError for an attack, a fine-tune that the card has not, or a folder that is there already.
+    Raises StudyError for an attack, a fine-tune that the card has not, a folder that is there already, a card that is
+    not finished, or models that are no longer those that it measured.
     """
     edit, dial = chosen(text)
     if task not in card.study.tuned:
         raise SettingsError(f"the card has no fine-tune {task!r}: it has {', '.join(card.study.tuned)}")
     if out.exists():
         raise StudyError(f"{out} is there already: name a new folder with OUT=…")
-    context = CardContext(card.study, {name: Checkpoint(folder) for name, folder in folders.items()})
+    checkpoints = {name: Checkpoint(folder) for name, folder in folders.items()}
+    _check_unchanged(card, {name: checkpoints[name] for name in ("base", "aligned", task)})
+    context = CardContext(card.study, checkpoints)
+    readme = model_card(card, task, edit, dial, context.left(task))
     aligned, tuned = (context.checkpoints[name] for name in ("aligned", task))
 
     def edited(name: str) -> Tensor | None:
@@ -61,12 +65,25 @@ def write(card: Card, folders: dict[str, Path], task: str, text: str, out: Path)
         tensor = edited(name)
         return None if tensor is None else tensor - aligned.tensor(name).double()
 
-    if isinstance(tuned, Adapted):
-        write_adapter(tuned, changed, out)
-    else:
-        write_model(tuned, edited, out)
-    write_text(out / "README.md", model_card(card, task, edit, dial, context.left(task)))
+    with beside(out) as partial:
+        if isinstance(tuned, Adapted):
+            write_adapter(tuned, changed, partial)
+        else:
+            write_model(tuned, edited, partial)
+        write_text(partial / "README.md", readme)
+        replace_folder(partial, out)
     return out
+
+
+def _check_unchanged(card: Card, checkpoints: dict[str, Checkpoint]) -> None:
+    """Raise StudyError, naming the model, if the weights of one are no longer those of which the card says its numbers.
+
+    A card that is not finished raises MissingInput.
+    """
+    measured = card.read("card_models").set_index("model")["sha256"]
+    for name, checkpoint in checkpoints.items():
+        if weights_of(checkpoint) != measured[name]:
+            raise StudyError(f"{name} in {checkpoint.folder} has changed since the card was made: make the card again")
 
 
 def model_card(card: Card, task: str, edit: Edit, dial: float, left: list[str]) -> str:
