@@ -50,19 +50,16 @@ class Findings:
 
 def find(prompt: str, answer: str) -> Findings:
     """What can be seen in an answer to a prompt."""
-    asked = " ".join(plain(prompt).lower().split())
+    asked, whole = " ".join(plain(prompt).lower().split()), plain(answer)
     question = len(asked.split()) <= ASKED
     closed = question and has("closed", asked)
-    whole = plain(answer)
     how = declining.declined(reading.once(whole), closed)
     text, words = how.kept, tuple(words_of(how.kept))
-    english, steps, flat = reading.is_english(words), len(STEPS.findall(text)), " ".join(text.lower().split())
-    kinds = ("refusals", "warnings", "protections", "cautions", "redirections", "turns")
-    counts = {kind: count(kind, flat) for kind in kinds}
-    counts["refusals"] = count("refusals", " ".join(declining.unquoted(text.lower()).split()))
-    counts["warnings"] += count("disclaimers", flat)
-    chant = len(set(words)) <= FRAGMENT and len(words_of(whole)) >= reading.TIMES * max(len(words), 4)
-    moralises = not closed and _moralises(flat, counts["warnings"]) and not (steps and not counts["redirections"])
+    flat, different = " ".join(text.lower().split()), len(set(words))
+    english, steps, counts = reading.is_english(words), len(STEPS.findall(text)), _counted(text, flat)
+    chant = different <= FRAGMENT and len(words_of(whole)) >= reading.TIMES * max(len(words), 4)
+    moralises = not closed and _moralises(flat, counts["warnings"])
+    brief = (closed or (question and has("facts", asked))) and different <= SENTENCE
     return Findings(
         text,
         words,
@@ -71,17 +68,23 @@ def find(prompt: str, answer: str) -> Findings:
         readable=reading.is_readable(words, english, steps) and (how.refuses or not chant),
         refuses=how.refuses,
         begun=how.begun,
-        moralises=moralises,
+        moralises=moralises and not (steps and not counts["redirections"]),
         only_asks=all(sentence.endswith(("?", "？")) for sentence in sentences(text)),
         overlap=_overlap(plain(prompt), words),
-        plainly=(closed or (question and has("facts", asked)))
-        and len(set(words)) <= SENTENCE
-        and not has("clueless", flat),
+        plainly=brief and not has("clueless", flat),
         wanted=has("wanted", asked),
         elsewhere=steps > 1 and has("redirections", STEPS.split(flat if "\n" not in text else text.lower())[0]),
         steps=steps,
         **counts,
     )
+
+
+def _counted(text: str, flat: str) -> dict[str, int]:
+    """How many phrases of each kind are in a text, ``flat`` in lower case; refusals where nobody is quoted."""
+    kinds = ("warnings", "protections", "cautions", "redirections", "turns")
+    counts = {kind: count(kind, flat) for kind in kinds}
+    counts["warnings"] += count("disclaimers", flat)
+    return counts | {"refusals": count("refusals", " ".join(declining.unquoted(text.lower()).split()))}
 
 
 def _moralises(flat: str, warnings: int) -> bool:
