@@ -33,6 +33,7 @@ from helpers.wheels import PACKAGES
 
 PENALTIES = (0.3, 1.0, 3.0)  # on the squares of the weights
 SPREADS = (1.0, 1.4, 1.8, 2.2, 2.6)  # a penalty draws scores together: this factor spreads them again
+WORDS = 0.5  # share of their fitted weights that words keep: a score shall hang less on what an answer is about
 FEATURES = 0.05  # standard deviation that a feature has beside words, whose norm is 1
 AGAIN = 1e-3  # difference of a weight that another processor may make
 
@@ -59,7 +60,7 @@ class Fit:
         own, middle, scale, dual = self._fitted(rows, penalty)
         slopes = spread * dual @ ((self.features[own] - middle) / scale) / scale
         constant = self.human[rows & self.doubtful].mean() - slopes @ middle
-        found = {"constant": np.array([constant]), "features": slopes, "words": spread * dual @ self.words[own]}
+        found = {"constant": np.array([constant]), "features": slopes, "words": WORDS * spread * dual @ self.words[own]}
         return {name: values.astype(np.float32) for name, values in found.items()}
 
     def _fitted(self, rows: np.ndarray, penalty: float) -> tuple[np.ndarray, ...]:
@@ -78,7 +79,7 @@ class Fit:
         own, middle, scale, dual = self._fitted(others, penalty)
         asked = np.flatnonzero(rows[self.doubtful])
         slopes = dual @ ((self.features[own] - middle) / scale) / scale
-        total = self._alike[np.ix_(asked, own)] @ dual + (self.features[asked] - middle) @ slopes
+        total = WORDS * self._alike[np.ix_(asked, own)] @ dual + (self.features[asked] - middle) @ slopes
         return total, self.human[others & self.doubtful].mean()
 
     def chosen(self, rows: np.ndarray) -> Choice:
