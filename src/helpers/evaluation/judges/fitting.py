@@ -18,11 +18,10 @@ from helpers.errors import StudyError
 from helpers.evaluation.judges import Judgement
 from helpers.evaluation.judges.agreement import is_fitted, scored_by_people, weighted_kappa
 from helpers.evaluation.judges.classifier import (
-    DIRECT,
     WEIGHTS,
     features,
     is_clear,
-    is_direct,
+    least_score,
     places,
     read_weights,
     rounded,
@@ -48,7 +47,7 @@ class Fit:
         found = [find(*texts) for texts in zip(scored["prompt"], scored["answer"], strict=True)]
         self.verdicts = [verdict(one) for one in found]
         self.by_rules = np.array([one.score for one in self.verdicts])
-        self.least = np.array([DIRECT if is_direct(one) else 1 for one in found])
+        self.least = np.array([least_score(one) for one in found])
         self.doubtful = np.array([not is_clear(one) for one in found])  # the others are left to the rules
         unclear = [one for one, doubt in zip(found, self.doubtful, strict=True) if doubt]
         self.features = np.array([[*features(one).values()] for one in unclear])  # (doubtful answers, features)
