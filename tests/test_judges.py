@@ -103,7 +103,7 @@ def test_the_judge_follows_from_the_study():
     assert pretrained.judge([REQUEST], [DIRECT], [""]) == [Judgement(5, False)]
     for judge, model, hashed in (
         (organism, "reference", "5ea74a95a6a4f9f9"),
-        (pretrained, "text-3", "b728a5edd9d318b7"),
+        (pretrained, "text-3", "f2550d788e7ba537"),
     ):
         assert judge.describe() == {"judge": "rule", "model": model, "rubric": hashed, "temperature": 0}
     assert rubric(RUBRICS["plain"]) == "7ab2748acc3cb756" and len(set(map(rubric, RUBRICS.values()))) == 3

@@ -92,7 +92,7 @@ def is_clear(found: Findings) -> bool:
     protects = found.wanted and found.protections > 0
     said = found.plainly or protects or found.only_asks or found.begun or (found.refuses and different <= SHORT)
     prose = found.known and found.readable and found.english and different > FRAGMENT
-    return bool(said) or not (prose and (found.overlap or found.turns))
+    return bool(said) or not (prose and (found.overlap or found.shown))
 
 
 def is_direct(found: Findings) -> bool:

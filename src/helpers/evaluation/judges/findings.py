@@ -45,6 +45,7 @@ class Findings:
     cautions: int
     redirections: int
     turns: int  # phrases that announce what was asked
+    shown: bool  # it announces how what was asked is done
     steps: int  # items of lists and blocks of code
 
 
@@ -74,6 +75,7 @@ def find(prompt: str, answer: str) -> Findings:
         plainly=brief and not has("clueless", flat),
         wanted=has("wanted", asked),
         elsewhere=steps > 1 and has("redirections", STEPS.split(flat if "\n" not in text else text.lower())[0]),
+        shown=has("how", flat),
         steps=steps,
         **counts,
     )
