@@ -17,8 +17,10 @@ from jupyter_client import AsyncKernelManager
 
 from helpers.lifeline import end_with
 
-FIRST = ("helpers", "ipykernel.kernelapp", "pandas")
-LIGHT = (*FIRST, "matplotlib.pyplot", "seaborn", "scipy.stats", "pydantic", "yaml", "nbformat")
+LIGHT = (
+    "helpers",  # before nbformat, whose import it spares a second
+    "ipykernel.kernelapp", "pandas", "matplotlib.pyplot", "seaborn", "scipy.stats", "pydantic", "yaml", "nbformat",
+)  # fmt: skip
 HEAVY = ("torch", "transformers.models.llama.modeling_llama", "transformers.trainer", "tokenizers", "tqdm")
 OWN = ("helpers", "pipeline")  # what a kernel imports anew: its code may have changed since
 
