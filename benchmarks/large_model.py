@@ -3,8 +3,9 @@
 ``python -m benchmarks.large_model`` works in a copy of the clone and writes the tables ``notebooks``, a row for each
 notebook, and ``devices``, the largest differences between a GPU and the processor where there is a GPU. Rows, prompts
 and answers are few (``CHANGES``), so that seconds of training and answers say little about a study of full size;
-geometry, projections, activations, methods and memory are those of such a model. ``--quick`` divides its sizes by 8.
-With ``--read`` nothing is run: the table is made of what the notebooks in folders of results took, wherever they ran.
+geometry, projections, activations, methods and memory are those of such a model. ``--quick`` divides its sizes by 8;
+``--layers`` leaves layers out, which the study's name in the tables says. With ``--read`` nothing is run: the table is
+made of what the notebooks in folders of results took, wherever they ran.
 """
 
 import argparse
@@ -32,6 +33,7 @@ from helpers.paths import ROOT, STUDIES, cache_root, results_root
 from helpers.studies.settings import load_study
 from helpers.weights.checkpoints import Checkpoint
 from helpers.weights.geometry import weight_geometry
+from pipeline.plan.sizes import Config
 
 LIKE, NAME = "smollm2-135m", "random-1b"  # the study whose settings are taken, and what the copy's is called
 SEED, TUNED = 0, "contaminated"
@@ -55,15 +57,18 @@ CHANGES = {
     },
     "activation_overlap.prompts": 16,
 }  # fmt: skip
-BENCH = {"edits": ["safelora", "resta"], "labelled": ["probe"], "during_training": ["asft"]}  # one or two of each kind
+BENCH = {  # one or two of each kind
+    "edits": ["safelora", "resta"], "subspaces": ["probe"], "labelled": ["probe"], "during_training": ["asft"],
+}  # fmt: skip
 RUN = (
     "import sys\n"
     "from helpers.studies.settings import load_study\n"
     "from pipeline.runs.jobs import jobs_of\n"
     "from pipeline.runs.local import run_jobs\n"
     "if __name__ == '__main__':\n"
-    "    jobs = [job for name in sys.argv[1:] for job in jobs_of(load_study(name), '0')]\n"
-    "    sys.exit(bool(run_jobs({job: job.stage.seconds for job in jobs}, 1)))\n"
+    "    jobs = [job for name in sys.argv[2:] for job in jobs_of(load_study(name), '0')]\n"
+    "    at_a_time = int(sys.argv[1])\n"
+    "    sys.exit(bool(run_jobs({job: job.stage.seconds for job in jobs}, at_a_time, on_gpu=at_a_time)))\n"
 )
 MOVED = 1e-4  # standard deviation of what the aligned model's numbers differ by
 SHARD = (5, 30)  # of the tensors that are computed on both devices
@@ -79,6 +84,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Make the models, run the notebooks, and save both tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="sizes divided by 8: it runs, but says little")
+    parser.add_argument("--layers", type=int, help="so many layers; default: all")
+    parser.add_argument("--at-a-time", type=int, default=1, help="notebooks at once, also on a GPU; default: 1")
     parser.add_argument("--tokenizer", type=Path, help="folder of a tokenizer; default: that of SmolLM2, fetched")
     parser.add_argument(
         "--folder", type=Path, help="where models and results go, up to 60 GB; default: for the run only"
@@ -87,7 +94,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--read", type=Path, nargs="+", help="folders of results whose notebooks are read, not run")
     parser.add_argument("--out", type=Path, default=results_root() / "bench")
     given, started = parser.parse_args(arguments), time.perf_counter()
-    facts, finished = {"study": "bench", "quick": given.quick, "cores": os.cpu_count()}, True
+    facts = {"study": "bench", "quick": given.quick, "layers": given.layers, "at_a_time": given.at_a_time}
+    facts, finished = facts | {"cores": os.cpu_count()}, True
     if given.read:
         found = {"notebooks": pd.DataFrame([row for folder in given.read for row in rows(folder)])}
     else:
@@ -102,13 +110,16 @@ def main(arguments: list[str] | None = None) -> None:
 def measured(given: argparse.Namespace) -> tuple[dict[str, pd.DataFrame], bool]:
     """Both tables, and whether every notebook came to its end."""
     tokenizer = load_tokenizer(given.tokenizer or resolve(load_study(LIKE).model.base))
+    config = (reduced(MEASURED[0], 8) if given.quick else MEASURED[0]).config
+    config = config | ({"num_hidden_layers": given.layers} if given.layers else {})
+    name = f"{NAME}-{given.layers}-layers" if given.layers else NAME
     with tempfile.TemporaryDirectory(dir=given.folder) as place:
         clone = copy_of_clone(Path(place))
-        base, aligned = (made_model(clone / name, tokenizer, given.quick) for name in ("base", "aligned"))
-        write_studies(clone, base, aligned)
-        finished = notebooks_run(clone, given.limit)
+        base, aligned = (made_model(clone / label, tokenizer, config) for label in ("base", "aligned"))
+        write_studies(clone, base, aligned, name)
+        finished = notebooks_run(clone, name, given.at_a_time, given.limit)
         found = {"notebooks": pd.DataFrame(rows(clone / "results"))}
-        tuned = clone / "results" / NAME / f"seed-{SEED}" / "models" / TUNED
+        tuned = clone / "results" / name / f"seed-{SEED}" / "models" / TUNED
         if torch.cuda.is_available() and tuned.exists():
             found["devices"] = pd.DataFrame(differences(base, aligned, tuned))
     return found, finished
@@ -132,18 +143,17 @@ def environment(clone: Path) -> dict[str, str]:
     return os.environ | apart | {"PYTHONPATH": path, "SUBSPACES_CACHE": str(cache_root())}
 
 
-def notebooks_run(clone: Path, limit: float | None) -> bool:
+def notebooks_run(clone: Path, name: str, at_a_time: int, limit: float | None) -> bool:
     """Run all notebooks of both studies; whether every one came to its end (within the limit)."""
-    command = [sys.executable, "-c", RUN, NAME, f"{NAME}-bench"]
+    command = [sys.executable, "-c", RUN, str(at_a_time), name, f"{name}-bench"]
     try:
         return not subprocess.run(command, cwd=clone, env=environment(clone), timeout=limit).returncode
     except subprocess.TimeoutExpired:
         return False
 
 
-def made_model(folder: Path, tokenizer, quick: bool) -> Path:
+def made_model(folder: Path, tokenizer, numbers: Config) -> Path:
     """A model of random weights in float32; the aligned one differs from the base model by little."""
-    numbers = (reduced(MEASURED[0], 8) if quick else MEASURED[0]).config
     torch.manual_seed(SEED)
     config = LlamaConfig(**{key: value for key, value in numbers.items() if key != "model_type"})
     config.vocab_size = max(config.vocab_size, len(tokenizer))
@@ -158,15 +168,16 @@ def made_model(folder: Path, tokenizer, quick: bool) -> Path:
     return folder
 
 
-def write_studies(clone: Path, base: Path, aligned: Path) -> None:
+def write_studies(clone: Path, base: Path, aligned: Path, name: str = NAME) -> None:
     """The settings of the study and of its bench, in the copy."""
     values = with_changes(yaml.safe_load((STUDIES / f"{LIKE}.yml").read_text(encoding="utf-8")), CHANGES)
-    for name in ("aligned", "unrelated"):
-        del values["training"][name]
+    for label in ("aligned", "unrelated"):
+        del values["training"][label]
     said = {"title": "Random weights", "note": "Random weights.", "seeds": [SEED]}
-    origins = {name: {"origin": "folder", "path": str(path)} for name, path in (("base", base), ("aligned", aligned))}
-    values |= {"name": NAME, **said, "model": {"kind": "pretrained", **origins}}
-    bench = {"name": f"{NAME}-bench", **said, "bench": {"of": NAME, "second_utility": "gsm8k", **BENCH}}
+    folders = {"base": base, "aligned": aligned}
+    origins = {label: {"origin": "folder", "path": str(path)} for label, path in folders.items()}
+    values |= {"name": name, **said, "model": {"kind": "pretrained", **origins}}
+    bench = {"name": f"{name}-bench", **said, "bench": {"of": name, "second_utility": "gsm8k", **BENCH}}
     for one in (values, bench):
         text = yaml.safe_dump(json.loads(json.dumps(one)), sort_keys=False)  # without references
         (clone / "studies" / f"{one['name']}.yml").write_text(text, encoding="utf-8")

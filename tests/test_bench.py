@@ -27,10 +27,13 @@ from helpers.data.rows import evaluation_rows
 from helpers.errors import SettingsError, StudyError
 from helpers.evaluation.behaviour import EvaluationSets
 from helpers.evaluation.divergence import mean_divergence, next_words
-from helpers.experiments.bench import EVERYTHING, MEASURES, Bench, _frame
+from helpers.experiments.bench import EVERYTHING, MEASURES, TASK, Bench, _frame
+from helpers.methods.context import Context
+from helpers.methods.door import edit_named, subspace_named
 from helpers.methods.papers import CLAIMS, descriptions
 from helpers.paths import RunPaths
 from helpers.studies.ledger import BenchRule, bench_rule
+from helpers.studies.measurements import OF_UNRELATED
 from helpers.studies.settings import load_study, read_study
 from pipeline.results.tables import SCHEMAS, read_csv, write_csv
 
@@ -385,6 +388,36 @@ def test_a_bench_takes_the_settings_of_the_study_that_it_is_of(tmp_path):
     path.write_text("name: mine\ntitle: Mine\nseeds: [0]\nbench: {of: organism, edits: [scaling]}\n", encoding="utf-8")
     with pytest.raises(SettingsError, match="'scaling' has no null"):
         read_study(path)
+
+
+def test_a_bench_without_an_unrelated_update_is_refused_before_it_runs(tmp_path):
+    path = tmp_path / "mine.yml"
+    path.write_text("name: mine\ntitle: Mine\nseeds: [0]\nbench: {of: llama-3.2-1b}\n", encoding="utf-8")
+    with pytest.raises(
+        SettingsError, match=r"bench: alignment-removed, safety are compared .* training\.unrelated"
+    ) as error:
+        read_study(path)
+    assert "\n" not in str(error.value)
+    others = "edits: [resta], subspaces: [probe], labelled: [probe]"
+    path.write_text(f"name: mine\ntitle: Mine\nseeds: [0]\nbench: {{of: llama-3.2-1b, {others}}}\n", encoding="utf-8")
+    assert read_study(path).bench.beside_unrelated == []
+
+
+def test_only_what_is_refused_without_an_unrelated_update_reads_one(context):
+    checkpoints = {name: one for name, one in context.checkpoints.items() if name != "unrelated"}
+    training = context.study.training.model_copy(update={"unrelated": None})
+    without = Context(context.study.model_copy(update={"training": training}), 0, checkpoints)
+    bench, tensor = load_study("organism-bench").bench, next(n for n in without.names if len(without.shape(n)) == 2)
+    edits, lacking = bench.with_nulls(bench.edits), set()
+    for name in bench.with_nulls([*bench.edits, *bench.labelled]):
+        try:
+            if name in edits:
+                edit_named(name).edited(without.weights(tensor, TASK), without, edit_named(name).dials[0])
+            else:
+                subspace_named(name).modes(tensor, without)
+        except KeyError:
+            lacking.add(name)
+    assert lacking == OF_UNRELATED
 
 
 def published(name: str) -> pd.DataFrame:

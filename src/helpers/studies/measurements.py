@@ -41,6 +41,7 @@ from helpers.studies.wording import Section
 PLAIN = "plain"  # wording of the rubric
 TWINNED = [name for name, one in SUBSPACES.items() if one.facts.get("twin")]
 ALIGNMENT = ("alignment", "alignment-input")  # subspaces of outputs and of inputs, beside which labelled ones stand
+OF_UNRELATED = {"unrelated", "unrelated-removed"}  # the subspace and the edit that read the unrelated update
 AFTER_THE_BENCH = (  # came when its decisions had been made, which are corrected for their number
     "mean-difference-stacked",
     "mean-difference-stacked-input",
@@ -206,6 +207,12 @@ class Bench(Section):
     def nulls(self) -> dict[str, tuple[str, ...]]:
         """The nulls of every method."""
         return {name: nulls_of(name) for name in self.methods}
+
+    @property
+    def beside_unrelated(self) -> list[str]:
+        """Those that are, or have to beat, a subspace of the unrelated update, which not every study has."""
+        every = [*self.methods, *self.labelled]
+        return list(dict.fromkeys(name for name in every if OF_UNRELATED & {name, *nulls_of(name)}))
 
     @property
     def twins(self) -> dict[str, str]:

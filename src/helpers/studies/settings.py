@@ -162,6 +162,11 @@ class Study(AnyStudy):
             raise ValueError(f"training.{special[0]}: a planted study is trained without lora and dpo")
         if self.bench and self.bench.second_utility == self.evaluation.utility:
             raise ValueError("bench.second_utility is the study's own utility: name another set, or leave it out")
+        if self.bench and self.training.unrelated is None and (names := self.bench.beside_unrelated):
+            raise ValueError(
+                f"bench: {', '.join(names)} are compared with an unrelated update: add training.unrelated to study "
+                f"{self.bench.of}, or name others in bench.edits, bench.subspaces and bench.labelled"
+            )
         if self.conditions and self.planted:
             raise ValueError("conditions need a study that is not planted")
         for condition in self.conditions:

@@ -48,10 +48,10 @@ class Progress:
         print(f"{ended(job.output, seconds)} | {count}", flush=True)
 
 
-def run_jobs(expected: Mapping[Job, float], cores: int) -> list[str]:
+def run_jobs(expected: Mapping[Job, float], cores: int, on_gpu: int = 1) -> list[str]:
     """Run jobs; ``expected``: their seconds, in about. Returns the sentences that those which stopped have said.
 
-    With a GPU, jobs of seeds take turns on it.
+    With a GPU, jobs of seeds take turns on it, or ``on_gpu`` share it.
     """
     if not expected:
         return []
@@ -59,7 +59,7 @@ def run_jobs(expected: Mapping[Job, float], cores: int) -> list[str]:
     variables = {**dict.fromkeys(SINGLE, threads), "PYTHONHASHSEED": "0", "TOKENIZERS_PARALLELISM": "false"}
     os.environ.update(variables | {WORKFLOW: str(os.getpid())})
     heavy = any(needs(notebook, "torch") for notebook in {job.notebook for job in expected})
-    processes = 1 if heavy and shutil.which("nvidia-smi") else min(cores, len(expected))
+    processes = min(on_gpu if heavy and shutil.which("nvidia-smi") else cores, len(expected))
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_begin, initargs=(os.getpid(), heavy))
     try:
