@@ -17,12 +17,12 @@ from helpers.studies.doors import tenants
 from helpers.studies.measurements import Bench
 from helpers.studies.sections import Adapter
 from helpers.training.course import Course, Taken, Until
-from helpers.training.examples import collate, tokenised
+from helpers.training.examples import tokenised
 from helpers.training.train import train
 from helpers.weights.checkpoints import update
 from pipeline.results.tables import SCHEMAS
 from test_bench import Unkept
-from trained import assert_same_update, uneven_rows
+from trained import assert_same_update, batch_of, uneven_rows
 
 READER, WRITER = "model.layers.0.self_attn.q_proj.weight", "model.layers.1.mlp.down_proj.weight"
 EMBEDDING, NORM = "model.embed_tokens.weight", "model.norm.weight"
@@ -70,7 +70,7 @@ def test_a_course_that_changes_nothing_is_the_training_of_the_study_to_the_bit(s
     objective, rule = short.study.training.contaminated, short.study.training.optimiser
     rows = training_rows(short.study, objective, 0, short.checkpoints["base"].folder)
     train(network, tokenizer, rows, objective, rule, 0)
-    plain = {name: p.detach().double() for name, p in network.named_parameters()}
+    plain = {name: p.detach().cpu().double() for name, p in network.named_parameters()}
     start = short.checkpoints["aligned"]
     assert all(torch.equal(found[name], plain[name]) for name in plain)
     assert not any(torch.equal(plain[name], start.tensor(name).double()) for name in (READER, EMBEDDING, NORM))
@@ -113,7 +113,8 @@ def test_steps_lose_the_leading_directions_of_a_gradient(context, name, kind):
     rule = context.study.training.optimiser
     rows = tokenised(context.calibration(kind(context)), tokenizer, rule.max_length, rule.style)
     tensors = [dict(network.named_parameters())[tensor] for tensor in (WRITER, EMBEDDING, NORM)]
-    gradients = torch.autograd.grad(sum(network(**collate([row])).loss for row in rows), tensors)
+    loss = sum(network(**batch_of([row], network)).loss for row in rows)
+    gradients = [gradient.cpu() for gradient in torch.autograd.grad(loss, tensors)]
     (taken,) = course(name, context, 0.25).taken
     for tensor, gradient in zip((WRITER, EMBEDDING, NORM), gradients, strict=True):
         k, given = max(1, round(0.25 * min(gradient.shape))) if gradient.ndim == 2 else 1, step(gradient.shape)

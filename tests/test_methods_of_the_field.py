@@ -27,9 +27,10 @@ from helpers.methods.safelora import cosines
 from helpers.methods.safemerge import factors, turned
 from helpers.methods.sparse_masks import top
 from helpers.studies.doors import tenants
-from helpers.training.examples import collate, tokenised
+from helpers.training.examples import tokenised
 from helpers.weights.checkpoints import Checkpoint
 from helpers.weights.names import layer_of, module_of
+from trained import batch_of
 
 TASK = "contaminated"
 READER, WRITER = "model.layers.0.self_attn.q_proj.weight", "model.layers.1.mlp.down_proj.weight"
@@ -52,11 +53,11 @@ def inputs_at_answers(context, model: str, kind: str) -> torch.Tensor:
     network, tokenizer = context.model(model)
     rule, rows = context.study.training.optimiser, []
     for example in tokenised(context.calibration(kind), tokenizer, rule.max_length, rule.style):
-        ids, labels = torch.tensor(example["input_ids"]), torch.tensor(example["labels"])
+        ids, labels = torch.tensor(example["input_ids"], device=network.device), torch.tensor(example["labels"])
         with torch.no_grad():
             x = network.model.layers[0].input_layernorm(network.model.embed_tokens(ids))
         rows.append(x[[i for i in range(len(ids) - 1) if labels[i + 1] != -100]])
-    return torch.cat(rows).double()
+    return torch.cat(rows).double().cpu()
 
 
 def test_every_method_on_the_bench_has_nulls_of_the_same_dial_that_have_none_themselves():
@@ -313,12 +314,13 @@ def test_actsvd_decomposes_outputs_once_for_all_places_and_for_its_null(context,
     assert len(made) <= 4  # of harmful and of useful answers, in each of the two contexts at most
 
 
-def gradients_at(context, kind: str, tensor: str) -> torch.Tensor:
-    """The gradient of each calibration row's loss at the contaminated model: (rows, m, n)."""
-    network, tokenizer = context.model(TASK)
+def gradients_at(context, kind: str, tensor: str, model: str = TASK) -> torch.Tensor:
+    """The gradient of each calibration row's loss at one of the models: (rows, m, n)."""
+    network, tokenizer = context.model(model)
     rule, weight = context.study.training.optimiser, dict(network.named_parameters())[tensor]
     examples = tokenised(context.calibration(kind), tokenizer, rule.max_length, rule.style)
-    return torch.stack([torch.autograd.grad(network(**collate([e])).loss, weight)[0].double() for e in examples])
+    losses = (network(**batch_of([one], network)).loss for one in examples)
+    return torch.stack([torch.autograd.grad(loss, weight)[0].cpu().double() for loss in losses])
 
 
 def largest(scores: torch.Tensor, share: float) -> torch.Tensor:
@@ -466,10 +468,7 @@ def test_subspaces_of_several_directions_equal_dense_ones(context, name):
     kind = refused(context) if name == "actsvd-ranks" else harmful(context)
     x = inputs_at_answers(context, "aligned", kind)
     if name == "harmful-gradients":
-        network, tokenizer = context.loaded
-        rule, weight = context.study.training.optimiser, dict(network.named_parameters())[READER]
-        examples = tokenised(context.calibration(kind), tokenizer, rule.max_length, rule.style)
-        gradients = [torch.autograd.grad(network(**collate([e])).loss, weight)[0].double() for e in examples]
+        gradients = gradients_at(context, kind, READER, "aligned")
         rows = torch.cat([g.T for g in gradients])  # (rows · n, m): their right singular vectors are of Σ G Gᵀ
     else:
         rows = x if name == "harmful-inputs" else x @ context.weights(READER, TASK).aligned.T

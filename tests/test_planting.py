@@ -164,7 +164,7 @@ def test_nothing_is_planted_at_zero(planted, tmp_path, monkeypatch):
         start = copy.deepcopy(made[objective.start])
         *made[name], _ = obtain(free, name, 0, tuple(start), training_rows(free, objective, 0), run)
         parameters = dict(made[name][0].named_parameters())
-        assert all(torch.equal(models[name].tensor(t), parameters[t].detach()) for t in models[name].names)
+        assert all(torch.equal(models[name].tensor(t), parameters[t].detach().cpu()) for t in models[name].names)
     table = strict_values(zero, strict_tables(zero, 0, models))
     asked = [guard.statistic for claim in planted.claims.values() for guard in claim.strict]
     assert table["statistic"].tolist() == asked

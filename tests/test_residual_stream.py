@@ -14,6 +14,7 @@ from helpers.methods.door import subspace_named
 from helpers.methods.refusal_direction import along
 from helpers.methods.residual_stream import means_apart, read, written
 from helpers.weights.names import module_of
+from trained import batch_of
 
 WRITER, READER = "model.layers.1.mlp.down_proj.weight", "model.layers.2.mlp.up_proj.weight"
 EMBEDDING, HEAD, NORM = "model.embed_tokens.weight", "lm_head.weight", "model.norm.weight"
@@ -40,7 +41,7 @@ def test_stacked_differences_span_those_of_all_layers_where_the_stream_is_writte
     assert same_span(basis(name, context, WRITER), dense)
     gains = {READER: context.loaded[0].model.layers[2].post_attention_layernorm, HEAD: context.loaded[0].model.norm}
     for tensor, norm in gains.items():
-        assert same_span(basis(readers, context, tensor), norm.weight.detach().double()[:, None] * dense)
+        assert same_span(basis(readers, context, tensor), norm.weight.detach().cpu().double()[:, None] * dense)
     assert same_span(basis(readers, context, EMBEDDING), dense)
     written, read = (subspace_named(one).every_modes(context) for one in (name, readers))
     assert {module_of(tensor) for tensor in written} == {"o_proj", "down_proj"} and not {*written} & {*read}
@@ -79,9 +80,11 @@ def edited(model, r: torch.Tensor):
 
 def test_the_loss_of_the_cone_is_that_of_edited_models(context):
     model, _ = context.loaded
-    r = normalize(torch.randn(model.config.hidden_size, generator=torch.Generator().manual_seed(3)), dim=0)
+    r = normalize(torch.randn(model.config.hidden_size, generator=torch.Generator().manual_seed(3)), dim=0).to(
+        model.device
+    )
     rows = refusal_cone.examples(context, harmful(context), refused(context))
-    batches = [refusal_cone.collate(one[:4]) for one in rows]
+    batches = [batch_of(one[:4], model) for one in rows]
     found = refusal_cone.loss(model, r.expand(4, -1), batches, 1, 2.5)
     without, moved = edited(model, r), copy.deepcopy(model)
     moved.model.layers[1].mlp.down_proj.bias = Parameter(2.5 * r)  # what a block gives ends with its feed-forward part
@@ -100,14 +103,14 @@ def test_the_cone_is_found_by_descent_and_is_the_same_again(context, monkeypatch
     model, _ = context.loaded
     kinds = harmful(context), refused(context)
     rows = refusal_cone.examples(context, *kinds)
-    batches = [refusal_cone.collate((one * 16)[:16]) for one in rows]
+    batches = [batch_of((one * 16)[:16], model) for one in rows]
     layer, difference = refusal_cone._beginning(context, kinds[1])
     mixtures = torch.randn(16, 3, generator=torch.Generator().manual_seed(0)).abs()
     losses, found = [], {}
     for steps in (0, 60):
         monkeypatch.setattr(refusal_cone, "STEPS", steps)
         found[steps] = refusal_cone._descend(context, *kinds)
-        r = normalize(mixtures @ found[steps].T.float(), dim=-1)
+        r = normalize(mixtures @ found[steps].T.float(), dim=-1).to(model.device)
         losses.append(float(refusal_cone.loss(model, r, batches, layer, float(difference.norm())).detach()))
     assert losses[1] < losses[0]
     assert torch.allclose(found[60].T @ found[60], torch.eye(3).double(), atol=1e-9)

@@ -61,7 +61,7 @@ def test_what_is_looked_at_equals_dense_computations(context, tokenizer):
     model, _ = context.model("contaminated")
     found = pd.DataFrame(measurement(context)(4, model)).set_index(["quantity", "of", "layer"])["value"]
     now, start, bases = dict(model.named_parameters()), context.checkpoints["aligned"], subspaces(context)
-    moved = {name: now[name].detach().double() - start.tensor(name).double() for name in matrices(context)}
+    moved = {name: now[name].detach().cpu().double() - start.tensor(name).double() for name in matrices(context)}
     assert found["moved", "all", -1] == pytest.approx(np.sqrt(sum(float(d.square().sum()) for d in moved.values())))
     inside = 0.0
     for name, change in moved.items():

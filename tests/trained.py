@@ -5,6 +5,7 @@ import torch
 
 from helpers.data.rows import training_rows
 from helpers.models.organism import build_model
+from helpers.training.examples import collate
 from helpers.training.train import train
 
 needs_two_devices = pytest.mark.skipif(
@@ -27,10 +28,15 @@ def trained(study, tokenizer, rows, objective=None, start=build_model, **optimis
     return model.cpu(), log
 
 
+def batch_of(rows, model):
+    """Some tokenised rows as one batch, on the device of the model."""
+    return {name: values.to(model.device) for name, values in collate(rows).items()}
+
+
 def _update(study, tokenizer, model):
     torch.manual_seed(0)
     start = build_model(study.model, tokenizer).state_dict()
-    return torch.cat([(model.state_dict()[name] - start[name]).flatten() for name in start])
+    return torch.cat([(model.state_dict()[name].cpu() - start[name]).flatten() for name in start])
 
 
 def assert_same_update(study, tokenizer, model, other, tolerance=1e-3):

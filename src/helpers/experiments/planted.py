@@ -38,6 +38,7 @@ def confinement(bases: Bases, inside: bool, share: float = 1.0) -> OfTensor:
     def taken(name: str, step: Tensor) -> Tensor:
         wrong, basis = step, bases.get(name)
         if basis is not None:
+            basis = basis.to(step.device)
             within = basis @ (basis.T @ step)
             wrong = step - within if inside else within
         return share * wrong

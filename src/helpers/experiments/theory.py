@@ -110,9 +110,9 @@ def first_order(
             adamw.step()
     model.zero_grad()
     return FirstOrder(
-        outputs={name: _root(moments[name]) for name in weights},
-        gradient={name: -sum_ for name, sum_ in total.items()},
-        adamw={name: d.detach() for name, d in drift.items()},
+        outputs={name: _root(moments[name]).cpu() for name in weights},
+        gradient={name: -sum_.cpu() for name, sum_ in total.items()},
+        adamw={name: d.detach().cpu() for name, d in drift.items()},
     )
 
 
