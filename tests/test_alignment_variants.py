@@ -88,7 +88,7 @@ def test_training_prefers_what_it_was_told_however_a_step_is_divided(study, pref
     torch.manual_seed(0)
     some = pairs(build_model(study.model, tokenizer), tokenizer, rows, tokenised(rows, tokenizer, 64), rule, 8)
     with torch.no_grad():
-        gained = preference(found[0], collate_pairs(some)) - torch.tensor([pair["reference"] for pair in some])
+        gained = preference(found[0], collate_pairs(some)).cpu() - torch.tensor([one["reference"] for one in some])
     assert gained.mean() > 0.1
 
 
@@ -101,7 +101,7 @@ def test_preferences_reach_an_adapter_as_they_reach_all_weights(study, preferred
     some = pairs(model, tokenizer, rows, tokenised(rows, tokenizer, 64), rule, 8)
     log = train(model, tokenizer, rows, objective, rule, 0)
     with torch.no_grad():
-        gained = preference(model, collate_pairs(some)) - torch.tensor([pair["reference"] for pair in some])
+        gained = preference(model, collate_pairs(some)).cpu() - torch.tensor([one["reference"] for one in some])
     assert log["loss"].iloc[0] == pytest.approx(math.log(2), abs=1e-3) and gained.mean() > 0
 
 
@@ -113,7 +113,7 @@ def test_an_adapter_changes_linear_maps_alone_and_no_more_than_its_rank(study, t
         model = build_model(study.model, tokenizer)
         before = {name: p.detach().clone() for name, p in model.named_parameters()}
         train(model, tokenizer, rows, objective, study.training.optimiser, 0)
-        models.append(dict(model.named_parameters()))
+        models.append(dict(model.cpu().named_parameters()))
     assert list(models[0]) == list(before)  # merged: the same model, its parameters under their own names
     for name, start in before.items():
         rank = decompose((models[0][name] - start).double()).singular_values

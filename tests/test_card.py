@@ -267,7 +267,7 @@ def test_a_written_model_is_the_edited_one(own, tmp_path):
     base, aligned, tuned = (checkpoints[name].tensor(Q).double().numpy() for name in ("base", "aligned", "harmful"))
     u = np.linalg.svd(aligned - base)[0][:, : round(0.5 * min(base.shape))]
     expected = tuned - u @ (u.T @ (tuned - aligned))
-    np.testing.assert_allclose(written[Q].numpy(), expected, atol=1e-6)
+    np.testing.assert_allclose(written[Q].cpu().numpy(), expected, atol=1e-6)
     write_model(checkpoints["harmful"], lambda name: None, tmp_path / "same")
     same = Checkpoint(tmp_path / "same")
     assert same.names == checkpoints["harmful"].names

@@ -55,7 +55,7 @@ def exceeds_memory(folder: Path) -> bool:
     return FLOAT32 * numbers(folder) > SHARE * free()
 
 
-def beyond_memory(folder: Path, room: Path) -> dict[str, Any]:
+def beyond_memory(folder: Path, room: Path, device: str | None = None) -> dict[str, Any]:
     """How transformers is to read a model: options that leave what does not fit in memory in its files, or none.
 
     Blocks are then read one by one in every pass. What is not in the files as it is needed is written to ``room``.
@@ -63,7 +63,7 @@ def beyond_memory(folder: Path, room: Path) -> dict[str, Any]:
     if not exceeds_memory(folder):
         return {}
     say(f"{folder} takes more than half of the memory that is free: what has no room is read again in every pass")
-    limits = {place: limit for place, limit in get_max_memory().items() if place != "cpu"}
+    limits = {} if device == "cpu" else get_max_memory()  # of GPUs too, unless the processor was asked for
     return {"device_map": "auto", "max_memory": limits | {"cpu": int(SHARE * free())}, "offload_folder": room}
 
 
@@ -95,7 +95,7 @@ def load_model(
             start, *further = starts = starts or [start_of(folder)]
             model = merged(load_model(start, "cpu", dtype, further)[0], folder)
         else:
-            apart = beyond_memory(folder, room) if room else {}
+            apart = beyond_memory(folder, room, device) if room else {}
             model = read_weights(folder, dtype=dtype, use_safetensors=True, local_files_only=True, **apart)
         tokenizer = load_tokenizer(folder, *starts)
     except StudyError:
