@@ -5,7 +5,7 @@ notebook, and ``devices``, the largest differences between a GPU and the process
 and answers are few (``CHANGES``), so that seconds of training and answers say little about a study of full size;
 geometry, projections, activations, methods and memory are those of such a model. ``--quick`` divides its sizes by 8;
 ``--layers`` leaves layers out, which the study's name in the tables says. With ``--read`` nothing is run: the table is
-made of what the notebooks in folders of results took, wherever they ran.
+made of what the notebooks in folders of results took, wherever they ran, or of the tables ``notebooks`` in folders.
 """
 
 import argparse
@@ -91,7 +91,9 @@ def main(arguments: list[str] | None = None) -> None:
         "--folder", type=Path, help="where models and results go, up to 60 GB; default: for the run only"
     )
     parser.add_argument("--limit", type=float, help="seconds after which no further notebook is measured")
-    parser.add_argument("--read", type=Path, nargs="+", help="folders of results whose notebooks are read, not run")
+    parser.add_argument(
+        "--read", type=Path, nargs="+", help="folders of results, or of tables, that are read: nothing is run"
+    )
     parser.add_argument("--out", type=Path, default=results_root() / "bench")
     given, started = parser.parse_args(arguments), time.perf_counter()
     facts = {"study": "bench", "quick": given.quick, "layers": given.layers, "at_a_time": given.at_a_time}
@@ -184,7 +186,12 @@ def write_studies(clone: Path, base: Path, aligned: Path, name: str = NAME) -> N
 
 
 def rows(results: Path) -> list[dict[str, object]]:
-    """One row for each notebook of a seed that wrote results: its seconds, where, and the most memory on the GPU."""
+    """One row for each notebook of a seed that wrote results: its seconds, where, and the most memory on the GPU.
+
+    Of a folder that holds the table ``notebooks`` its rows.
+    """
+    if (table := results / "notebooks.csv").exists():
+        return pd.read_csv(table).to_dict("records")
     found = []
     for path in sorted(results.glob("*/seed-*/notebooks/*.json")):
         run, folder = json.loads(path.read_text(encoding="utf-8")), path.parents[1]

@@ -18,11 +18,7 @@ SCHEMAS = {
         "cpu_seconds": "seconds of all processors of the machine meanwhile",
     },
     "notebooks": tables.SCHEMAS["cost_notebooks"],
-    "devices": {
-        "what": "what is computed on the GPU and on the processor",
-        "of": "of what",
-        "difference": "largest absolute difference between the two",
-    },
+    "devices": tables.SCHEMAS["cost_devices"],
     "grid": {
         "what": "the margins of one variant of the projection grid, or its answers to harmful prompts",
         "prompts": "prompts of each kind",

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from benchmarks.default_study import TRIED, changed, treatment
 from benchmarks.large_model import NAME, rows, write_studies
+from benchmarks.tables import SCHEMAS
 
 from helpers import paths
 from helpers.studies.settings import load_study
@@ -81,6 +82,12 @@ def test_the_studies_of_random_weights_can_be_read(tmp_path, monkeypatch):
         "safety",
     ]
     assert bench.models_of == NAME and bench.bench.edits == ["safelora", "resta"]
+
+
+def test_seconds_are_read_from_a_table_of_another_machine(tmp_path):
+    table = pd.DataFrame([["smoke", 1, "01_models", "NVIDIA H100", 5.0, 0.5]], columns=list(SCHEMAS["notebooks"]))
+    table.to_csv(tmp_path / "notebooks.csv", index=False)
+    assert pd.DataFrame(rows(tmp_path)).equals(table)
 
 
 def test_seconds_and_device_are_read_from_the_records_of_notebooks(smoke):

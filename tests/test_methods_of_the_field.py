@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 from scipy import stats
 from sklearn.linear_model import LogisticRegression
@@ -490,6 +492,17 @@ def test_subspaces_of_many_outputs_are_found_without_a_matrix_of_outputs_by_outp
 
 def test_a_factor_that_is_zero_has_directions_too():
     assert leading_left(narrowed(torch.zeros(6, 3, dtype=torch.float64)), 2).shape == (6, 2)
+
+
+@given(st.integers(2, 12), st.integers(1, 12), st.integers(0, 2**31 - 1))
+def test_leading_left_directions_are_those_of_the_whole_decomposition(columns, rank, seed):
+    generator = torch.Generator().manual_seed(seed)
+    spectrum = torch.logspace(0, -3, columns, dtype=torch.float64)
+    for rows in (columns, 5 * columns):
+        factor = torch.randn(rows, columns, generator=generator, dtype=torch.float64) * spectrum
+        u = torch.linalg.svd(factor, full_matrices=False)[0][:, :rank]
+        found = leading_left(factor, rank)
+        assert found.shape == u.shape and torch.allclose(found @ found.T, u @ u.T, atol=1e-7)
 
 
 def test_leading_directions_of_a_moment_are_in_falling_order():

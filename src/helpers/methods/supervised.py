@@ -170,4 +170,4 @@ def _every_gradient_rank(context: Context, kind: str) -> dict[str, Tensor]:
                 factors.setdefault(name, []).append(narrowed(own))
     ranks_of = {name: rank_for_fraction(context.shape(name), DIRECTIONS) for name in (*products, *factors)}
     found = {name: leading(product, ranks_of[name]) for name, product in products.items()}
-    return found | {name: leading_left(torch.cat(some, 1), ranks_of[name]) for name, some in factors.items()}
+    return found | {name: leading_left(torch.cat(factors.pop(name), 1), ranks_of[name]) for name in [*factors]}
