@@ -104,8 +104,8 @@ def narrowed(factor: Tensor) -> Tensor:
 def leading_left(factor: Tensor, rank: int) -> Tensor:
     """Orthonormal columns that span the ``rank`` leading directions of F Fᵀ, for F (m, r): (m, rank).
 
-    Without F Fᵀ, which for a vocabulary of 49,152 words takes 19 GB; and of a tall factor, whose columns may be thousands,
-    only as many directions are made as are asked for.
+    Without F Fᵀ, which for a vocabulary of 49,152 words takes 19 GB; and of a tall factor, whose columns may be
+    thousands, only as many directions are made as are asked for.
     """
     if len(factor) <= factor.shape[1]:
         return decompose(factor).vectors[:, :rank]
