@@ -91,9 +91,7 @@ def main(arguments: list[str] | None = None) -> None:
         "--folder", type=Path, help="where models and results go, up to 60 GB; default: for the run only"
     )
     parser.add_argument("--limit", type=float, help="seconds after which no further notebook is measured")
-    parser.add_argument(
-        "--read", type=Path, nargs="+", help="folders of results, or of tables, that are read: nothing is run"
-    )
+    parser.add_argument("--read", type=Path, nargs="+", help="folders of results, or of tables, to read instead")
     parser.add_argument("--out", type=Path, default=results_root() / "bench")
     given, started = parser.parse_args(arguments), time.perf_counter()
     facts = {"study": "bench", "quick": given.quick, "layers": given.layers, "at_a_time": given.at_a_time}

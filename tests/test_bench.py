@@ -29,7 +29,7 @@ from helpers.evaluation.behaviour import EvaluationSets
 from helpers.evaluation.divergence import mean_divergence, next_words
 from helpers.experiments.bench import EVERYTHING, MEASURES, TASK, Bench, _frame
 from helpers.methods.context import Context
-from helpers.methods.door import edit_named, subspace_named
+from helpers.methods.door import Subspace, edit_named, subspace_named
 from helpers.methods.papers import CLAIMS, descriptions
 from helpers.paths import RunPaths
 from helpers.studies.ledger import BenchRule, bench_rule
@@ -351,6 +351,17 @@ def test_seconds_hold_what_is_computed_for_the_first_time_where_a_place_is_measu
     for name in first:
         assert seconds[name].iloc[0] >= 0.5 > seconds[name].iloc[1:].max()
     assert found.loc[found["method"].isin(first), "harm"].notna().any()
+
+
+def test_a_subspace_is_made_once_wherever_it_is_measured_again(study, model, tokenizer, context, monkeypatch):
+    made, every_modes = [], Subspace.every_modes
+    monkeypatch.setattr(Subspace, "every_modes", lambda one, of: made.append(one.name) or every_modes(one, of))
+    monkeypatch.setattr("helpers.experiments.bench.bench_rule", lambda: RULE.model_copy(update={"kept": -5.0}))
+    bench = of_study(["refusal-ablated"]).bench.model_copy(update={"subspaces": ["probe", "mean-difference"]})
+    own = Bench(model, tokenizer, context.checkpoints, study.model_copy(update={"bench": bench}), 0, Unkept())
+    found = own.table()
+    assert found.loc[found["method"].isin(made), "utility"].notna().any()  # measured again, with answers
+    assert made == bench.with_nulls(bench.subspaces)
 
 
 def per_token(model, tokenizer, prompt: str, answer: str) -> float:

@@ -14,6 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+from torch import Tensor
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -62,6 +63,7 @@ class Bench:
         self.second = evaluation_rows(study, other, study.evaluation.utility_prompts, seed) if other else None
         self.context = Context(study, seed, checkpoints, keeps_modes=True)
         self.live = LiveUpdate(model, checkpoints["aligned"], checkpoints[TASK])
+        self.bases: dict[str, dict[str, Tensor]] = {}  # of the subspace that was removed last, by tensor
         with self.live:
             self.aligned = next_words(model, tokenizer, self.sets.benign, study)
             self.live.scale(1.0)
@@ -162,7 +164,10 @@ class Bench:
 
     def _removed(self, name: str, shares: Iterable[float] = ()) -> Iterator[float]:
         method = subspace_named(name)
-        bases = {name: modes.vectors[:, : modes.rank] for name, modes in method.every_modes(self.context).items()}
+        if name not in self.bases:  # of one subspace at a time, since they are large
+            found = method.every_modes(self.context)
+            self.bases = {name: {tensor: modes.vectors[:, : modes.rank] for tensor, modes in found.items()}}
+        bases = self.bases[name]
         several = any(basis.shape[1] > 1 for basis in bases.values())
         shares = shares or (SHARES if several else SHARES[:1])
         return self.live.sweep(bases, shares, "orthogonal", side=method.side)
