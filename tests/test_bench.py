@@ -364,6 +364,25 @@ def test_a_subspace_is_made_once_wherever_it_is_measured_again(study, model, tok
     assert made == bench.with_nulls(bench.subspaces)
 
 
+def test_what_takes_much_memory_is_kept_for_one_method_alone(study, model, tokenizer, context, monkeypatch):
+    bench = of_study(["actsvd", "antidote", "snip"]).bench
+    asked = study.model_copy(update={"bench": bench})
+
+    def measured() -> tuple[pd.DataFrame, set]:
+        own = Bench(model, tokenizer, context.checkpoints, asked, 0, Unkept())
+        table = own.table()
+        own.context.next_method()
+        return table.drop(columns=["seconds", "seconds_measured"]), {*own.context._kept}
+
+    whole, kept = measured()
+    monkeypatch.setattr("helpers.methods.context.SHARED", 0)
+    again, left = measured()
+    pd.testing.assert_frame_equal(again, whole)
+    assert {key for key in kept if key[0] == "model"} < left < kept
+    kinds = {key[0] for key in left}
+    assert "moments" not in kinds and "sizes" in kinds  # what the last null, of SNIP, was made of
+
+
 def per_token(model, tokenizer, prompt: str, answer: str) -> float:
     """Log-probability per token of an answer, from one pass over it alone."""
     ids = tokenizer(f"{prompt} {answer}", return_tensors="pt")["input_ids"]

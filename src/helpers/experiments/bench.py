@@ -92,6 +92,7 @@ class Bench:
         return pd.concat(found, ignore_index=True)
 
     def _obtain(self, name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        self.context.next_method()
         return self.pieces.obtain(name, lambda: {"bench": make()})["bench"]
 
     def _answered_where_it_counts(self, name: str, points: Points, scaling: pd.DataFrame) -> pd.DataFrame:

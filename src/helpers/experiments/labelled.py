@@ -130,10 +130,11 @@ class Labelled:
     def behaviour(self) -> pd.DataFrame:
         """Table ``labelled_behaviour``: the scaled update, then every subspace kept (parallel) and removed."""
         names = {SCALING: self._scaled} | {name: self._projected for name in self.context.study.bench.compared}
-        found = [
-            self.pieces.obtain(name, lambda n=name, rows=rows: {"labelled": pd.DataFrame([*rows(n)])})["labelled"]
-            for name, rows in tqdm(names.items(), desc="behaviour")
-        ]
+        found = []
+        for name, rows in tqdm(names.items(), desc="behaviour"):
+            self.context.next_method()
+            piece = self.pieces.obtain(name, lambda n=name, rows=rows: {"labelled": pd.DataFrame([*rows(n)])})
+            found.append(piece["labelled"])
         return pd.concat(found, ignore_index=True)
 
     def _scaled(self, name: str) -> Iterator[dict[str, object]]:

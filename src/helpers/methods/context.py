@@ -26,6 +26,9 @@ from helpers.weights.checkpoints import Checkpoint, matched, study_updates, upda
 from helpers.weights.edits import Side, update_modes
 
 CALIBRATION = 32  # rows of a training set
+SHARED = (
+    4 * 2**30
+)  # bytes that are kept for the methods to come: moments or gradients of a small real model are one GiB
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class Context:
         self._shapes = matched(checkpoints.values())
         self.names = [*self._shapes]  # tensors, in the order of depth
         self._kept: dict[Hashable, Any] = {}
+        self._used: set[Hashable] = set()  # of those kept, by the method that is measured
 
     def shape(self, tensor: str) -> tuple[int, ...]:
         """(m, n), or (m,) of a vector."""
@@ -92,9 +96,16 @@ class Context:
 
     def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """What ``make()`` gives, computed the first time only."""
+        self._used.add(key)
         if key not in self._kept:
             self._kept[key] = make()
         return self._kept[key]
+
+    def next_method(self) -> None:
+        """Drop what the method that was measured last did not use, but for models, if all takes more than ``SHARED``."""
+        if sum(map(_bytes, self._kept.values())) > SHARED:
+            self._kept = {key: one for key, one in self._kept.items() if key in self._used or _is_model(key)}
+        self._used.clear()
 
     @property
     def loaded(self) -> Loaded:
@@ -158,6 +169,18 @@ class Context:
         rule = self.study.training.optimiser
         for example in tokenised(self.calibration(kind), tokenizer, rule.max_length, rule.style):
             yield {key: values.to(model.device) for key, values in collate([example]).items()}
+
+
+def _is_model(key: Hashable) -> bool:
+    return isinstance(key, tuple) and key[0] == "model"
+
+
+def _bytes(value: object) -> int:
+    """Bytes of the tensors in nested mappings and sequences."""
+    if isinstance(value, Tensor):
+        return value.nbytes
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return sum(map(_bytes, inner))
 
 
 def _mean(gradients: Iterator[dict[str, Tensor]]) -> dict[str, Tensor]:
