@@ -102,7 +102,7 @@ class Context:
         return self._kept[key]
 
     def next_method(self) -> None:
-        """Drop what the method that was measured last did not use, but for models, if all takes more than ``SHARED``."""
+        """Drop what the method that was measured last did not use, but for models, if all is more than ``SHARED``."""
         if sum(map(_bytes, self._kept.values())) > SHARED:
             self._kept = {key: one for key, one in self._kept.items() if key in self._used or _is_model(key)}
         self._used.clear()
