@@ -47,7 +47,7 @@ class CardContext(Context):
         self.decomposed = decomposed  # a folder with the modes of what has been decomposed before
         aligned, base = self.updates["alignment"]
         self.checkpoints = {"base": base, "aligned": aligned} | {task: self.updates[task][0] for task in study.tuned}
-        self._shapes, self._kept, self._modes = agreed.shapes, {}, {}
+        self._shapes, self._kept, self._used, self._modes = agreed.shapes, {}, set(), {}
         self.names = [*self._shapes]
 
     def weights(self, tensor: str, task: str) -> Weights:
