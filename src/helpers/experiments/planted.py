@@ -36,6 +36,7 @@ def confinement(bases: Bases, inside: bool, share: float = 1.0) -> OfTensor:
     """
 
     def taken(name: str, step: Tensor) -> Tensor:
+        """What is taken off a step of the parameter of that name, of the step's shape."""
         wrong, basis = step, bases.get(name)
         if basis is not None:
             basis = basis.to(step.device)

@@ -26,9 +26,7 @@ from helpers.weights.checkpoints import Checkpoint, matched, study_updates, upda
 from helpers.weights.edits import Side, update_modes
 
 CALIBRATION = 32  # rows of a training set
-SHARED = (
-    4 * 2**30
-)  # bytes that are kept for the methods to come: moments or gradients of a small real model are one GiB
+SHARED = 4 * 2**30  # bytes kept for methods to come; moments or gradients of a small real model are one GiB
 
 
 @dataclass(frozen=True)
